@@ -1,0 +1,167 @@
+//! The flags.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use vramfit::quantity::{Bytes, Decimal};
+use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+
+/// Will a neural network fit a GPU, and why?
+#[derive(Parser)]
+#[command(version, about, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// The answer for one scenario
+    Estimate {
+        #[command(flatten)]
+        model: ModelArguments,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
+        /// Exit with 1 when it does not fit
+        #[arg(long)]
+        check: bool,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// The anatomy of a model
+    Inspect {
+        #[command(flatten)]
+        model: ModelArguments,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// The largest that still fits
+    Solve {
+        #[command(flatten)]
+        model: ModelArguments,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
+        /// What to look for
+        #[arg(long = "for", value_enum)]
+        question: Question,
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// The GPUs that are known
+    Gpus {
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// The storage formats that are known
+    Formats {
+        /// How to print
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs (schema vramfit/1)
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Question {
+    /// The longest context
+    Context,
+}
+
+#[derive(Args)]
+pub struct ModelArguments {
+    /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
+    pub model: String,
+    /// Branch, tag or commit on the Hub
+    #[arg(long, value_name = "R")]
+    pub revision: Option<String>,
+    /// Address of the Hub, for mirrors and self-hosted ones
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Environment variable that holds the access token
+    #[arg(long, value_name = "NAME", default_value = "HF_TOKEN")]
+    pub token_env: String,
+}
+
+#[derive(Args)]
+pub struct ScenarioArguments {
+    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only
+    #[arg(long, value_name = "NAME", help_heading = "Hardware")]
+    gpu: Option<String>,
+    /// Usable memory of one GPU in bytes; alone it stands for a GPU
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    gpu_capacity_bytes: Option<u64>,
+    /// Number of GPUs that share the model [default: --tp]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    gpus: Option<u64>,
+    /// Tensor-parallel size [default: --gpus, else 1]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    tp: Option<u64>,
+    /// What the model is for
+    #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
+    task: Task,
+    /// Engine: vllm or transformers
+    #[arg(long, default_value = "vllm", help_heading = "Task")]
+    runtime: Runtime,
+    /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    context: Option<u64>,
+    /// Requests at once [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    batch: Option<u64>,
+    /// Weight format: as-stored, bf16, fp16 or fp32
+    #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
+    weights: Weights,
+    /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
+    #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
+    kv_cache: KvCache,
+    /// Share of the card that vLLM may use [default: 0.92]
+    #[arg(long, value_name = "X", help_heading = "Task")]
+    gpu_memory_utilization: Option<Decimal>,
+    /// Tokens that one step of vLLM processes at most [default: by card]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    max_num_batched_tokens: Option<u64>,
+    /// Sequences that one step of vLLM processes at most [default: by card]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    max_num_seqs: Option<u64>,
+    /// Without CUDA graphs
+    #[arg(long, help_heading = "Task")]
+    enforce_eager: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    /// Run it
+    Serve,
+}
+
+impl ScenarioArguments {
+    /// The scenario that the flags name.
+    pub fn to_scenario(&self) -> Scenario {
+        let Task::Serve = self.task;
+        let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
+        Scenario {
+            gpu: if is_bare_size { None } else { self.gpu.clone().or(Scenario::default().gpu) },
+            gpu_capacity: self.gpu_capacity_bytes.map(Bytes),
+            gpus: self.gpus,
+            tensor_parallel: self.tp,
+            runtime: self.runtime,
+            context: self.context,
+            batch: self.batch,
+            weights: self.weights,
+            kv_cache: self.kv_cache,
+            gpu_memory_utilization: self.gpu_memory_utilization,
+            max_num_batched_tokens: self.max_num_batched_tokens,
+            max_num_seqs: self.max_num_seqs,
+            enforce_eager: self.enforce_eager,
+        }
+    }
+}

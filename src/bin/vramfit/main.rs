@@ -1,0 +1,82 @@
+//! `vramfit`, the command line: a thin shell over the engine.
+
+#![cfg_attr(target_family = "wasm", allow(dead_code, unused))]
+
+#[cfg(not(target_family = "wasm"))]
+mod args;
+#[cfg(not(target_family = "wasm"))]
+mod print;
+#[cfg(not(target_family = "wasm"))]
+mod source;
+#[cfg(not(target_family = "wasm"))]
+mod transport;
+
+#[cfg(target_family = "wasm")]
+fn main() {}
+
+#[cfg(not(target_family = "wasm"))]
+fn main() -> std::process::ExitCode {
+    use clap::Parser;
+    let arguments = args::Arguments::parse();
+    match run(&arguments) {
+        Ok(fits) => std::process::ExitCode::from(u8::from(!fits)),
+        Err(message) => {
+            print::error(&message);
+            std::process::ExitCode::from(2)
+        }
+    }
+}
+
+/// Does what is asked; `Ok(false)` when `--check` was given and the answer is no.
+#[cfg(not(target_family = "wasm"))]
+fn run(arguments: &args::Arguments) -> Result<bool, String> {
+    use args::{Question, Verb};
+    use vramfit::{memory, plan, report};
+
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    match &arguments.verb {
+        Verb::Estimate { model, scenario, check, format } => {
+            let model = source::open(model)?;
+            let scenario = scenario.to_scenario();
+            let estimate = memory::estimate(&model, &scenario).map_err(|error| text(&error))?;
+            let longest = plan::longest_context(&model, &scenario).map_err(|error| text(&error))?;
+            match format {
+                args::Format::Json => print::json(&report::estimate_json(&model, &scenario, &estimate, longest).map_err(|error| text(&error))?),
+                args::Format::Table => print::estimate(&model, &estimate, longest).map_err(|error| text(&error))?,
+            }
+            let fits = estimate.fits().map_err(|error| text(&error))?;
+            Ok(fits || !check)
+        }
+        Verb::Inspect { model, format } => {
+            let model = source::open(model)?;
+            match format {
+                args::Format::Json => print::json(&report::inspect_json(&model).map_err(|error| text(&error))?),
+                args::Format::Table => print::inspect(&model).map_err(|error| text(&error))?,
+            }
+            Ok(true)
+        }
+        Verb::Solve { model, scenario, question: Question::Context, format } => {
+            let model = source::open(model)?;
+            let longest = plan::longest_context(&model, &scenario.to_scenario()).map_err(|error| text(&error))?;
+            match format {
+                args::Format::Json => print::json(&report::solve_json(&model, longest)),
+                args::Format::Table => print::longest(&model, longest),
+            }
+            Ok(true)
+        }
+        Verb::Gpus { format } => {
+            match format {
+                args::Format::Json => print::json(&report::gpus_json()),
+                args::Format::Table => print::gpus(),
+            }
+            Ok(true)
+        }
+        Verb::Formats { format } => {
+            match format {
+                args::Format::Json => print::json(&report::formats_json()),
+                args::Format::Table => print::formats(),
+            }
+            Ok(true)
+        }
+    }
+}

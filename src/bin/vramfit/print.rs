@@ -1,0 +1,160 @@
+//! Tables for people. Colours on a terminal only (`anstream` takes them out of pipes).
+
+use anstream::{eprintln, println};
+use anstyle::{AnsiColor, Style};
+use serde_json::Value;
+use vramfit::encoding::Encoding;
+use vramfit::estimate::{Estimate, Stage};
+use vramfit::format::{Unit, fixed, grouped, parameters, percent};
+use vramfit::model::{Mixer, Model};
+use vramfit::plan::LongestContext;
+use vramfit::quantity::Overflow;
+use vramfit::report;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const RED: Style = AnsiColor::Red.on_default().bold();
+
+/// A message about bad input, on standard error.
+pub fn error(message: &str) {
+    eprintln!("{RED}vramfit:{RED:#} {message}");
+}
+
+/// Pretty JSON on standard output.
+pub fn json(value: &Value) {
+    println!("{value:#}");
+}
+
+/// The answer: verdict, moments, ledger with formulas, capacity, assumptions.
+pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> Result<(), Overflow> {
+    let unit = Unit::Gib;
+    let verdict = report::verdict(estimate, unit)?;
+    let colour = if verdict.fits { GREEN } else { RED };
+    println!("{BOLD}{}{BOLD:#}  {}", name(model), facts(model)?);
+    println!("{colour}{}{colour:#}{}", verdict.claim, verdict.rest);
+    println!("{}\n", verdict.summary);
+
+    let device = estimate.worst()?;
+    let (peak_stage, peak) = device.peak()?;
+    println!("{BOLD}{:<28}{:>10}{:>9}  basis{BOLD:#}", "Where it goes", unit.name(), "share");
+    for term in device.terms() {
+        let amount = device.term_at(term, peak_stage)?;
+        if amount.expected.get() == 0 {
+            continue;
+        }
+        let entries = || device.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
+        let basis = entries().next().map_or("", |entry| entry.basis.name());
+        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let name = term.label();
+        println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
+        for entry in entries() {
+            println!("  {DIM}{} = {} B{DIM:#}", entry.formula, grouped(entry.amount.expected.get()));
+        }
+    }
+    println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
+
+    println!("{:<28}{:>10}", "Loaded", unit.number(device.at(Stage::Load)?.expected));
+    println!("{:<28}{:>10}", "Steady at this load", unit.number(device.at(Stage::Decode)?.expected));
+    if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
+        println!("{:<28}{:>10}", budget.name, unit.number(budget.bytes));
+        println!("{:<28}{:>10}  what the engine will claim", "Claim", unit.number(claim));
+    }
+    println!("{:<28}{:>10}", "Usable on the card", unit.number(device.usable));
+    if let Some(capacity) = estimate.capacity {
+        let concurrency = fixed(capacity.concurrency_hundredths, 100, 2);
+        println!("{:<28}{:>10}  {} tokens, {concurrency} requests of this context", "Room for the KV cache", unit.number(capacity.kv_cache_bytes), grouped(capacity.kv_cache_tokens));
+    }
+    println!("{:<28}{:>10}", "Longest context that fits", tokens(longest));
+    println!();
+    for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
+        println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());
+    }
+    for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
+        println!("note: {sentence}");
+    }
+    Ok(())
+}
+
+/// The anatomy.
+pub fn inspect(model: &Model) -> Result<(), Overflow> {
+    println!("{BOLD}{}{BOLD:#}  {}", name(model), facts(model)?);
+    let anatomy = &model.anatomy;
+    println!("model type {}, read from {}", anatomy.model_type, model.provenance.source.name());
+    for component in &anatomy.components {
+        println!("\n{BOLD}{}{BOLD:#}: {} parameters in {} layers, hidden size {}, vocabulary {}", component.name, grouped(component.parameters()?.get()), component.layer_count(), grouped(component.hidden_size), grouped(component.vocab_size));
+        for run in &component.layers {
+            let Mixer::Attention(attention) = run.layer.mixer;
+            println!("  {:>4} × {}, {}, {}: {} cache elements per token", run.count, run.layer.mixer, attention.span, run.layer.feed_forward, grouped(attention.cache_elements_per_token()));
+        }
+    }
+    println!("\n{BOLD}{:<20}{:>20}{BOLD:#}", "Role", "parameters");
+    let mut roles: Vec<(&str, u64)> = Vec::new();
+    for (tensor, times) in anatomy.tensors() {
+        let elements = tensor.elements()?.times(times)?.get();
+        match roles.iter_mut().find(|(role, _)| *role == tensor.role.name()) {
+            Some((_, sum)) => *sum += elements,
+            None => roles.push((tensor.role.name(), elements)),
+        }
+    }
+    for (role, sum) in roles {
+        println!("{role:<20}{:>20}", grouped(sum));
+    }
+    if let Some(files) = &model.provenance.files {
+        println!("\n{} files hold {} elements in {} bytes", files.count, grouped(files.elements.get()), grouped(files.bytes.get()));
+    }
+    println!("\nkeys used: {}", anatomy.keys_used.join(", "));
+    if !anatomy.keys_not_understood.is_empty() {
+        println!("keys not understood: {}", anatomy.keys_not_understood.join(", "));
+    }
+    for sentence in anatomy.assumptions.iter().chain(&model.provenance.notes) {
+        println!("note: {sentence}");
+    }
+    Ok(())
+}
+
+/// The answer to `solve --for context`.
+pub fn longest(model: &Model, longest: LongestContext) {
+    println!("{BOLD}{}{BOLD:#} tokens per request fit", tokens(longest));
+    if let Some(max) = model.anatomy.max_context {
+        println!("the model's maximum is {}", grouped(max));
+    }
+}
+
+/// Every GPU.
+pub fn gpus() {
+    println!("{BOLD}{:<36}{:<22}{:>12}{:>12}{:>10}{BOLD:#}", "Name", "Architecture", "driver MiB", "usable MiB", "GB/s");
+    for gpu in vramfit::gpu::all() {
+        let figure = |value: Option<u64>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
+        let bandwidth = gpu.bandwidth_gb_s.map_or_else(|| "–".to_owned(), |value| value.to_string());
+        println!("{:<36}{:<22}{:>12}{:>12}{bandwidth:>10}", gpu.name, gpu.architecture, figure(gpu.driver_mib), figure(gpu.process_mib));
+    }
+}
+
+/// Every storage format.
+pub fn formats() {
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "safetensors", "config.json", "flag", "bits");
+    for encoding in Encoding::all() {
+        println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
+    }
+}
+
+fn name(model: &Model) -> &str {
+    model.provenance.id.as_deref().unwrap_or("(pasted config)")
+}
+
+/// `7.24 B parameters · 32 layers · GQA 32/8 × 128 · 2 files`
+fn facts(model: &Model) -> Result<String, Overflow> {
+    let decoder = model.decoder();
+    let mixer = decoder.layers.first().map(|run| format!(" · {}", run.layer.mixer)).unwrap_or_default();
+    let files = model.provenance.files.as_ref().map(|files| format!(" · headers of {} files", files.count)).unwrap_or_default();
+    Ok(format!("{} parameters · {} layers{mixer}{files}", parameters(model.anatomy.parameters()?), decoder.layer_count()))
+}
+
+fn tokens(longest: LongestContext) -> String {
+    match longest {
+        LongestContext::Nothing => "none".to_owned(),
+        LongestContext::Tokens(tokens) => grouped(tokens),
+        LongestContext::Unlimited => "any".to_owned(),
+    }
+}

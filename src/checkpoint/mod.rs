@@ -1,0 +1,19 @@
+//! Weight files: their headers, and which of the stored tensors an architecture loads.
+//!
+//! Nothing here reads a file: callers bring the first bytes ([`safetensors::parse_header`] says how many it needs).
+
+pub mod inventory;
+pub mod safetensors;
+
+pub use inventory::{Matched, Matcher, match_inventory};
+pub use safetensors::{Header, HeaderError, HeaderTensor, Parsed, parse_header};
+
+/// A name from outside as messages show it: at most 120 characters, none of which control a terminal.
+pub(crate) fn quotable(text: &str) -> String {
+    const MOST: usize = 120;
+    let mut out: String = text.chars().take(MOST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    out
+}

@@ -1,0 +1,263 @@
+//! The vocabulary of blocks that families are written in: attention, feed-forwards, norms, embeddings, heads.
+//!
+//! Formulas: reference section "parameter counting"; shapes are those of the transformers 5.23 classes.
+
+use super::{ConfigError, Fields};
+use crate::model::{Attention, Component, FeedForward, Layer, LayerRun, Mixer, Role, Span, Tensor};
+
+/// The sizes that every decoder has.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub hidden: u64,
+    pub layers: u64,
+    pub vocab: u64,
+    pub heads: u64,
+    pub kv_heads: u64,
+    pub head_dim: u64,
+}
+
+impl Shape {
+    /// Most layers that are read: an order above any real model, so that per-layer work stays bounded.
+    const MAX_LAYERS: u64 = 10_000;
+
+    /// Reads them with the usual defaults: `num_key_value_heads` = `num_attention_heads`, `head_dim` = `hidden_size` / heads.
+    pub fn read(f: &Fields) -> Result<Self, ConfigError> {
+        Self::read_with(f, None)
+    }
+
+    /// The same for families whose class has a `head_dim` of its own.
+    pub fn read_with_head_dim(f: &Fields, head_dim: u64) -> Result<Self, ConfigError> {
+        Self::read_with(f, Some(head_dim))
+    }
+
+    fn read_with(f: &Fields, head_dim: Option<u64>) -> Result<Self, ConfigError> {
+        let hidden = f.count("hidden_size")?;
+        let layers = f.count("num_hidden_layers")?;
+        if layers > Self::MAX_LAYERS {
+            return Err(f.impossible("num_hidden_layers", "no model has more than 10,000 layers"));
+        }
+        let heads = f.count("num_attention_heads")?;
+        let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(f.impossible("num_key_value_heads", "it must divide `num_attention_heads`"));
+        }
+        let head_dim = match f.optional_count("head_dim")?.or(head_dim) {
+            Some(head_dim) => head_dim,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None => return Err(f.impossible("num_attention_heads", "it must divide `hidden_size` when there is no `head_dim`")),
+        };
+        Ok(Self { hidden, layers, vocab: f.count("vocab_size")?, heads, kv_heads, head_dim })
+    }
+
+    /// The attention of a layer with this span.
+    pub fn attention(&self, span: Span) -> Attention {
+        Attention { heads: self.heads, kv_heads: self.kv_heads, key_dim: self.head_dim, value_dim: self.head_dim, span }
+    }
+}
+
+/// Tensors under construction; names are relative to their layer or model.
+#[derive(Default)]
+pub struct Tensors(Vec<Tensor>);
+
+impl Tensors {
+    /// A matrix (stored as rows × columns) and, if wanted, its bias.
+    pub fn linear(&mut self, module: &str, inputs: u64, outputs: u64, bias: bool) -> &mut Self {
+        self.push(module, "weight", vec![outputs, inputs], 1);
+        if bias {
+            self.push(module, "bias", vec![outputs], 1);
+        }
+        self
+    }
+
+    /// `count` matrices that differ only in their number, which `{}` in the name stands for.
+    pub fn experts(&mut self, module: &str, count: u64, inputs: u64, outputs: u64) -> &mut Self {
+        self.push(module, "weight", vec![outputs, inputs], count);
+        self
+    }
+
+    /// A norm's weight, and its bias for a LayerNorm.
+    pub fn norm(&mut self, module: &str, width: u64, bias: bool) -> &mut Self {
+        self.push(module, "weight", vec![width], 1);
+        if bias {
+            self.push(module, "bias", vec![width], 1);
+        }
+        self
+    }
+
+    /// An embedding table.
+    pub fn embedding(&mut self, module: &str, rows: u64, width: u64) -> &mut Self {
+        self.push(module, "weight", vec![rows, width], 1);
+        self
+    }
+
+    fn push(&mut self, module: &str, kind: &str, shape: Vec<u64>, count: u64) {
+        self.0.push(Tensor { name: format!("{module}.{kind}"), role: Role::of_module(module), shape, count, stored: None });
+    }
+
+    /// Separate q, k, v and o projections under `self_attn`, as Llama has them.
+    pub fn attention(&mut self, shape: &Shape, qkv_bias: bool, output_bias: bool) -> &mut Self {
+        let (queries, keys) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        self.linear("self_attn.q_proj", shape.hidden, queries, qkv_bias)
+            .linear("self_attn.k_proj", shape.hidden, keys, qkv_bias)
+            .linear("self_attn.v_proj", shape.hidden, keys, qkv_bias)
+            .linear("self_attn.o_proj", queries, shape.hidden, output_bias)
+    }
+
+    /// Norms of each query and key head.
+    pub fn query_key_norm(&mut self, shape: &Shape) -> &mut Self {
+        self.norm("self_attn.q_norm", shape.head_dim, false).norm("self_attn.k_norm", shape.head_dim, false)
+    }
+
+    /// Gate, up and down projections under `mlp`.
+    pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
+        self.linear("mlp.gate_proj", hidden, intermediate, bias)
+            .linear("mlp.up_proj", hidden, intermediate, bias)
+            .linear("mlp.down_proj", intermediate, hidden, bias)
+    }
+
+    /// RMSNorms of the layer, by name.
+    pub fn norms(&mut self, names: &[&str], width: u64) -> &mut Self {
+        for name in names {
+            self.norm(name, width, false);
+        }
+        self
+    }
+
+    /// The finished list.
+    pub fn build(&mut self) -> Vec<Tensor> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Norms before attention and before the feed-forward, as Llama names them.
+pub const LLAMA_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm"];
+
+/// What stands above the last layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Top {
+    LanguageHead,
+    Score { labels: u64 },
+    Nothing,
+}
+
+/// A decoder in the family's own words.
+pub struct Decoder {
+    /// The sizes.
+    pub shape: Shape,
+    /// Prefix of everything below the head: `model`.
+    pub base: &'static str,
+    /// Where the layers live: `model.layers`.
+    pub layer_prefix: &'static str,
+    /// Embeddings and final norm.
+    pub tensors: Vec<Tensor>,
+    /// The layers in order.
+    pub layers: Vec<(Layer, Vec<Tensor>)>,
+    /// Whether the head is the embedding when the config does not say.
+    pub tied_by_default: bool,
+}
+
+impl Decoder {
+    /// A decoder named as Llama's modules are (`model.embed_tokens`, `model.layers.N`, `model.norm`, `lm_head`).
+    pub fn llama_like(shape: Shape, layers: Vec<(Layer, Vec<Tensor>)>, tied_by_default: bool) -> Self {
+        let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, shape.hidden).norm("model.norm", shape.hidden, false).build();
+        Self { shape, base: "model", layer_prefix: "model.layers", tensors, layers, tied_by_default }
+    }
+
+    /// The finished component, with the head that `architectures` asks for.
+    pub(super) fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
+        let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
+        match top(f, assumptions)? {
+            Top::LanguageHead if !tied => {
+                self.tensors.extend(Tensors::default().linear("lm_head", self.shape.hidden, self.shape.vocab, false).build());
+            }
+            Top::Score { labels } => self.tensors.extend(Tensors::default().linear("score", self.shape.hidden, labels, false).build()),
+            Top::LanguageHead | Top::Nothing => {}
+        }
+        Ok(Component {
+            name: "text",
+            hidden_size: self.shape.hidden,
+            vocab_size: self.shape.vocab,
+            base: self.base,
+            layer_prefix: self.layer_prefix,
+            tensors: self.tensors,
+            layers: run_lengths(self.layers),
+        })
+    }
+}
+
+/// The head by the class name in `architectures`.
+fn top(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, ConfigError> {
+    let Some(class) = f.optional_texts("architectures")?.and_then(|list| list.into_iter().next()) else {
+        return Ok(Top::LanguageHead);
+    };
+    Ok(match class.as_str() {
+        name if name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") => Top::LanguageHead,
+        name if name.ends_with("ForSequenceClassification") || name.ends_with("RewardModel") => Top::Score { labels: labels(f)? },
+        name if name.ends_with("Model") => Top::Nothing,
+        name => {
+            assumptions.push(format!("architecture `{name}` is counted with a language-model head"));
+            Top::LanguageHead
+        }
+    })
+}
+
+/// `num_labels`, the length of `id2label`, or transformers' default of 2.
+fn labels(f: &Fields) -> Result<u64, ConfigError> {
+    match f.optional_count("num_labels")? {
+        Some(labels) => Ok(labels),
+        None => Ok(f.entries("id2label").unwrap_or(2)),
+    }
+}
+
+/// Equal neighbours as one run.
+fn run_lengths(layers: Vec<(Layer, Vec<Tensor>)>) -> Vec<LayerRun> {
+    let mut runs: Vec<LayerRun> = Vec::new();
+    for (layer, tensors) in layers {
+        match runs.last_mut() {
+            Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
+            _ => runs.push(LayerRun { count: 1, layer, tensors }),
+        }
+    }
+    runs
+}
+
+/// The decoder's layers, alike but for the span that their number gives.
+pub fn layers_by_span(shape: &Shape, feed_forward: FeedForward, tensors: &[Tensor], span: impl Fn(usize) -> Span) -> Vec<(Layer, Vec<Tensor>)> {
+    let layer = |number| Layer { mixer: Mixer::Attention(shape.attention(span(number))), feed_forward };
+    (0..usize::try_from(shape.layers).unwrap_or(0)).map(|number| (layer(number), tensors.to_vec())).collect()
+}
+
+/// `sliding_window` in every layer, or full attention where the config has none.
+pub fn sliding_or_full(f: &Fields) -> Result<Span, ConfigError> {
+    Ok(f.optional_count("sliding_window")?.map_or(Span::Full, Span::Sliding))
+}
+
+/// `layer_types` of the config as spans, one per layer; `None` when the key is absent.
+pub fn spans_by_layer_types(f: &Fields, shape: &Shape) -> Result<Option<Vec<Span>>, ConfigError> {
+    let Some(types) = f.optional_texts("layer_types")? else { return Ok(None) };
+    if types.len() as u64 != shape.layers {
+        return Err(f.impossible("layer_types", "it must have one entry per layer (`num_hidden_layers`)"));
+    }
+    let spans = types.iter().map(|kind| match kind.as_str() {
+        "full_attention" => Ok(Span::Full),
+        "sliding_attention" => f.count("sliding_window").map(Span::Sliding),
+        _ => Err(f.impossible("layer_types", "only `full_attention` and `sliding_attention` are known for this model type")),
+    });
+    spans.collect::<Result<_, _>>().map(Some)
+}
+
+/// Qwen's rule: layers from `max_window_layers` on slide, but only when `use_sliding_window` is set; `layer_types` wins.
+pub fn qwen_spans(f: &Fields, shape: &Shape) -> Result<Vec<Span>, ConfigError> {
+    let slides = f.flag("use_sliding_window", false)?;
+    // In files that do not slide both keys may hold anything, null included.
+    let first = if slides { f.optional_count_or_zero("max_window_layers")? } else { f.touch("max_window_layers") };
+    let window = if slides { f.optional_count("sliding_window")? } else { f.touch("sliding_window") };
+    if let Some(spans) = spans_by_layer_types(f, shape)? {
+        return Ok(spans);
+    }
+    let span = |number| match window {
+        Some(window) if number >= first.unwrap_or(0) => Span::Sliding(window),
+        _ => Span::Full,
+    };
+    Ok((0..shape.layers).map(span).collect())
+}

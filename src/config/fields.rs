@@ -1,0 +1,186 @@
+//! The fields of a config.json: found under their aliases, checked, and accounted for.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+
+/// Canonical key, and the spellings seen (first present wins).
+const ALIASES: &[(&str, &[&str])] = &[
+    ("hidden_size", &["hidden_size", "n_embd", "d_model", "dim"]),
+    ("num_hidden_layers", &["num_hidden_layers", "n_layer", "n_layers", "num_layers"]),
+    ("num_attention_heads", &["num_attention_heads", "n_head", "n_heads", "num_heads"]),
+    ("num_key_value_heads", &["num_key_value_heads", "num_kv_heads", "n_head_kv"]),
+    ("intermediate_size", &["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"]),
+    ("max_position_embeddings", &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length"]),
+    ("num_experts", &["num_experts", "num_local_experts", "n_routed_experts"]),
+    ("dtype", &["dtype", "torch_dtype"]),
+];
+
+/// Keys that do not change memory: tokens, training, naming, numerics.
+const IRRELEVANT: &[&str] = &[
+    "_attn_implementation_autoset", "_name_or_path", "activation_function", "attention_dropout", "attn_logit_softcapping", "attn_pdrop", "auto_map",
+    "bos_token", "bos_token_id", "cache_implementation", "classifier_dropout", "embd_pdrop", "eos_token", "eos_token_id", "final_logit_softcapping",
+    "finetuning_task", "hidden_act", "hidden_activation", "id2label", "initializer_range", "label2id", "layer_norm_epsilon", "layer_norm_eps",
+    "n_special", "norm_topk_prob", "original_max_position_embeddings", "output_router_logits", "pad_token", "pad_token_id", "partial_rotary_factor",
+    "predict_special_tokens", "pretraining_tp", "query_pre_attn_scalar", "rescale_every", "resid_pdrop", "rms_norm_eps", "rope_parameters",
+    "rope_scaling", "rope_theta", "rotary_dim", "router_aux_loss_coef", "router_jitter_noise", "scale_attn_weights", "summary_activation",
+    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class",
+    "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache", "embd_layer_norm",
+    "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_decoder", "gradient_checkpointing",
+    "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
+];
+
+/// The largest value that a size in a config may have: past any real model, small enough that products are caught.
+const MAX: u64 = 1 << 40;
+
+/// A config's object, with a record of the keys that were asked for.
+pub struct Fields {
+    object: Map<String, Value>,
+    used: RefCell<BTreeSet<String>>,
+}
+
+impl Fields {
+    /// Wraps a parsed config.
+    pub fn new(config: Value) -> Result<Self, ConfigError> {
+        match config {
+            Value::Object(object) => Ok(Self { object, used: RefCell::default() }),
+            _ => Err(ConfigError::NotAnObject),
+        }
+    }
+
+    /// The value under the first alias of `key` that is present and not null, with the spelling found.
+    fn get(&self, key: &str) -> Option<(&str, &Value)> {
+        let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
+        let mut found = None;
+        for spelling in spellings.unwrap_or(&[key]) {
+            if let Some((name, value)) = self.object.get_key_value(*spelling) {
+                self.used.borrow_mut().insert(name.clone());
+                if found.is_none() && !value.is_null() {
+                    found = Some((name.as_str(), value));
+                }
+            }
+        }
+        found
+    }
+
+    /// The spelling under which `key` stands in this config, for sources; the canonical one when it is absent.
+    pub fn spelling<'a>(&'a self, key: &'a str) -> &'a str {
+        self.get(key).map_or(key, |(name, _)| name)
+    }
+
+    /// An [`ConfigError::Impossible`] about `key` as it stands.
+    pub fn impossible(&self, key: &str, why: &'static str) -> ConfigError {
+        let (name, value) = self.get(key).map_or((key, String::new()), |(name, value)| (name, value.to_string()));
+        let value = match value.char_indices().nth(60) {
+            Some((at, _)) => format!("{}…", &value[..at]),
+            None => value,
+        };
+        ConfigError::Impossible { key: name.to_owned(), value, why }
+    }
+
+    /// A positive whole number, if the key is there.
+    pub fn optional_count(&self, key: &str) -> Result<Option<u64>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(None) };
+        // Some exporters write whole numbers as floats; whatever does not survive the way there and back is refused.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, clippy::float_cmp)]
+        let whole = |float: f64| Some(float as u64).filter(|&n| n as f64 == float && n <= MAX);
+        match value.as_u64().or_else(|| value.as_f64().and_then(whole)) {
+            Some(n) if (1..=MAX).contains(&n) => Ok(Some(n)),
+            _ => Err(self.impossible(key, "it must be a whole number, at least 1 and at most 2^40")),
+        }
+    }
+
+    /// A whole number that may be zero, if the key is there.
+    pub fn optional_count_or_zero(&self, key: &str) -> Result<Option<u64>, ConfigError> {
+        match self.get(key) {
+            Some((_, value)) if value.as_u64() == Some(0) => Ok(Some(0)),
+            _ => self.optional_count(key),
+        }
+    }
+
+    /// Whether the key is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
+    /// Marks a key as understood whose value plays no part here.
+    pub fn touch(&self, key: &str) -> Option<u64> {
+        self.get(key);
+        None
+    }
+
+    /// How many entries the object under `key` has.
+    pub fn entries(&self, key: &str) -> Option<u64> {
+        self.get(key).and_then(|(_, value)| value.as_object()).map(|object| object.len() as u64)
+    }
+
+    /// `num_experts_per_tok`, at most the number of experts; the family's default when the key is absent.
+    pub fn active_experts(&self, experts: u64, default: u64) -> Result<u64, ConfigError> {
+        let active = self.optional_count("num_experts_per_tok")?.unwrap_or(default);
+        if active > experts {
+            return Err(self.impossible("num_experts_per_tok", "it cannot be more than the number of experts"));
+        }
+        Ok(active)
+    }
+
+    /// A positive whole number that must be there.
+    pub fn count(&self, key: &'static str) -> Result<u64, ConfigError> {
+        self.optional_count(key)?.ok_or_else(|| ConfigError::Missing { key, model_type: self.model_type() })
+    }
+
+    /// A flag, with the default of the family.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some((_, value)) => value.as_bool().ok_or_else(|| self.impossible(key, "it must be true or false")),
+        }
+    }
+
+    /// A text, if the key is there.
+    pub fn optional_text(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some((_, value)) => value.as_str().map(|text| Some(text.to_owned())).ok_or_else(|| self.impossible(key, "it must be a text in quotes")),
+        }
+    }
+
+    /// A list of texts, if the key is there.
+    pub fn optional_texts(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(None) };
+        let texts = value.as_array().and_then(|list| list.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+        texts.map(Some).ok_or_else(|| self.impossible(key, "it must be a list of texts"))
+    }
+
+    /// A list of layer numbers (empty when the key is absent).
+    pub fn layer_numbers(&self, key: &str) -> Result<Vec<u64>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(Vec::new()) };
+        let numbers = value.as_array().and_then(|list| list.iter().map(Value::as_u64).collect());
+        numbers.ok_or_else(|| self.impossible(key, "it must be a list of layer numbers"))
+    }
+
+    /// `model_type`, for messages.
+    pub fn model_type(&self) -> String {
+        self.object.get("model_type").and_then(Value::as_str).unwrap_or("(unnamed)").to_owned()
+    }
+
+    /// The quantisation method that `quantization_config` names.
+    pub fn quantization(&self) -> Result<Option<String>, ConfigError> {
+        let Some((_, value)) = self.get("quantization_config") else { return Ok(None) };
+        let method = value.get("quant_method").and_then(Value::as_str);
+        let by_flag = || ["load_in_4bit", "load_in_8bit"].iter().any(|key| value.get(key).is_some()).then_some("bitsandbytes");
+        match method.or_else(by_flag) {
+            Some(method) => Ok(Some(method.to_owned())),
+            None => Err(self.impossible("quantization_config", "it must name its `quant_method`")),
+        }
+    }
+
+    /// The keys that were asked for and are there, and those that may matter but were not asked for.
+    pub fn accounts(&self) -> (Vec<String>, Vec<String>) {
+        let used = self.used.borrow();
+        let ignored = |key: &&String| !used.contains(*key) && !IRRELEVANT.contains(&key.as_str());
+        (used.iter().cloned().collect(), self.object.keys().filter(ignored).cloned().collect())
+    }
+}

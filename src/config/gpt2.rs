@@ -1,0 +1,26 @@
+//! GPT-2: learned positions, LayerNorms, biases everywhere, q, k and v in one matrix, tied head.
+
+use super::decoder::{Decoder, Shape, Tensors, layers_by_span};
+use super::{ConfigError, Fields};
+use crate::model::{FeedForward, Span};
+
+pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
+    let shape = Shape::read(f)?;
+    let intermediate = f.optional_count("intermediate_size")?.unwrap_or(4 * shape.hidden);
+    let positions = f.count("max_position_embeddings")?;
+    let tensors = Tensors::default()
+        .norm("ln_1", shape.hidden, true)
+        .linear("attn.c_attn", shape.hidden, 3 * shape.hidden, true)
+        .linear("attn.c_proj", shape.hidden, shape.hidden, true)
+        .norm("ln_2", shape.hidden, true)
+        .linear("mlp.c_fc", shape.hidden, intermediate, true)
+        .linear("mlp.c_proj", intermediate, shape.hidden, true)
+        .build();
+    let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: false }, &tensors, |_| Span::Full);
+    let tensors = Tensors::default()
+        .embedding("transformer.wte", shape.vocab, shape.hidden)
+        .embedding("transformer.wpe", positions, shape.hidden)
+        .norm("transformer.ln_f", shape.hidden, true)
+        .build();
+    Ok(Decoder { shape, base: "transformer", layer_prefix: "transformer.h", tensors, layers, tied_by_default: true })
+}

@@ -1,0 +1,201 @@
+//! `config.json` to [`Anatomy`]: one small file per family over a shared vocabulary of blocks.
+//!
+//! To add a family: write `config/NAME.rs` with a function `fn(&Fields) -> Result<Decoder, ConfigError>` that names its
+//! blocks ([`decoder`]), and add its row to [`FAMILIES`].
+
+mod decoder;
+mod fields;
+pub mod json;
+
+mod gemma;
+mod gpt2;
+mod llama;
+mod mistral;
+mod mixtral;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod qwen3_moe;
+
+use crate::encoding::Encoding;
+use crate::model::Anatomy;
+use decoder::Decoder;
+pub use fields::Fields;
+
+/// A family: its `model_type` and the reader of its fields.
+struct Family {
+    model_type: &'static str,
+    read: fn(&Fields) -> Result<Decoder, ConfigError>,
+}
+
+const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Decoder, ConfigError>) -> Family {
+    Family { model_type, read }
+}
+
+/// Every family that is understood to the parameter.
+static FAMILIES: &[Family] = &[
+    family("gemma", gemma::read_gemma),
+    family("gemma2", gemma::read_gemma2),
+    family("gpt2", gpt2::read),
+    family("llama", llama::read),
+    family("mistral", mistral::read),
+    family("mixtral", mixtral::read),
+    family("phi3", phi3::read),
+    family("qwen2", qwen2::read),
+    family("qwen3", qwen3::read),
+    family("qwen3_moe", qwen3_moe::read),
+];
+
+/// What is wrong with a config.json.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not JSON.
+    #[error("this config is not valid JSON: {0}")]
+    NotJson(String),
+    /// It is JSON, but not an object.
+    #[error("a config.json is a JSON object with keys such as `model_type`; this is not one")]
+    NotAnObject,
+    /// It is larger than any config.
+    #[error("this config has {0} bytes; the most that is read is {max}", max = json::MAX_BYTES)]
+    TooLarge(usize),
+    /// A key that is needed is missing.
+    #[error("`{key}` is missing in the config of this {model_type} model; add it, or check that this is the right file")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// The model type.
+        model_type: String,
+    },
+    /// A key has a value that cannot be.
+    #[error("`{key}` is {value}: {why}")]
+    Impossible {
+        /// The key.
+        key: String,
+        /// Its value as written, shortened.
+        value: String,
+        /// What it must be.
+        why: &'static str,
+    },
+    /// `model_type` is not known and the fields are not those of a decoder.
+    #[error("model type `{0}` is not known, and its config has no `hidden_size`, `num_hidden_layers`, `num_attention_heads` and `vocab_size` to go by")]
+    UnknownType(String),
+    /// There is no `model_type`.
+    #[error("the config has no `model_type`, so the architecture is not known; it usually reads \"llama\", \"qwen3\" or the like")]
+    NoType,
+    /// The sizes multiply to more than is possible.
+    #[error("the sizes in this config multiply to more parameters than are possible")]
+    Overflow,
+}
+
+impl From<crate::quantity::Overflow> for ConfigError {
+    fn from(_: crate::quantity::Overflow) -> Self {
+        Self::Overflow
+    }
+}
+
+/// The model types that are understood to the parameter.
+pub fn model_types() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.model_type)
+}
+
+/// Reads the text of a config.json.
+///
+/// # Errors
+/// [`ConfigError`] names the key that is missing or impossible.
+///
+/// ```
+/// let config = r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32,
+///                  "num_hidden_layers": 32, "vocab_size": 32000}"#;
+/// let anatomy = vramfit::config::read(config).unwrap();
+/// assert_eq!(anatomy.parameters().unwrap().get(), 6_738_415_616);
+/// ```
+pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
+    let fields = Fields::new(json::parse(text)?)?;
+    let model_type = fields.optional_text("model_type")?.ok_or(ConfigError::NoType)?;
+    let mut assumptions = Vec::new();
+    let known = FAMILIES.iter().find(|family| family.model_type == model_type);
+    let decoder = match known {
+        Some(family) => (family.read)(&fields)?,
+        None => {
+            let decoder = llama::read(&fields).map_err(|error| match error {
+                ConfigError::Missing { .. } => ConfigError::UnknownType(model_type.clone()),
+                other => other,
+            })?;
+            assumptions.push(format!(
+                "model type `{model_type}` is not known here: its fields are read as those of a Llama-like decoder, so parameters and cache may be wrong by a lot"
+            ));
+            decoder
+        }
+    };
+    let dtype = match fields.optional_text("dtype")? {
+        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| fields.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
+        None => None,
+    };
+    let quantization = fields.quantization()?;
+    let max_context = fields.optional_count("max_position_embeddings")?;
+    let components = vec![decoder.into_component(&fields, &mut assumptions)?];
+    let (keys_used, keys_not_understood) = fields.accounts();
+    let is_guess = known.is_none();
+    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess };
+    anatomy.parameters()?;
+    Ok(anatomy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+
+    fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
+        read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (key, value) in [("num_key_value_heads", "0"), ("num_key_value_heads", "-8"), ("head_dim", "1.5"), ("head_dim", "\"x\""), ("num_key_value_heads", "1e30"), ("max_position_embeddings", "[]")] {
+            let error = with(key, value).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
+        assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key: "hidden_size", .. })));
+        assert_eq!(read(r#"{"hidden_size": 1}"#), Err(ConfigError::NoType));
+        assert_eq!(read(r#"{"model_type": "hyperbrain"}"#), Err(ConfigError::UnknownType("hyperbrain".into())));
+        assert_eq!(read("[1]"), Err(ConfigError::NotAnObject));
+        assert!(matches!(read("{"), Err(ConfigError::NotJson(_))));
+        assert_eq!(read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")), Err(ConfigError::Overflow));
+    }
+
+    #[test]
+    fn an_unknown_type_with_llama_like_fields_is_a_marked_guess() {
+        let guess = read(&LLAMA.replace("llama", "newmodel")).unwrap();
+        assert!(guess.is_guess);
+        assert!(guess.assumptions[0].contains("`newmodel`"));
+        assert_eq!(guess.parameters(), read(LLAMA).unwrap().parameters());
+    }
+
+    #[test]
+    fn bare_infinity_and_nan_are_read() {
+        let anatomy = with("time_step_limit", "[0.0, Infinity]").unwrap();
+        assert_eq!(anatomy.parameters(), read(LLAMA).unwrap().parameters());
+        assert!(with("x", "NaN").is_ok() && with("x", "\"Infinity\"").is_ok());
+    }
+
+    #[test]
+    fn mistral_slides_unless_it_says_null() {
+        let span = |more: &str| {
+            let anatomy = read(&LLAMA.replace("llama", "mistral").replacen('{', &format!("{{{more}"), 1)).unwrap();
+            let crate::model::Mixer::Attention(attention) = anatomy.components[0].layers[0].layer.mixer;
+            attention.span
+        };
+        assert_eq!(span(""), crate::model::Span::Sliding(4096));
+        assert_eq!(span("\"sliding_window\": null, "), crate::model::Span::Full);
+        assert_eq!(span("\"sliding_window\": 128, "), crate::model::Span::Sliding(128));
+    }
+
+    #[test]
+    fn keys_are_accounted_for() {
+        let anatomy = with("mystery_rank", "8").unwrap();
+        assert_eq!(anatomy.keys_not_understood, ["mystery_rank"]);
+        assert!(anatomy.keys_used.contains(&"hidden_size".to_owned()));
+    }
+}

@@ -1,0 +1,398 @@
+//! What comes out: a ledger per device. Entries live in stages; moments are picked from the stages.
+
+use std::ops::Range;
+
+use crate::formula::Expr;
+use crate::quantity::{Bytes, Overflow};
+
+/// What a piece of memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Term {
+    /// Model weights.
+    Weights,
+    /// Keys and values.
+    KvCache,
+    /// Intermediate results of a forward pass.
+    Activations,
+    /// Logits and what sampling makes of them.
+    Logits,
+    /// Buffers of kernels and libraries.
+    Workspace,
+    /// Captured CUDA graphs.
+    CudaGraphs,
+    /// Buffers of collective operations.
+    Communication,
+    /// The driver's context and loaded kernels.
+    RuntimeContext,
+    /// What the allocator holds beyond what is used.
+    Fragmentation,
+}
+
+/// (term, name in the JSON contract, name for people)
+const TERMS: &[(Term, &str, &str)] = &[
+    (Term::Weights, "weights", "Weights"),
+    (Term::KvCache, "kv_cache", "KV cache"),
+    (Term::Activations, "activations", "Activations"),
+    (Term::Logits, "logits", "Logits and sampling"),
+    (Term::Workspace, "workspace", "Workspaces"),
+    (Term::CudaGraphs, "cuda_graphs", "CUDA graphs"),
+    (Term::Communication, "communication", "Communication"),
+    (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
+    (Term::Fragmentation, "fragmentation", "Allocator slack"),
+];
+
+impl Term {
+    /// Every term, in the order of the ledger.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TERMS.iter().map(|(term, ..)| *term)
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str) {
+        TERMS.iter().find(|(term, ..)| *term == self).unwrap_or(&TERMS[0])
+    }
+
+    /// Its name in the JSON contract.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        self.row().2
+    }
+}
+
+/// How sure a figure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Integer arithmetic on shapes and types that were read.
+    Exact,
+    /// Exact arithmetic under a rule of the engine that was read from its source.
+    Derived,
+    /// A model with a band from measurements.
+    Modelled,
+    /// No derivation: an order of magnitude.
+    RuleOfThumb,
+}
+
+impl Basis {
+    /// Its name in the JSON contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Derived => "derived",
+            Self::Modelled => "modelled",
+            Self::RuleOfThumb => "rule_of_thumb",
+        }
+    }
+}
+
+/// A size with its band.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// The least it may be.
+    pub low: Bytes,
+    /// What is expected.
+    pub expected: Bytes,
+    /// The most it may be.
+    pub high: Bytes,
+}
+
+impl Amount {
+    /// A size without a band.
+    pub const fn exactly(bytes: Bytes) -> Self {
+        Self { low: bytes, expected: bytes, high: bytes }
+    }
+
+    /// `expected` with a band in percent of it: `low` 70 and `high` 150 are -30 % and +50 %.
+    pub fn percent(expected: Bytes, low: u64, high: u64) -> Result<Self, Overflow> {
+        let part = |percent: u64| u64::try_from(u128::from(expected.get()) * u128::from(percent) / 100).map(Bytes).map_err(|_| Overflow);
+        Ok(Self { low: part(low)?.min(expected), expected, high: part(high)?.max(expected) })
+    }
+
+    /// Sum, band by band.
+    pub fn plus(self, other: Self) -> Result<Self, Overflow> {
+        Ok(Self { low: self.low.plus(other.low)?, expected: self.expected.plus(other.expected)?, high: self.high.plus(other.high)? })
+    }
+
+    /// True when there is no band.
+    pub fn is_exact(&self) -> bool {
+        self.low == self.high
+    }
+}
+
+/// A stretch of time in which the same memory is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// After the weights are loaded.
+    Load,
+    /// Reading the prompt.
+    Prefill,
+    /// Turning the last hidden states into tokens, with as many sequences as the engine plans for.
+    Sampling,
+    /// Writing tokens at the chosen load.
+    Decode,
+}
+
+impl Stage {
+    /// Every stage of serving, in order.
+    pub const SERVING: [Self; 4] = [Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+
+    /// Its name in the JSON contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Prefill => "prefill",
+            Self::Sampling => "sampling",
+            Self::Decode => "decode",
+        }
+    }
+
+    /// What happens in it: "while ...".
+    pub const fn doing(self) -> &'static str {
+        match self {
+            Self::Load => "once loaded",
+            Self::Prefill => "while prefilling",
+            Self::Sampling => "while sampling",
+            Self::Decode => "while decoding",
+        }
+    }
+}
+
+/// One claim: a term, its size, how it was computed, and the stages in which it is held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What it is for.
+    pub term: Term,
+    /// Its size.
+    pub amount: Amount,
+    /// How sure it is.
+    pub basis: Basis,
+    /// The computation; evaluates to `amount.expected`.
+    pub formula: Expr,
+    /// Where the rule comes from.
+    pub source: &'static str,
+    /// The stages in which it is held.
+    pub stages: &'static [Stage],
+}
+
+/// Stages: all of them.
+pub const ALWAYS: &[Stage] = &Stage::SERVING;
+/// Stages: from the first token on.
+pub const RUNNING: &[Stage] = &[Stage::Prefill, Stage::Sampling, Stage::Decode];
+
+impl Entry {
+    /// An entry without a band.
+    pub fn exact(term: Term, formula: Expr, basis: Basis, source: &'static str, stages: &'static [Stage]) -> Result<Self, Overflow> {
+        let amount = Amount::exactly(Bytes(formula.evaluate()?));
+        Ok(Self { term, amount, basis, formula, source, stages })
+    }
+
+    /// An entry whose band is given in percent of its size.
+    pub fn modelled(term: Term, formula: Expr, (low, high): (u64, u64), source: &'static str, stages: &'static [Stage]) -> Result<Self, Overflow> {
+        let amount = Amount::percent(Bytes(formula.evaluate()?), low, high)?;
+        Ok(Self { term, amount, basis: Basis::Modelled, formula, source, stages })
+    }
+
+    /// The same claim with another band.
+    #[must_use]
+    pub fn with_band(self, low: Bytes, high: Bytes, basis: Basis) -> Self {
+        let expected = self.amount.expected;
+        Self { amount: Amount { low: low.min(expected), expected, high: high.max(expected) }, basis, ..self }
+    }
+}
+
+/// What an engine allows itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// Its size.
+    pub bytes: Bytes,
+    /// How it follows from the card.
+    pub formula: Expr,
+    /// What people call it: "vLLM budget".
+    pub name: &'static str,
+}
+
+/// The limit that binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// What a process can get of the card.
+    Card,
+    /// What the engine allows itself.
+    Budget,
+}
+
+impl Bound {
+    /// Its name in the JSON contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Card => "usable_bytes",
+            Self::Budget => "budget_bytes",
+        }
+    }
+}
+
+/// A size that may be negative: room left, or bytes short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Headroom {
+    /// This much too little.
+    Short(std::cmp::Reverse<Bytes>),
+    /// This much to spare.
+    Spare(Bytes),
+}
+
+impl Headroom {
+    /// `limit - need`.
+    pub fn between(limit: Bytes, need: Bytes) -> Self {
+        limit.minus(need).map_or_else(|_| Self::Short(std::cmp::Reverse(Bytes(need.get() - limit.get()))), Self::Spare)
+    }
+
+    /// The size without its sign.
+    pub const fn size(self) -> Bytes {
+        match self {
+            Self::Short(std::cmp::Reverse(bytes)) | Self::Spare(bytes) => bytes,
+        }
+    }
+
+    /// True when nothing is lacking.
+    pub const fn fits(self) -> bool {
+        matches!(self, Self::Spare(_))
+    }
+
+    /// As a signed number, for JSON.
+    pub fn signed(self) -> i128 {
+        let size = i128::from(self.size().get());
+        if self.fits() { size } else { -size }
+    }
+}
+
+/// The ledger of one device, or of several that hold the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Which ones: equal ranks share a ledger.
+    pub ranks: Range<u64>,
+    /// The card's name.
+    pub gpu: String,
+    /// What the driver reports.
+    pub capacity: Bytes,
+    /// What a process can get.
+    pub usable: Bytes,
+    /// What the engine allows itself, where it has such a rule.
+    pub budget: Option<Budget>,
+    /// What it will have claimed once started: the budget and what lies outside it.
+    pub claim: Option<Bytes>,
+    /// The claims.
+    pub entries: Vec<Entry>,
+}
+
+impl Device {
+    /// The sum of the entries of one stage.
+    pub fn at(&self, stage: Stage) -> Result<Amount, Overflow> {
+        self.sum(stage, |_| true)
+    }
+
+    /// The sum of one term's entries in one stage.
+    pub fn term_at(&self, term: Term, stage: Stage) -> Result<Amount, Overflow> {
+        self.sum(stage, |entry| entry.term == term)
+    }
+
+    fn sum(&self, stage: Stage, wanted: impl Fn(&Entry) -> bool) -> Result<Amount, Overflow> {
+        let entries = self.entries.iter().filter(|entry| entry.stages.contains(&stage) && wanted(entry));
+        entries.map(|entry| entry.amount).try_fold(Amount::default(), Amount::plus)
+    }
+
+    /// After load.
+    pub fn loaded(&self) -> Result<Amount, Overflow> {
+        self.at(Stage::Load)
+    }
+
+    /// At the chosen load.
+    pub fn steady(&self) -> Result<Amount, Overflow> {
+        self.at(Stage::Decode)
+    }
+
+    /// The worst stage and its sum.
+    pub fn peak(&self) -> Result<(Stage, Amount), Overflow> {
+        let mut worst = (Stage::Load, self.at(Stage::Load)?);
+        for stage in &Stage::SERVING[1..] {
+            let amount = self.at(*stage)?;
+            if amount.expected > worst.1.expected {
+                worst = (*stage, amount);
+            }
+        }
+        Ok(worst)
+    }
+
+    /// The room against the limit that binds: the budget for what an engine counts in it (all but the runtime's context), the
+    /// card for everything.
+    pub fn headroom(&self) -> Result<(Bound, Headroom), Overflow> {
+        let (stage, peak) = self.peak()?;
+        let held = self.claim.unwrap_or(Bytes::ZERO).max(peak.expected);
+        let card = Headroom::between(self.usable, held);
+        let Some(budget) = &self.budget else { return Ok((Bound::Card, card)) };
+        let inside = peak.expected.minus(self.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let room = Headroom::between(budget.bytes, inside);
+        // A claim that does not fit stops the engine at its start, whatever the need.
+        Ok(if room <= card || card.fits() { (Bound::Budget, room) } else { (Bound::Card, card) })
+    }
+
+    /// Terms that occur, in the ledger's order.
+    pub fn terms(&self) -> impl Iterator<Item = Term> + '_ {
+        Term::all().filter(|term| self.entries.iter().any(|entry| entry.term == *term))
+    }
+}
+
+/// What an engine's cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bytes that are left for keys and values on each device.
+    pub kv_cache_bytes: Bytes,
+    /// Tokens that they hold.
+    pub kv_cache_tokens: u64,
+    /// Requests of the chosen context that they hold, in hundredths.
+    pub concurrency_hundredths: u64,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// What the cache holds, for engines that keep one.
+    pub capacity: Option<Capacity>,
+    /// Every default that was filled in: (key of the scenario, its value, the rule).
+    pub choices: Vec<Choice>,
+    /// What was assumed, each a sentence.
+    pub assumptions: Vec<String>,
+    /// What the user should know, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+/// A setting as it was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its key in the scenario's JSON.
+    pub key: &'static str,
+    /// Its value as text.
+    pub value: String,
+    /// The rule, where it is a default; `None` where the user chose it.
+    pub default: Option<String>,
+}
+
+impl Estimate {
+    /// The device with the least room: it decides.
+    pub fn worst(&self) -> Result<&Device, Overflow> {
+        let mut worst = &self.devices[0];
+        for device in &self.devices[1..] {
+            if device.headroom()?.1 < worst.headroom()?.1 {
+                worst = device;
+            }
+        }
+        Ok(worst)
+    }
+
+    /// True when every device has room.
+    pub fn fits(&self) -> Result<bool, Overflow> {
+        Ok(self.worst()?.headroom()?.1.fits())
+    }
+}

@@ -1,0 +1,284 @@
+//! What a GPU has: memory as its driver and its programs see it, bandwidth, architecture, each figure with its source.
+//!
+//! The table is `assets/gpus.csv`, checked and made into constants by `build.rs`; its columns are the fields of [`Gpu`].
+//! [`Card`] is what an estimate works with: a row, or a size that the user gave.
+
+mod card;
+
+pub use card::Card;
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gpu {
+    /// Its name, unique without regard to case: `GeForce RTX 4090`.
+    pub name: &'static str,
+    /// Who makes it.
+    pub vendor: Vendor,
+    /// `Ada`, `Hopper`, `CDNA3`.
+    pub architecture: &'static str,
+    /// NVIDIA's compute capability (`8.9`) or AMD's target (`gfx942`); empty for the rest.
+    pub compute_capability: &'static str,
+    /// Streaming multiprocessors of an NVIDIA card, by the vendor's whitepapers, where that is certain.
+    pub sm_count: Option<u64>,
+    /// `GDDR6X`, `HBM3`; ends in `unified` when it is shared with the operating system.
+    pub memory_type: &'static str,
+    /// The size that it is sold by.
+    pub marketing_gb: u64,
+    /// What the driver reports in MiB (`nvidia-smi`).
+    pub driver_mib: Option<u64>,
+    /// How that is known.
+    pub driver_evidence: Option<Evidence>,
+    /// What a process sees as the total in MiB (`cudaMemGetInfo`, torch, HIP): what engines multiply by their fraction.
+    pub process_mib: Option<u64>,
+    /// How that is known.
+    pub process_evidence: Option<Evidence>,
+    /// Memory bandwidth in GB/s.
+    pub bandwidth_gb_s: Option<f32>,
+    /// Dense TFLOPS in bf16 (Turing and Volta: fp16; Apple: fp32).
+    pub bf16_tflops: Option<f32>,
+    /// Dense TFLOPS in fp8.
+    pub fp8_tflops: Option<f32>,
+    /// Dense TFLOPS in fp4.
+    pub fp4_tflops: Option<f32>,
+    /// The links to other devices; empty where there is none or none is known.
+    pub interconnect: &'static str,
+    /// What else is worth knowing.
+    pub notes: &'static str,
+    /// Where the figures are from.
+    pub source: &'static str,
+}
+
+/// Who makes a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// NVIDIA.
+    Nvidia,
+    /// AMD.
+    Amd,
+    /// Apple.
+    Apple,
+    /// Intel.
+    Intel,
+    /// Google.
+    Google,
+}
+
+impl Vendor {
+    /// The name as the vendor writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nvidia => "NVIDIA",
+            Self::Amd => "AMD",
+            Self::Apple => "Apple",
+            Self::Intel => "Intel",
+            Self::Google => "Google",
+        }
+    }
+}
+
+/// How a memory figure is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Seen in a public log.
+    Seen,
+    /// Recalled from common logs, not checked again.
+    Recalled,
+    /// Derived from a sibling or from a documented rule.
+    Derived,
+}
+
+impl Evidence {
+    /// The evidence in words: `seen in a public log`.
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::Seen => "seen in a public log",
+            Self::Recalled => "recalled from common logs",
+            Self::Derived => "derived",
+        }
+    }
+}
+
+impl Gpu {
+    /// True when the memory is shared with the operating system.
+    pub fn is_unified(&self) -> bool {
+        self.memory_type.ends_with("unified")
+    }
+}
+
+/// No GPU, or more than one, goes by a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GpuError {
+    /// Several names have the text in them.
+    #[error("`{input}` is part of several GPU names: {}; write more of the one you mean", .candidates.join(", "))]
+    Ambiguous {
+        /// What was asked for, shortened.
+        input: String,
+        /// The first names that have it in them.
+        candidates: Vec<&'static str>,
+    },
+    /// No name has the text in it.
+    #[error("no GPU is called `{input}`{}", meant(.nearest))]
+    Unknown {
+        /// What was asked for, shortened.
+        input: String,
+        /// The nearest names, best first; none when nothing is near.
+        nearest: Vec<&'static str>,
+    },
+}
+
+/// The end of the sentence about an unknown name.
+fn meant(nearest: &[&'static str]) -> String {
+    match nearest {
+        [] => "; see the list of GPUs, or give the usable memory in bytes instead".to_owned(),
+        names => format!("; did you mean {}?", names.join(" or ")),
+    }
+}
+
+// An expression made by build.rs from assets/gpus.csv.
+#[allow(clippy::unreadable_literal)]
+static GPUS: &[Gpu] = include!(concat!(env!("OUT_DIR"), "/gpus.rs"));
+
+/// Most candidates that an error names.
+const MAX_CANDIDATES: usize = 8;
+/// Most near names that an error suggests.
+const MAX_NEAREST: usize = 3;
+/// Longest input that near names are looked for; every name is shorter.
+const MAX_INPUT: usize = 64;
+
+/// Every GPU that is known, in the table's order.
+pub fn all() -> &'static [Gpu] {
+    GPUS
+}
+
+/// The GPU with this name, without regard to case; else the only one whose name has this part in it.
+///
+/// # Errors
+/// [`GpuError`] names the candidates, or the nearest names.
+///
+/// ```
+/// use vramfit::gpu::find;
+/// assert_eq!(find("geforce rtx 4090").unwrap().name, "GeForce RTX 4090");
+/// assert_eq!(find("h100 sxm").unwrap().name, "H100 SXM5 80GB");
+/// assert!(find("H100").is_err());
+/// ```
+pub fn find(name: &str) -> Result<&'static Gpu, GpuError> {
+    let wanted = name.trim().to_ascii_lowercase();
+    if let Some(gpu) = all().iter().find(|gpu| gpu.name.eq_ignore_ascii_case(&wanted)) {
+        return Ok(gpu);
+    }
+    let has_part = |gpu: &&Gpu| !wanted.is_empty() && gpu.name.to_ascii_lowercase().contains(&wanted);
+    let found: Vec<&'static Gpu> = all().iter().filter(has_part).collect();
+    let input = shortened(name.trim());
+    match found.as_slice() {
+        [] => Err(GpuError::Unknown { input, nearest: nearest(&wanted) }),
+        [gpu] => Ok(*gpu),
+        several => Err(GpuError::Ambiguous { input, candidates: several.iter().take(MAX_CANDIDATES).map(|gpu| gpu.name).collect() }),
+    }
+}
+
+fn shortened(input: &str) -> String {
+    match input.char_indices().nth(MAX_INPUT) {
+        Some((at, _)) => format!("{}…", &input[..at]),
+        None => input.to_owned(),
+    }
+}
+
+/// The names that have something near `wanted` (lower case) in them: at most half of it differs.
+fn nearest(wanted: &str) -> Vec<&'static str> {
+    if wanted.is_empty() || wanted.len() > MAX_INPUT {
+        return Vec::new();
+    }
+    let mut ranked: Vec<_> = all()
+        .iter()
+        .map(|gpu| (part_distance(wanted.as_bytes(), gpu.name.to_ascii_lowercase().as_bytes()), gpu.name))
+        .filter(|(distance, _)| distance * 2 <= wanted.len())
+        .collect();
+    ranked.sort_by_key(|&(distance, name)| (distance, name.len()));
+    ranked.into_iter().take(MAX_NEAREST).map(|(_, name)| name).collect()
+}
+
+/// The fewest insertions, deletions and replacements that turn `wanted` into some part of `text`.
+fn part_distance(wanted: &[u8], text: &[u8]) -> usize {
+    // Row i: the distance of the first i bytes of `wanted` to the best part of `text` that ends here.
+    let mut column: Vec<usize> = (0..=wanted.len()).collect();
+    let mut best = wanted.len();
+    for &byte in text {
+        let mut diagonal = 0;
+        for (row, &letter) in wanted.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != byte);
+            diagonal = column[row + 1];
+            column[row + 1] = replaced.min(diagonal + 1).min(column[row] + 1);
+        }
+        best = best.min(column[wanted.len()]);
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_table_is_large_and_its_names_are_unique() {
+        assert!(all().len() >= 150, "{}", all().len());
+        let names: HashSet<_> = all().iter().map(|gpu| gpu.name.to_ascii_lowercase()).collect();
+        assert_eq!(names.len(), all().len());
+        for vendor in [Vendor::Nvidia, Vendor::Amd, Vendor::Apple, Vendor::Intel, Vendor::Google] {
+            assert!(all().iter().any(|gpu| gpu.vendor == vendor), "{}", vendor.name());
+        }
+    }
+
+    #[test]
+    fn the_figures_are_possible() {
+        for gpu in all() {
+            assert!(!gpu.source.is_empty() && gpu.name.len() <= MAX_INPUT, "{}", gpu.name);
+            assert_eq!(gpu.driver_mib.is_some(), gpu.driver_evidence.is_some(), "{}", gpu.name);
+            assert_eq!(gpu.process_mib.is_some(), gpu.process_evidence.is_some(), "{}", gpu.name);
+            for mib in [gpu.driver_mib, gpu.process_mib].into_iter().flatten() {
+                let marketing = gpu.marketing_gb * 1024;
+                assert!(mib <= marketing * 102 / 100 && mib >= marketing * 3 / 4, "{}: {mib} MiB", gpu.name);
+            }
+            assert!(gpu.bandwidth_gb_s.is_some_and(|bandwidth| (50.0..10_000.0).contains(&bandwidth)), "{}", gpu.name);
+            if let (Some(fp8), Some(bf16)) = (gpu.fp8_tflops, gpu.bf16_tflops) {
+                assert!(fp8 >= bf16, "{}", gpu.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_exact_name_wins_then_a_part_that_occurs_once() {
+        assert_eq!(find("GeForce RTX 4090").unwrap().name, "GeForce RTX 4090");
+        assert_eq!(find(" geforce rtx 3090 TI ").unwrap().name, "GeForce RTX 3090 Ti");
+        assert_eq!(find("a10").unwrap().name, "A10");
+        assert_eq!(find("MI300X").unwrap().name, "Instinct MI300X");
+        assert_eq!(find("l40s").unwrap().name, "L40S");
+        for gpu in all() {
+            assert_eq!(find(gpu.name).map(|found| found.name), Ok(gpu.name));
+        }
+    }
+
+    #[test]
+    fn errors_name_the_candidates() {
+        let Err(GpuError::Ambiguous { candidates, .. }) = find("4090") else { panic!("4090 occurs in several names") };
+        assert_eq!(candidates, ["GeForce RTX 4090 Laptop", "GeForce RTX 4090", "GeForce RTX 4090 D"]);
+        assert!(matches!(find("RTX"), Err(GpuError::Ambiguous { candidates, .. }) if candidates.len() == MAX_CANDIDATES));
+        for (wanted, first) in [("RTX4090", "GeForce RTX 4090"), ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090"), ("H100 SMX5", "H100 SXM5 80GB")] {
+            let Err(error @ GpuError::Unknown { .. }) = find(wanted) else { panic!("{wanted} is not a name") };
+            let GpuError::Unknown { nearest, .. } = &error else { continue };
+            assert_eq!(nearest.first(), Some(&first), "{wanted}");
+            assert!(error.to_string().contains(first), "{error}");
+        }
+        for nothing in ["", "  ", "zzzzqqqq", "é", &"x".repeat(10_000)] {
+            let Err(error) = find(nothing) else { panic!("{nothing} is not a name") };
+            assert!(matches!(&error, GpuError::Unknown { nearest, .. } if nearest.is_empty()) && error.to_string().len() < 300, "{error}");
+        }
+    }
+
+    #[test]
+    fn distances_are_to_the_nearest_part() {
+        for (wanted, text, distance) in [("4090", "rtx 4090 d", 0), ("rtx4090", "rtx 4090 d", 1), ("abc", "", 3), ("", "abc", 0), ("h200", "h100", 1)] {
+            assert_eq!(part_distance(wanted.as_bytes(), text.as_bytes()), distance, "{wanted} in {text}");
+        }
+    }
+}

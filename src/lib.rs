@@ -1,0 +1,47 @@
+//! vramfit: will a neural network fit a GPU, and why?
+//!
+//! This is the map of the engine: a pure library without web types, I/O or a clock. The page (`src/main.rs`, `src/app/`) and the
+//! command line (`src/bin/`) are thin shells over it. Data moves one way:
+//!
+//! ```text
+//! text or file -> hub / checkpoint / config -> Model        what a model is, with where that is known from
+//!                 Model + Scenario (with its GPU) -> Estimate   a ledger per device, every entry with its formula
+//!                 Estimate -> report / chart / page         views
+//! ```
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`quantity`], [`format`] | sizes and counts as checked `u64` newtypes; how they are printed |
+//! | [`encoding`] | how values are stored: one table of (block elements, block bytes) |
+//! | [`formula`] | one tree that is evaluated and printed; each leaf with its source |
+//! | [`model`] | components, layers, tensors by role |
+//! | [`config`] | config.json to a model; one small file per family |
+//! | [`checkpoint`] | headers of weight files to tensors |
+//! | [`hub`] | the Hub's protocol, over a `Transport` |
+//! | [`catalogue`] | built-in models |
+//! | [`gpu`] | what a GPU has |
+//! | [`scenario`] | what the user asks |
+//! | [`estimate`] | what comes out: entries, stages, moments, verdict |
+//! | [`runtime`] | how each engine spends memory |
+//! | [`memory`] | model + scenario -> estimate |
+//! | [`plan`] | inverse questions |
+//! | [`report`], [`link`], [`chart`] | JSON and tables; scenario <-> URL; drawings as SVG |
+
+pub mod catalogue;
+pub mod chart;
+pub mod checkpoint;
+pub mod config;
+pub mod encoding;
+pub mod estimate;
+pub mod format;
+pub mod formula;
+pub mod gpu;
+pub mod hub;
+pub mod link;
+pub mod memory;
+pub mod model;
+pub mod plan;
+pub mod quantity;
+pub mod report;
+pub mod runtime;
+pub mod scenario;

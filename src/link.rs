@@ -1,0 +1,263 @@
+//! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
+
+use crate::quantity::{Bytes, Decimal};
+use crate::scenario::{Scenario, UnknownChoice};
+
+/// The version that links carry.
+pub const VERSION: &str = "1";
+
+/// What a link says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    /// The model.
+    pub model: Option<ModelLink>,
+    /// The Hub's address, when it is not the default one.
+    pub endpoint: Option<String>,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Keys that are not known here; kept and passed on.
+    pub unknown: Vec<(String, String)>,
+    /// What could not be read, each a sentence.
+    pub problems: Vec<String>,
+}
+
+/// The model of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelLink {
+    /// A repository, with the revision that was read.
+    Hub {
+        /// `ORG/NAME`.
+        id: String,
+        /// A branch, tag or commit.
+        revision: Option<String>,
+    },
+    /// A pasted config.json.
+    Config(String),
+}
+
+/// One scenario key: how it is written, and how it is read.
+struct Key {
+    name: &'static str,
+    write: fn(&Scenario) -> Option<String>,
+    read: fn(&mut Scenario, &str) -> Result<(), String>,
+}
+
+macro_rules! count {
+    ($name:literal, $field:ident) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$field.map(|value| value.to_string()),
+            read: |scenario, text| {
+                scenario.$field = Some(whole(text)?);
+                Ok(())
+            },
+        }
+    };
+}
+
+macro_rules! choice {
+    ($name:literal, $field:ident) => {
+        Key {
+            name: $name,
+            write: |scenario| (scenario.$field != Scenario::default().$field).then(|| scenario.$field.name().to_owned()),
+            read: |scenario, text| {
+                scenario.$field = text.parse().map_err(|error: UnknownChoice| error.to_string())?;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// The scenario's keys, in the order in which links have them.
+static KEYS: &[Key] = &[
+    Key {
+        name: "gpu",
+        // No GPU but a capacity is a choice too: an empty name.
+        write: |scenario| (scenario.gpu != Scenario::default().gpu).then(|| scenario.gpu.clone().unwrap_or_default()),
+        read: |scenario, text| {
+            scenario.gpu = Some(text.to_owned()).filter(|name| !name.is_empty());
+            Ok(())
+        },
+    },
+    Key {
+        name: "cap",
+        write: |scenario| scenario.gpu_capacity.map(|capacity| capacity.get().to_string()),
+        read: |scenario, text| {
+            scenario.gpu_capacity = Some(Bytes(whole(text)?));
+            Ok(())
+        },
+    },
+    count!("n", gpus),
+    count!("tp", tensor_parallel),
+    choice!("rt", runtime),
+    count!("ctx", context),
+    count!("b", batch),
+    choice!("w", weights),
+    choice!("kv", kv_cache),
+    Key {
+        name: "util",
+        write: |scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()),
+        read: |scenario, text| {
+            scenario.gpu_memory_utilization = Some(text.parse::<Decimal>().map_err(|error| error.to_string())?);
+            Ok(())
+        },
+    },
+    count!("mbt", max_num_batched_tokens),
+    count!("mns", max_num_seqs),
+    Key {
+        name: "eager",
+        write: |scenario| scenario.enforce_eager.then(|| "1".to_owned()),
+        read: |scenario, text| {
+            scenario.enforce_eager = text != "0";
+            Ok(())
+        },
+    },
+];
+
+fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number"))
+}
+
+impl Link {
+    /// The query, without the question mark.
+    pub fn encode(&self) -> String {
+        let mut pairs = vec![("v", VERSION.to_owned())];
+        match &self.model {
+            Some(ModelLink::Hub { id, revision }) => {
+                pairs.push(("m", id.clone()));
+                pairs.extend(revision.clone().map(|revision| ("rev", revision)));
+            }
+            Some(ModelLink::Config(text)) => pairs.push(("c", text.clone())),
+            None => {}
+        }
+        pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
+        pairs.extend(KEYS.iter().filter_map(|key| (key.write)(&self.scenario).map(|value| (key.name, value))));
+        pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
+    }
+
+    /// Reads a query, with or without its question mark. What cannot be read is said in `problems`; the rest is used.
+    pub fn decode(query: &str) -> Self {
+        let mut link = Self::default();
+        let (mut id, mut revision, mut config) = (None, None, None);
+        for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (unescape(name), unescape(value));
+            match name.as_str() {
+                "v" if value == VERSION => {}
+                "v" => link.problems.push(format!("this link has version {value}, this page reads version {VERSION}: some of it may be missing")),
+                "m" => id = Some(value).filter(|id| !id.is_empty()),
+                "rev" => revision = Some(value).filter(|revision| !revision.is_empty()),
+                "c" => config = Some(value),
+                "endpoint" => link.endpoint = Some(value).filter(|endpoint| !endpoint.is_empty()),
+                name_text => match KEYS.iter().find(|key| key.name == name_text) {
+                    Some(key) => {
+                        if let Err(why) = (key.read)(&mut link.scenario, &value) {
+                            link.problems.push(format!("`{name}` in this link is left at its default: {why}"));
+                        }
+                    }
+                    None => link.unknown.push((name, value)),
+                },
+            }
+        }
+        link.model = config.map(ModelLink::Config).or_else(|| id.map(|id| ModelLink::Hub { id, revision }));
+        for (name, _) in &link.unknown {
+            link.problems.push(format!("`{name}` in this link is not known here and changes nothing"));
+        }
+        link
+    }
+}
+
+/// Percent-encoding that keeps what reads well in a query.
+fn escape(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b',' | b'@' | b'{' | b'}' | b'[' | b']' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            other => {
+                let _ = write!(out, "%{other:02X}");
+            }
+        }
+    }
+    out
+}
+
+/// The reverse; what is not valid stays as it is.
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        match (bytes[at], hex(1), hex(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                at += 3;
+            }
+            (b'+', ..) => {
+                out.push(b' ');
+                at += 1;
+            }
+            (byte, ..) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{KvCache, Runtime, Weights};
+
+    #[test]
+    fn defaults_are_left_out_and_links_read_well() {
+        assert_eq!(Link::default().encode(), "v=1");
+        let link = Link {
+            model: Some(ModelLink::Hub { id: "mistralai/Mistral-7B-v0.1".into(), revision: None }),
+            scenario: Scenario { gpu: Some("GeForce RTX 4090".into()), context: Some(32_768), kv_cache: KvCache::Fp8, ..Scenario::default() },
+            ..Link::default()
+        };
+        assert_eq!(link.encode(), "v=1&m=mistralai/Mistral-7B-v0.1&gpu=GeForce+RTX+4090&ctx=32768&kv=fp8");
+        assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn everything_comes_back() {
+        let link = Link {
+            model: Some(ModelLink::Config(r#"{"model_type":"llama","x":"a&b=c+d %41 é"}"#.into())),
+            endpoint: Some("http://127.0.0.1:8000".into()),
+            scenario: Scenario {
+                gpu: None,
+                gpu_capacity: Some(Bytes(12_345)),
+                gpus: Some(2),
+                tensor_parallel: Some(2),
+                runtime: Runtime::Transformers,
+                context: Some(1),
+                batch: Some(7),
+                weights: Weights::Bf16,
+                kv_cache: KvCache::Fp32,
+                gpu_memory_utilization: Some("0.85".parse().unwrap()),
+                max_num_batched_tokens: Some(4096),
+                max_num_seqs: Some(64),
+                enforce_eager: true,
+            },
+            ..Link::default()
+        };
+        assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_and_kept() {
+        let link = Link::decode("?v=1&m=a/b&ctx=lots&future=%E2%9C%93&b=3&bad=%");
+        assert_eq!(link.scenario.batch, Some(3));
+        assert_eq!(link.scenario.context, None);
+        assert_eq!(link.problems.len(), 3, "{:?}", link.problems);
+        assert!(link.encode().contains("future=%E2%9C%93"));
+        assert_eq!(Link::decode("v=9").problems.len(), 1);
+    }
+}

@@ -1,0 +1,71 @@
+//! How much: a model and a scenario to a ledger per device.
+
+mod weights;
+
+use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Stage, Term};
+use crate::model::Model;
+use crate::quantity::{Bytes, Overflow};
+pub use crate::runtime::EstimateError;
+use crate::runtime::Setup;
+use crate::scenario::Scenario;
+
+/// Computes the answer for one scenario.
+///
+/// # Errors
+/// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
+/// does not fit 64 bits.
+pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    let setup = Setup::new(model, scenario)?;
+    let mut warnings = Vec::new();
+    let mut entries = vec![weights::entry(&setup, &mut warnings)?];
+    entries.extend(setup.engine.kv_cache(&setup)?);
+    entries.extend(setup.engine.overheads(&setup)?);
+    if model.anatomy.is_guess {
+        for entry in entries.iter_mut().filter(|entry| entry.basis != Basis::Exact || model.provenance.files.is_none()) {
+            widen(entry)?;
+        }
+    }
+    entries.sort_by_key(|entry| entry.term);
+    let budget = setup.engine.budget(&setup)?;
+    let mut device = Device {
+        ranks: 0..setup.tensor_parallel.value,
+        gpu: setup.card.name.clone(),
+        capacity: setup.card.capacity,
+        usable: setup.card.usable,
+        budget,
+        claim: None,
+        entries,
+    };
+    device.claim = claim(&device)?;
+    let capacity = setup.engine.capacity(&setup, room_for_cache(&device)?)?;
+    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
+    Ok(Estimate { devices: vec![device], capacity: Some(capacity), choices: setup.choices, assumptions, warnings })
+}
+
+/// What an engine with a budget will hold once started: the budget, and the context outside it.
+fn claim(device: &Device) -> Result<Option<Bytes>, Overflow> {
+    let Some(budget) = &device.budget else { return Ok(None) };
+    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, Stage::Load)?.expected)?))
+}
+
+/// What is left for keys and values: the limit less the worst stage without them.
+fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
+    let mut most = Bytes::ZERO;
+    for stage in Stage::SERVING {
+        let mut others = device.at(stage)?.expected.minus(device.term_at(Term::KvCache, stage)?.expected)?;
+        if device.budget.is_some() {
+            others = others.minus(device.term_at(Term::RuntimeContext, stage)?.expected)?;
+        }
+        most = most.max(others);
+    }
+    let limit = device.budget.as_ref().map_or(device.usable, |budget| budget.bytes);
+    Ok(limit.minus(most).unwrap_or(Bytes::ZERO))
+}
+
+/// A guessed architecture: half to twice, and no better than a rule of thumb.
+fn widen(entry: &mut Entry) -> Result<(), Overflow> {
+    let wide = Amount::percent(entry.amount.expected, 50, 200)?;
+    entry.amount = Amount { low: entry.amount.low.min(wide.low), expected: wide.expected, high: entry.amount.high.max(wide.high) };
+    entry.basis = Basis::RuleOfThumb;
+    Ok(())
+}

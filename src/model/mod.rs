@@ -1,0 +1,229 @@
+//! What a model is: components, their layers, and an inventory of every tensor by role.
+//!
+//! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
+//! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
+
+mod layer;
+mod tensor;
+
+pub use layer::{Attention, FeedForward, Layer, Mixer, Span};
+pub use tensor::{Role, Tensor};
+
+use crate::encoding::Encoding;
+use crate::quantity::{Bytes, Overflow, ParamCount};
+
+/// A neural network, as far as memory is concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// What it is, from its configuration.
+    pub anatomy: Anatomy,
+    /// Where the description came from.
+    pub provenance: Provenance,
+}
+
+/// The architecture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anatomy {
+    /// `model_type` of config.json.
+    pub model_type: String,
+    /// The parts; the first one is the text decoder.
+    pub components: Vec<Component>,
+    /// The dtype that loaders give to floating-point weights, with the key that says so; `None` when config.json does not.
+    pub dtype: Option<Encoding>,
+    /// The longest context the model was made for (`max_position_embeddings` and its aliases).
+    pub max_context: Option<u64>,
+    /// The quantisation method that config.json names (`quant_method`).
+    pub quantization: Option<String>,
+    /// Keys of config.json that were used.
+    pub keys_used: Vec<String>,
+    /// Keys of config.json that may matter and were not understood.
+    pub keys_not_understood: Vec<String>,
+    /// What was assumed, each a sentence.
+    pub assumptions: Vec<String>,
+    /// True when `model_type` is not known and the architecture was guessed from its fields.
+    pub is_guess: bool,
+}
+
+/// Where a model's description came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provenance {
+    /// The Hub id, or the path or name of a file; `None` for a pasted config.
+    pub id: Option<String>,
+    /// The commit that was read.
+    pub revision: Option<String>,
+    /// What the tensors were read from.
+    pub source: Origin,
+    /// What the weight files hold, when their headers were read.
+    pub files: Option<Files>,
+    /// What could not be read and what was done instead, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// The kinds of description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Headers of the weight files (and config.json).
+    Headers,
+    /// config.json alone.
+    Config,
+    /// The built-in catalogue.
+    Catalogue,
+}
+
+impl Origin {
+    /// The name in the JSON contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Config => "config",
+            Self::Catalogue => "catalogue",
+        }
+    }
+}
+
+/// What the weight files hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many files.
+    pub count: u64,
+    /// Bytes of all tensors, by the headers' own offsets.
+    pub bytes: Bytes,
+    /// Elements of all tensors.
+    pub elements: ParamCount,
+    /// The tensors that a loader of this architecture takes, each with the number of layers it occurs in.
+    pub loaded: Vec<(Tensor, u64)>,
+    /// Tensors that it leaves (buffers, second copies of tied heads, extra modules), likewise.
+    pub left: Vec<(Tensor, u64)>,
+}
+
+/// One part of a model: a text decoder (later a vision tower, a VAE ...).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Component {
+    /// Its name in the JSON contract.
+    pub name: &'static str,
+    /// Hidden size.
+    pub hidden_size: u64,
+    /// Vocabulary size.
+    pub vocab_size: u64,
+    /// Prefix of tensor names that checkpoints come with or without: `model`.
+    pub base: &'static str,
+    /// Where its layers live in tensor names: `model.layers`.
+    pub layer_prefix: &'static str,
+    /// Tensors outside the layers.
+    pub tensors: Vec<Tensor>,
+    /// The layers in order, run-length coded.
+    pub layers: Vec<LayerRun>,
+}
+
+/// `count` equal layers in a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerRun {
+    /// How many.
+    pub count: u64,
+    /// What each is.
+    pub layer: Layer,
+    /// The tensors of one of them, named relative to the layer.
+    pub tensors: Vec<Tensor>,
+}
+
+/// Layers that keep the same cache: the unit in which KV caches are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheGroup {
+    /// How many layers.
+    pub layers: u64,
+    /// The attention that they share.
+    pub attention: Attention,
+}
+
+impl Model {
+    /// The text decoder.
+    pub fn decoder(&self) -> &Component {
+        &self.anatomy.components[0]
+    }
+
+    /// The tensors that a loader takes, each with the number of times it occurs: from the files when their headers were
+    /// read, else as the architecture has them.
+    pub fn weights(&self) -> Box<dyn Iterator<Item = (&Tensor, u64)> + '_> {
+        match &self.provenance.files {
+            Some(files) => Box::new(files.loaded.iter().map(|(tensor, times)| (tensor, *times))),
+            None => Box::new(self.anatomy.tensors()),
+        }
+    }
+}
+
+impl Anatomy {
+    /// Every tensor with the number of times it occurs (its own count times the layers of its run).
+    pub fn tensors(&self) -> impl Iterator<Item = (&Tensor, u64)> {
+        self.components.iter().flat_map(Component::tensors)
+    }
+
+    /// Parameters of the architecture: tied tensors once, no buffers.
+    pub fn parameters(&self) -> Result<ParamCount, Overflow> {
+        sum_elements(self.tensors())
+    }
+
+    /// Parameters that one token uses: routed experts only as many as are active.
+    pub fn active_parameters(&self) -> Result<ParamCount, Overflow> {
+        self.components.iter().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
+    }
+}
+
+impl Component {
+    /// Every tensor with the number of times it occurs.
+    pub fn tensors(&self) -> impl Iterator<Item = (&Tensor, u64)> {
+        let outside = self.tensors.iter().map(|tensor| (tensor, 1));
+        outside.chain(self.layers.iter().flat_map(|run| run.tensors.iter().map(|tensor| (tensor, run.count))))
+    }
+
+    /// Parameters of this part.
+    pub fn parameters(&self) -> Result<ParamCount, Overflow> {
+        sum_elements(self.tensors())
+    }
+
+    fn active_parameters(&self) -> Result<ParamCount, Overflow> {
+        let outside = sum_elements(self.tensors.iter().map(|tensor| (tensor, 1)))?;
+        self.layers.iter().try_fold(outside, |sum, run| {
+            let (active, all) = match run.layer.feed_forward {
+                FeedForward::MixtureOfExperts { experts, active, .. } => (active, experts),
+                FeedForward::Dense { .. } => (1, 1),
+            };
+            run.tensors.iter().try_fold(sum, |sum, tensor| {
+                let elements = tensor.elements()?.times(run.count)?.get();
+                let used = if tensor.role.is_expert() { elements / all * active } else { elements };
+                sum.plus(ParamCount(used))
+            })
+        })
+    }
+
+    /// Number of layers.
+    pub fn layer_count(&self) -> u64 {
+        self.layers.iter().map(|run| run.count).sum()
+    }
+
+    /// Layers grouped by what they cache, in order of first appearance.
+    pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        let mut groups: Vec<CacheGroup> = Vec::new();
+        for run in &self.layers {
+            let Mixer::Attention(attention) = run.layer.mixer;
+            match groups.iter_mut().find(|group| group.attention == attention) {
+                Some(group) => group.layers += run.count,
+                None => groups.push(CacheGroup { layers: run.count, attention }),
+            }
+        }
+        groups
+    }
+
+    /// The largest number of values that one token's feed-forward holds at once across the layers' widths:
+    /// dense `intermediate_size`, or that of one expert times the experts per token.
+    pub fn widest_feed_forward(&self) -> Option<FeedForward> {
+        self.layers.iter().map(|run| run.layer.feed_forward).max_by_key(FeedForward::active_width)
+    }
+}
+
+fn sum_elements<'a>(tensors: impl Iterator<Item = (&'a Tensor, u64)>) -> Result<ParamCount, Overflow> {
+    let mut sum = ParamCount::ZERO;
+    for (tensor, times) in tensors {
+        sum = sum.plus(tensor.elements()?.times(times)?)?;
+    }
+    Ok(sum)
+}

@@ -1,0 +1,118 @@
+//! Inverse questions and sweeps: the longest context that fits, memory against context.
+
+use crate::estimate::Estimate;
+use crate::memory::{EstimateError, estimate};
+use crate::model::Model;
+use crate::quantity::Bytes;
+use crate::scenario::Scenario;
+
+/// The longest context that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongestContext {
+    /// Not even one token fits.
+    Nothing,
+    /// This many tokens fit and one more does not.
+    Tokens(u64),
+    /// The need stops growing below the limit: no context that is searched is too long.
+    Unlimited,
+}
+
+/// The longest context that is searched.
+const SEARCH_LIMIT: u64 = 1 << 32;
+
+/// The longest context with which the scenario fits: tight to the token. The model's own maximum is not applied.
+///
+/// # Errors
+/// As [`estimate`].
+pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
+    let mut probe = scenario.clone();
+    let mut fits = |context: u64| -> Result<bool, EstimateError> {
+        probe.context = Some(context);
+        match estimate(model, &probe) {
+            Ok(answer) => Ok(answer.fits()?),
+            // A context whose size does not fit 64 bits does not fit a card.
+            Err(EstimateError::Overflow(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    if !fits(1)? {
+        return Ok(LongestContext::Nothing);
+    }
+    // Doubling first: the answer is usually small against the search limit.
+    let (mut good, mut bad) = (1, 2);
+    while fits(bad)? {
+        if bad >= SEARCH_LIMIT {
+            return Ok(LongestContext::Unlimited);
+        }
+        (good, bad) = (bad, bad * 2);
+    }
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if fits(middle)? {
+            good = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    Ok(LongestContext::Tokens(good))
+}
+
+/// Memory against context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// The points in ascending order of context.
+    pub points: Vec<Point>,
+    /// The longest context that fits.
+    pub longest: LongestContext,
+}
+
+/// One point of a [`Curve`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Tokens per request.
+    pub context: u64,
+    /// The peak on the device that decides.
+    pub peak: Bytes,
+    /// Its band.
+    pub low: Bytes,
+    /// Its band.
+    pub high: Bytes,
+    /// The terms at the peak, in the ledger's order.
+    pub terms: Vec<(crate::estimate::Term, Bytes)>,
+}
+
+/// The smallest context of a curve.
+pub const CURVE_START: u64 = 512;
+
+/// The largest context of a curve for this model: its maximum rounded up to a power of two, at least 32K.
+pub fn curve_end(model: &Model) -> u64 {
+    let max = model.anatomy.max_context.unwrap_or(1 << 17).clamp(1 << 15, 1 << 24);
+    max.next_power_of_two()
+}
+
+/// The curve of a scenario: contexts from [`CURVE_START`] to [`curve_end`], several per doubling.
+///
+/// # Errors
+/// As [`estimate`].
+pub fn curve(model: &Model, scenario: &Scenario) -> Result<Curve, EstimateError> {
+    let mut points = Vec::new();
+    for context in curve_contexts(curve_end(model)) {
+        let answer = estimate(model, &Scenario { context: Some(context), ..scenario.clone() })?;
+        points.push(point(context, &answer)?);
+    }
+    Ok(Curve { points, longest: longest_context(model, scenario)? })
+}
+
+/// The point of an estimate.
+pub fn point(context: u64, answer: &Estimate) -> Result<Point, EstimateError> {
+    let device = answer.worst()?;
+    let (stage, peak) = device.peak()?;
+    let terms = device.terms().map(|term| Ok((term, device.term_at(term, stage)?.expected))).collect::<Result<_, EstimateError>>()?;
+    Ok(Point { context, peak: peak.expected, low: peak.low, high: peak.high, terms })
+}
+
+/// Three points per doubling.
+fn curve_contexts(end: u64) -> impl Iterator<Item = u64> {
+    let octaves = (0..).map(|n| CURVE_START << n).take_while(move |&start| start < end);
+    octaves.flat_map(|start| [start, start * 5 / 4, start * 8 / 5]).chain([end])
+}

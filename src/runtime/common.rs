@@ -1,0 +1,46 @@
+//! What several engines share: the width of a feed-forward, the context on the card, collective operations.
+
+use super::Setup;
+use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::formula::{Expr, Source};
+use crate::model::FeedForward;
+use crate::quantity::{Bytes, MIB, Overflow};
+
+/// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
+pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
+    let ranks = || setup.tensor_parallel.leaf("GPUs");
+    let split = |product: Vec<Expr>| if setup.tensor_parallel.value == 1 { Expr::Product(product) } else { Expr::Product(product).ceil_div(ranks()) };
+    match setup.model.decoder().widest_feed_forward() {
+        Some(FeedForward::Dense { intermediate, .. }) => {
+            split(vec![Expr::constant(3), Expr::leaf(intermediate, "intermediate_size", Source::Config("intermediate_size".into()))])
+        }
+        Some(FeedForward::MixtureOfExperts { active, intermediate, .. }) => {
+            let active = || Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
+            let width = Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()));
+            let hidden = Expr::leaf(setup.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+            // Each of a token's copies is kept before and after its expert.
+            Expr::Sum(vec![split(vec![active(), Expr::constant(3), width]), Expr::Product(vec![active(), hidden])])
+        }
+        None => Expr::constant(0),
+    }
+}
+
+/// The driver's context and the kernels that are loaded.
+pub(super) fn context(setup: &Setup) -> Result<Entry, Overflow> {
+    let (low, expected, high, source) = setup.card.context_bytes();
+    let formula = Expr::leaf(expected.get(), "B", source);
+    Ok(Entry::exact(Term::RuntimeContext, formula, Basis::Modelled, "the process's context on the card: outside every engine's own figures", ALWAYS)?
+        .with_band(low, high, Basis::Modelled))
+}
+
+/// Buffers of the collective operations between ranks (NCCL and the like).
+pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let (expected, low, high) = match setup.tensor_parallel.value {
+        1 => return Ok(None),
+        2..8 => (440 * MIB, 50 * MIB, 1300 * MIB),
+        _ => (2000 * MIB, 100 * MIB, 2600 * MIB),
+    };
+    let source = "non-torch memory in vLLM logs beyond one card's: 0.01 to 1.3 GiB on 2 and 4 GPUs, 2.1 GiB on 8; NVIDIA/nccl issue 964: 544 MB for 2 GPUs";
+    let entry = Entry::exact(Term::Communication, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, ALWAYS)?;
+    Ok(Some(entry.with_band(Bytes(low), Bytes(high), Basis::Modelled)))
+}

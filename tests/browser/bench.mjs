@@ -1,0 +1,220 @@
+// Measures the page: the size of its first load, and start-up and update in a throttled Chromium.
+//
+//   node bench.mjs size      bytes by part, raw, gzip and brotli; fails when over the budget
+//   node bench.mjs browser   first paint, ready, cost of a change (VRAMFIT_CHROMIUM names the browser)
+import { readFile, readdir } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { DIST, brotli, gzip, serveDist } from "./serve-dist.mjs";
+
+const BUDGET = { firstLoad: 200_000, firstPaint: 400, ready: 700, update: 16 }; // bytes, then milliseconds
+const THROTTLE = 4;
+const STARTS = 7;
+const CHANGES = 60;
+
+const row = (cells, widths) => cells.map((cell, i) => (i === 0 ? String(cell).padEnd(widths[i]) : String(cell).padStart(widths[i]))).join("  ");
+const kb = (bytes) => `${(bytes / 1000).toFixed(1)} KB`;
+const ms = (value) => (Number.isFinite(value) ? `${value.toFixed(1)} ms` : "not measured");
+const verdict = (good) => (good ? "within" : "OVER");
+
+function quantile(values, q) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length ? sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] : NaN;
+}
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+};
+
+// What a first visit fetches: what index.html names, and what its scripts import.
+async function firstLoad() {
+  const files = new Map();
+  async function take(name) {
+    const clean = path.posix.normalize(name.split(/[?#]/)[0]);
+    if (files.has(clean) || clean.startsWith("..")) return;
+    let bytes;
+    try {
+      bytes = await readFile(path.join(DIST, clean));
+    } catch {
+      throw new Error(`the page names ${clean}, which is not in dist/`);
+    }
+    files.set(clean, bytes);
+    const text = /\.(html|js|mjs)$/.test(clean) ? bytes.toString("utf8") : "";
+    const named = clean.endsWith(".html")
+      ? [...text.matchAll(/\b(?:href|src|data-js|data-wasm)=["']?([^"'\s>]+)/g)].map((hit) => hit[1])
+      : [...text.matchAll(/\b(?:from|import)\s*\(?["'`](\.{1,2}\/[^"'`]+)["'`]/g)].map((hit) => path.posix.join(path.posix.dirname(clean), hit[1]));
+    for (const one of named) if (!/^([a-z][a-z0-9+.-]*:|\/\/|#)/i.test(one)) await take(one);
+  }
+  await take("index.html");
+  return files;
+}
+
+async function size() {
+  const files = await firstLoad();
+  const part = (name) => (name === "boot.js" ? "boot script" : {
+    ".html": "HTML", ".css": "CSS", ".js": "JavaScript", ".wasm": "WebAssembly", ".svg": "icon", ".png": "icon",
+  }[path.extname(name)] || "other");
+  const parts = new Map();
+  for (const [name, bytes] of files) {
+    const key = part(name);
+    const sum = parts.get(key) || { files: 0, raw: 0, gzip: 0, brotli: 0 };
+    sum.files += 1;
+    sum.raw += bytes.length;
+    sum.gzip += (await gzip(bytes)).length;
+    sum.brotli += (await brotli(bytes)).length;
+    parts.set(key, sum);
+  }
+  const total = { files: 0, raw: 0, gzip: 0, brotli: 0 };
+  for (const sum of parts.values()) for (const key of Object.keys(total)) total[key] += sum[key];
+
+  const widths = [14, 5, 10, 10, 10];
+  console.log("\nFirst load, by part (bytes; gzip 9, brotli 11)");
+  console.log(row(["part", "files", "raw", "gzip", "brotli"], widths));
+  const line = (name, sum) => console.log(row([name, sum.files, sum.raw, sum.gzip, sum.brotli], widths));
+  for (const [name, sum] of [...parts].sort((a, b) => b[1].brotli - a[1].brotli)) line(name, sum);
+  line("all", total);
+  const good = total.brotli <= BUDGET.firstLoad;
+  console.log(`${kb(total.brotli)} brotli; budget ${kb(BUDGET.firstLoad)}: ${verdict(good)}`);
+  const all = (await readdir(DIST, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
+    .map((entry) => path.relative(DIST, path.join(entry.parentPath ?? entry.path, entry.name)).split(path.sep).join("/"));
+  const later = all.filter((name) => !files.has(name));
+  if (later.length) console.log(`Not part of a first load: ${later.join(", ")}`);
+  return good;
+}
+
+// Runs in the page before anything of it: watches paint, shifts and the moment the page says it is ready.
+function watch() {
+  const seen = { shifts: 0, ready: NaN };
+  Object.defineProperty(window, "__bench", { value: seen });
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) seen.shifts += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+  const look = () => {
+    if (Number.isNaN(seen.ready) && document.documentElement?.dataset.ready === "true") seen.ready = performance.now();
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-ready"] });
+}
+
+// One change of the context slider, up to the frame after the one it is drawn in.
+function installChange() {
+  const slider = document.getElementById("context-slider");
+  if (!slider) return false;
+  const low = Number(slider.min || 0);
+  const high = Number(slider.max || 100);
+  const step = Number(slider.step) || (high - low) / 1000;
+  const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+  window.__change = (share) => {
+    set.call(slider, String(low + Math.round((share * (high - low)) / step) * step));
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))));
+  };
+  return true;
+}
+
+async function browser() {
+  const { chromium } = await import("playwright-core");
+  const executablePath = process.env.VRAMFIT_CHROMIUM;
+  if (!executablePath) throw new Error("VRAMFIT_CHROMIUM is not set; scripts/bench sets it");
+  const server = await serveDist();
+  await server.warm();
+  const chrome = await chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+  const complaints = new Set();
+  const foreign = new Set();
+
+  async function start() {
+    const context = await chrome.newContext({ viewport: { width: 1280, height: 900 } });
+    const page = await context.newPage();
+    page.on("console", (message) => message.type() === "error" && complaints.add(message.text()));
+    page.on("pageerror", (error) => complaints.add(String(error)));
+    page.on("request", (request) => request.url().startsWith(server.url) || /^(data|blob):/.test(request.url()) || foreign.add(new URL(request.url()).origin));
+    await page.addInitScript(watch);
+    const session = await context.newCDPSession(page);
+    await session.send("Emulation.setCPUThrottlingRate", { rate: THROTTLE });
+    await page.goto(server.url, { waitUntil: "load" });
+    await page.waitForSelector("html[data-ready=true]", { state: "attached", timeout: 30_000 }).catch(async () => {
+      const said = await page.evaluate(() => document.getElementById("boot-error")?.textContent || "");
+      throw new Error(`the page did not become ready in 30 s. ${said} ${[...complaints].join(" ")}`);
+    });
+    return { context, page, session };
+  }
+
+  try {
+    console.log(`\nStart-up and update in Chromium ${chrome.version()}, CPU throttled ${THROTTLE}x, local server with brotli`);
+    console.log(`Machine: ${os.cpus().length} x ${os.cpus()[0]?.model.trim() || "unknown CPU"}, ${(os.totalmem() / 2 ** 30).toFixed(0)} GiB, ${os.platform()} ${os.release()}`);
+
+    const paints = [];
+    const readies = [];
+    let loadShift = 0;
+    let asked = [];
+    for (let i = 0; i < STARTS; i += 1) {
+      server.requests.length = 0;
+      const { context, page } = await start();
+      await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0, null, { timeout: 10_000 }).catch(() => {});
+      const got = await page.evaluate(() => ({
+        paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? NaN,
+        ready: performance.getEntriesByName("vramfit-ready")[0]?.startTime ?? window.__bench.ready,
+        shifts: window.__bench.shifts,
+      }));
+      paints.push(got.paint);
+      readies.push(got.ready);
+      loadShift = Math.max(loadShift, got.shifts);
+      asked = [...server.requests];
+      await context.close();
+    }
+
+    const { context, page, session } = await start();
+    await page.waitForTimeout(500);
+    await session.send("Performance.enable", { timeDomain: "timeTicks" });
+    const shiftsBefore = await page.evaluate(() => window.__bench.shifts);
+    const costs = [];
+    const tasks = [];
+    if (!(await page.evaluate(installChange))) throw new Error("the page has no #context-slider");
+    const metrics = async () => {
+      const { metrics: list } = await session.send("Performance.getMetrics");
+      return Object.fromEntries(list.map(({ name, value }) => [name, value * 1000]));
+    };
+    for (let i = 0; i < CHANGES; i += 1) {
+      // Jumps all over the slider, never the same place twice.
+      const share = (i * 0.618034 + 0.1) % 1;
+      const before = await metrics();
+      await session.send("Runtime.evaluate", { expression: `__change(${share})`, awaitPromise: true });
+      const after = await metrics();
+      const spent = (name) => after[name] - before[name];
+      costs.push(spent("ScriptDuration") + spent("RecalcStyleDuration") + spent("LayoutDuration"));
+      tasks.push(spent("TaskDuration"));
+    }
+    const updateShift = (await page.evaluate(() => window.__bench.shifts)) - shiftsBefore;
+    await context.close();
+
+    const widths = [40, 13, 13, 12, 7];
+    console.log(row(["", "median", "p95 or worst", "budget", ""], widths));
+    const show = (name, values, held, budget) => console.log(row([name, ms(median(values)), ms(quantile(values, 0.95)), `<= ${budget} ms`, verdict(held <= budget)], widths));
+    show(`first contentful paint (${STARTS} starts)`, paints, median(paints), BUDGET.firstPaint);
+    show(`ready to use (${STARTS} starts)`, readies, median(readies), BUDGET.ready);
+    show(`script + style + layout of a change (${CHANGES})`, costs, quantile(costs, 0.95), BUDGET.update);
+    console.log(row(["all main-thread work of a change", ms(median(tasks)), ms(quantile(tasks, 0.95)), "", ""], widths));
+    console.log(row(["layout shift, all changes", updateShift.toFixed(4), "", "0", verdict(updateShift === 0)], widths));
+    console.log(row(["layout shift, start-up (worst)", loadShift.toFixed(4), "", "", ""], widths));
+    const wasm = asked.filter((name) => name.endsWith(".wasm")).length;
+    console.log(`Requests of a first load: ${asked.length}; of the WebAssembly: ${wasm}${wasm === 1 ? "" : " (should be 1)"}`);
+    if (foreign.size) console.log(`Requests to other hosts at start-up (should be none): ${[...foreign].join(", ")}`);
+    for (const text of complaints) console.log(`The browser complained: ${text}`);
+  } finally {
+    await chrome.close();
+    await server.close();
+  }
+}
+
+const what = process.argv[2];
+try {
+  if (what === "size") process.exitCode = (await size()) ? 0 : 1;
+  else if (what === "browser") await browser();
+  else throw new Error("say what to measure: size or browser");
+} catch (error) {
+  console.error(`bench: ${error.message}`);
+  process.exit(1);
+}

@@ -1,0 +1,245 @@
+// The native command line against the stand-in, and the figures that need a config only.
+import { test, before, after, beforeEach } from "node:test";
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { access, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { startHub } from "../hub/server.mjs";
+import { configs } from "../hub/repos.mjs";
+
+const VRAMFIT = process.env.VRAMFIT_CLI ?? fileURLToPath(new URL("../../target/release/vramfit", import.meta.url));
+const GIB = 2 ** 30;
+const MISTRAL = "mistralai/Mistral-7B-v0.1";
+const GATED = "meta-llama/Llama-3.1-8B";
+const CARD = ["--gpu-capacity-bytes", String(80 * GIB)];
+
+let hub;
+let folder;
+before(async () => {
+  await access(VRAMFIT).catch(() => assert.fail(`no command line at ${VRAMFIT}: build it, or set VRAMFIT_CLI`));
+  hub = await startHub();
+  folder = await mkdtemp(join(tmpdir(), "vramfit-"));
+  for (const [name, config] of Object.entries(configs)) await writeFile(path(name), JSON.stringify(config, null, 2));
+});
+after(async () => {
+  await hub?.close();
+  if (folder) await rm(folder, { recursive: true });
+});
+beforeEach(() => hub.reset());
+
+const path = (name) => join(folder, `org__${name}.json`);
+
+/** `{code, out, err}` of one run; no token comes from the environment unless given here. */
+function vramfit(args, { env = {}, timeout = 60_000 } = {}) {
+  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(HF_|HUGGING|CLICOLOR|FORCE_COLOR)/.test(name)));
+  return new Promise((done) => {
+    const child = execFile(VRAMFIT, args, { env: { ...clean, ...env }, timeout, maxBuffer: 64 * 1024 * 1024 }, (error, out, err) => {
+      done({ code: error ? (error.code ?? `killed by ${error.signal}`) : 0, out, err });
+    });
+    child.stdin.end();
+  });
+}
+
+async function json(args, options) {
+  const { code, out, err } = await vramfit([...args, "--format", "json"], options);
+  assert.equal(code, 0, err);
+  const report = JSON.parse(out);
+  assert.equal(report.schema, "vramfit/1");
+  return report;
+}
+
+const onHub = (verb, id, ...more) => [verb, id, "--endpoint", hub.endpoint, ...more];
+const entry = (report, term) => report.devices[0].entries.filter((row) => row.term === term).reduce((sum, row) => sum + row.bytes, 0);
+const steady = (report, term) => report.devices[0].entries.filter((row) => row.term === term).reduce((sum, row) => sum + row.at.steady, 0);
+
+test("two shards: the weights to the byte", async () => {
+  const report = await json(onHub("estimate", MISTRAL, ...CARD));
+  assert.equal(report.model.id, MISTRAL);
+  assert.equal(report.model.source, "headers");
+  assert.equal(report.model.revision, hub.repo(MISTRAL).sha);
+  assert.equal(report.model.parameters.total, 7_241_732_096);
+  assert.equal(report.model.stored_bytes, 14_483_464_192);
+  assert.equal(entry(report, "weights"), 14_483_464_192);
+  assert.equal(report.verdict.fits, true);
+  assert.match(report.verdict.sentence, /fit/i);
+
+  const [device] = report.devices;
+  for (const [moment, bytes] of Object.entries({ loaded: device.loaded_bytes, steady: device.steady_bytes, peak: device.peak_bytes })) {
+    assert.equal(device.entries.reduce((sum, row) => sum + row.at[moment], 0), bytes, `the entries at ${moment} add up`);
+  }
+  for (const row of device.entries) {
+    assert.ok(row.low_bytes <= row.bytes && row.bytes <= row.high_bytes, `the band of ${row.term}`);
+    assert.match(row.basis, /^(exact|derived|modelled|rule_of_thumb)$/);
+    for (const bytes of [row.bytes, row.low_bytes, row.high_bytes]) assert.ok(Number.isSafeInteger(bytes), row.term);
+  }
+  const shards = hub.log("resolve").filter((asked) => asked.file.endsWith(".safetensors"));
+  assert.equal(shards.length, 2);
+  assert.ok(shards.every((asked) => asked.range.startsWith("bytes=0-")), "by range");
+});
+
+test("addresses name models too", async () => {
+  for (const address of [`https://huggingface.co/${MISTRAL}`, `https://huggingface.co/${MISTRAL}/blob/main/config.json?download=true`, `hf.co/${MISTRAL}/tree/main`]) {
+    assert.equal((await json(onHub("inspect", address))).model.parameters.total, 7_241_732_096, address);
+  }
+});
+
+test("mixed types, buffers, long headers: what the files hold", async () => {
+  const mixed = await json(onHub("estimate", "stand-in/mixed-dtypes", ...CARD));
+  assert.equal(mixed.model.stored_bytes, 2_200_281_088);
+  assert.equal(entry(mixed, "weights"), 2_200_281_088);
+
+  const gpt2 = await json(onHub("inspect", "openai-community/gpt2"));
+  assert.equal(gpt2.model.parameters.total, 124_439_808, "masks are not parameters");
+  assert.equal(gpt2.model.parameters.stored, 137_022_720, "but they are in the file");
+  assert.equal(gpt2.model.stored_bytes, 548_090_880);
+
+  assert.equal((await json(onHub("inspect", "stand-in/long-header"))).model.stored_bytes, 774_636_544);
+  assert.equal((await json(onHub("inspect", "mistralai/Mixtral-8x7B-v0.1"))).model.stored_bytes, 93_405_585_408);
+  const v3 = await json(onHub("inspect", "mistralai/Mistral-7B-v0.3"));
+  assert.equal(v3.model.stored_bytes, 14_496_047_104, "not the consolidated file as well");
+  const qwen = await json(onHub("inspect", "Qwen/Qwen2-7B"));
+  assert.deepEqual([qwen.model.parameters.total, qwen.model.stored_bytes], [7_615_616_512, 15_231_233_024]);
+});
+
+test("only .bin files: from the config, and said", async () => {
+  const report = await json(onHub("estimate", "stand-in/only-bin", ...CARD));
+  assert.equal(report.model.source, "config");
+  assert.equal(report.model.parameters.total, 1_100_048_384);
+  assert.match(JSON.stringify([report.assumptions, report.warnings, report.model.assumptions]), /safetensors/i);
+});
+
+test("163 shards: one request each, at most eight in flight", async () => {
+  const id = "stand-in/many-shards";
+  hub.set(`${id}:*.safetensors`, { delay: 15 });
+  const report = await json(onHub("inspect", id));
+  assert.equal(report.model.stored_bytes, 72_769_642_496);
+  const asked = hub.requests.filter((request) => request.at === "hub" && request.kind !== "resolve-cache");
+  const perShard = new Map();
+  for (const { file } of hub.log("resolve", id)) if (file.endsWith(".safetensors")) perShard.set(file, (perShard.get(file) ?? 0) + 1);
+  assert.equal(perShard.size, 163);
+  assert.equal(Math.max(...perShard.values()), 1);
+  assert.ok(asked.length <= 163 + 3, `${asked.length}: shards, metadata, config and at most an index`);
+  assert.ok(hub.maxInFlight <= 8, `${hub.maxInFlight} in flight`);
+  assert.ok(hub.maxInFlight >= 2, "not one after the other");
+});
+
+test("errors: exit code 2, on stderr, with what to do", async () => {
+  const cases = [
+    [GATED, /gated/i, /token/i],
+    ["nobody/nothing", /not found|does not exist|no such|missing/i, /private|token|spell/i],
+    ["busy/rate-limited", /rate|too many|limit/i, /minute|later|again|wait/i],
+    ["busy/server-error", /503|server/i, /later|again/i],
+    ["broken/malformed-config", /config/i],
+    ["stand-in/no-config", /config/i],
+    ["no such id", /\S/],
+  ];
+  for (const [id, ...patterns] of cases) {
+    const { code, out, err } = await vramfit(onHub("estimate", id, ...CARD));
+    assert.equal(code, 2, `${id}: ${out}${err}`);
+    assert.equal(out, "", id);
+    for (const pattern of patterns) assert.match(err, pattern, id);
+    assert.doesNotMatch(err, /panicked|\u001b\[/, id);
+  }
+  const revision = await vramfit(onHub("estimate", MISTRAL, "--revision", "nowhere", ...CARD));
+  assert.equal(revision.code, 2);
+  assert.match(revision.err, /nowhere|revision/i);
+
+  const gone = await startHub();
+  await gone.close();
+  const nobody = await vramfit(["estimate", MISTRAL, "--endpoint", gone.endpoint, ...CARD]);
+  assert.equal(nobody.code, 2);
+  assert.match(nobody.err, /reach|connect|network|offline/i);
+});
+
+test("broken headers are never believed", async () => {
+  for (const name of ["corrupt-header", "endless-header", "unsound-offsets", "short-file", "cut-off"]) {
+    const { code, out, err } = await vramfit(onHub("estimate", `broken/${name}`, ...CARD, "--format", "json"));
+    assert.doesNotMatch(err, /panicked/, name);
+    if (code === 0) {
+      const report = JSON.parse(out);
+      assert.notEqual(report.model.source, "headers", name);
+      assert.match(JSON.stringify([report.warnings, report.assumptions, report.model.assumptions]), /header|safetensors/i, name);
+    } else {
+      assert.equal(code, 2, `${name}: ${err}`);
+      assert.match(err, /header|safetensors|connection|cut|incomplete/i, name);
+    }
+  }
+});
+
+test("a token from the environment, for the endpoint only", async () => {
+  const named = await json(onHub("inspect", GATED, "--token-env", "MY_TOKEN"), { env: { MY_TOKEN: "hf_good" } });
+  assert.equal(named.model.stored_bytes, 16_060_522_496);
+  assert.ok(hub.log("resolve", GATED).every((asked) => asked.authorization));
+  assert.equal(hub.cdnSawAuthorization, false, "not to the host of the large files");
+  assert.doesNotMatch(JSON.stringify(named), /hf_good/);
+
+  assert.equal((await json(onHub("inspect", GATED), { env: { HF_TOKEN: "hf_good" } })).model.parameters.total, 8_030_261_248);
+  const outsider = await vramfit(onHub("inspect", GATED), { env: { HF_TOKEN: "hf_bad" } });
+  assert.equal(outsider.code, 2);
+  assert.match(outsider.err, /access/i);
+  assert.doesNotMatch(outsider.err, /hf_bad/);
+});
+
+test("--check: 1 when it does not fit, and the answer is printed all the same", async () => {
+  const small = await vramfit(onHub("estimate", MISTRAL, "--gpu-capacity-bytes", String(8 * GIB), "--check"));
+  assert.equal(small.code, 1, small.err);
+  assert.match(small.out, /short|not fit/i);
+  assert.doesNotMatch(small.out + small.err, /\u001b\[/, "no colours in a pipe");
+  assert.equal((await vramfit(onHub("estimate", MISTRAL, ...CARD, "--check"))).code, 0);
+  const unasked = await vramfit(onHub("estimate", MISTRAL, "--gpu-capacity-bytes", String(8 * GIB)));
+  assert.equal(unasked.code, 0, "without --check an answer is an answer");
+});
+
+test("parameters from the config alone", async () => {
+  const expected = { mistral7b: 7_241_732_096, mistral7bInstruct: 7_241_732_096, gpt2: 124_439_808, qwen2_7b: 7_615_616_512, qwen3_4b: 4_022_468_096, mixtral8x7b: 46_702_792_704, llama31_8b: 8_030_261_248, tinyLlama: 1_100_048_384 };
+  for (const [name, total] of Object.entries(expected)) {
+    const report = await json(["inspect", path(name)]);
+    assert.equal(report.model.parameters.total, total, name);
+    assert.equal(report.model.source, "config");
+  }
+  assert.deepEqual(hub.requests, []);
+});
+
+test("KV caches from the config alone", async () => {
+  const cases = [
+    ["mistral7bInstruct", 32_768, 4_294_967_296],
+    ["gpt2", 1_024, 37_748_736],
+    ["qwen2_7b", 8_192, 469_762_048],
+    ["qwen3_4b", 32_768, 4_831_838_208],
+  ];
+  for (const runtime of ["transformers", "vllm"]) {
+    for (const [name, context, bytes] of cases) {
+      const report = await json(["estimate", path(name), ...CARD, "--runtime", runtime, "--context", String(context), "--batch", "1", "--kv-cache", "fp16"]);
+      assert.equal(steady(report, "kv_cache"), bytes, `${name} in ${runtime}`);
+    }
+  }
+});
+
+test("longest context: tight", async () => {
+  const common = [path("mistral7bInstruct"), "--gpu-capacity-bytes", String(24 * GIB), "--runtime", "transformers"];
+  const solved = await vramfit(["solve", ...common, "--for", "context", "--format", "json"]);
+  assert.equal(solved.code, 0, solved.err);
+  const found = JSON.parse(solved.out);
+  assert.equal(found.schema, "vramfit/1");
+  const longest = found.capacity?.max_context ?? found.max_context ?? found.context;
+  assert.ok(Number.isSafeInteger(longest) && longest > 0, solved.out.slice(0, 400));
+  assert.equal((await vramfit(["estimate", ...common, "--context", String(longest), "--check"])).code, 0, `${longest} fits`);
+  const beyond = await vramfit(["estimate", ...common, "--context", String(longest + 1), "--check"]);
+  if (longest < configs.mistral7bInstruct.max_position_embeddings) assert.equal(beyond.code, 1, `${longest + 1} does not`);
+});
+
+test("usage: unknown flags name their neighbour", async () => {
+  const typo = await vramfit(["estimate", path("gpt2"), "--contxt", "1024"]);
+  assert.equal(typo.code, 2);
+  assert.match(typo.err, /--context/);
+  const gpu = await vramfit(["estimate", path("gpt2"), "--gpu", "no such card"]);
+  assert.equal(gpu.code, 2);
+  assert.match(gpu.err, /no such card/);
+  for (const verb of ["gpus", "formats"]) {
+    const { code, out } = await vramfit([verb]);
+    assert.equal(code, 0);
+    assert.match(out, verb === "gpus" ? /H100/ : /bf16/i);
+  }
+});

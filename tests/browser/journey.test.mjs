@@ -1,0 +1,288 @@
+// What people come for: name a model, read the answer, change something, take it away.
+import { test, before, after } from "node:test";
+import assert from "node:assert/strict";
+import { Lab, until } from "./page.mjs";
+import { check } from "./formula.mjs";
+import { configs } from "../hub/repos.mjs";
+
+const MISTRAL = "mistralai/Mistral-7B-v0.1";
+const INSTRUCT = "mistralai/Mistral-7B-Instruct-v0.2";
+const QWEN = "Qwen/Qwen2-7B";
+const MISTRAL_WEIGHTS = 14_483_464_192;
+const MIB = 2 ** 20;
+
+const lab = new Lab();
+before(() => lab.open());
+after(() => lab.close());
+
+const total = (ledger) => Object.values(ledger).reduce((sum, bytes) => sum + bytes, 0);
+
+/** Mistral-7B from its headers, by link. */
+async function withMistral(page, keys = {}) {
+  await page.open({ m: MISTRAL, ...keys });
+  await page.known(/7\.24\s*B/, /header/i);
+}
+
+test("the page is alive before it has spoken to anyone", lab.journey({ csp: true }, async (page) => {
+  await page.context.route((url) => url.origin !== new URL(lab.home).origin, (route) => route.abort());
+  await page.open({ endpoint: null, v: null });
+  const verdict = await page.verdict();
+  assert.match(verdict.fits, /^(yes|no)$/);
+  assert.match(verdict.text, /fit|short/i);
+  assert.notEqual(await page.facts(), "");
+
+  const ledger = await page.ledger();
+  assert.ok(ledger.weights > 100 * MIB && ledger.kv_cache > MIB, "weights and KV cache are on the page");
+  const moments = await page.moments();
+  assert.equal(total(ledger), moments.peak, "the rows add up to the peak");
+  assert.ok(moments.loaded <= moments.steady && moments.steady <= moments.peak, "moments in order");
+  assert.ok((await page.tab.locator("#bars svg").count()) >= 1);
+  assert.ok((await page.tab.locator("#curve svg path, #curve svg polyline").count()) >= 1);
+
+  await page.curve.focus();
+  const before_ = await page.readout();
+  await page.curve.press("ArrowRight");
+  await until(() => page.readout(), (text) => text !== "" && text !== before_, "the arrow key should move the crosshair");
+  assert.deepEqual(page.profile.requests.filter((request) => request.host && request.host !== new URL(lab.home).host), []);
+}));
+
+test("type a model: its headers are read, the weights are exact", lab.journey(async (page) => {
+  await page.open();
+  await page.choose(MISTRAL);
+  await page.known(/7\.24\s*B/, /header/i);
+  await page.term("weights", MISTRAL_WEIGHTS);
+  assert.equal(await page.error(), "");
+
+  const { hub } = page;
+  const shards = hub.log("resolve", MISTRAL).filter((entry) => entry.file.endsWith(".safetensors"));
+  assert.deepEqual(shards.map((entry) => entry.file).sort(), ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);
+  for (const entry of shards) {
+    assert.match(entry.range, /^bytes=0-\d{1,6}$/, "a range, not ten gigabytes");
+    assert.ok(entry.path.includes(`/resolve/${hub.repo(MISTRAL).sha}/`), "pinned to the revision that the metadata named");
+  }
+  assert.deepEqual(hub.requests.filter((entry) => entry.method !== "GET"), [], "plain GETs only: no HEAD, no preflight");
+  assert.ok(hub.maxInFlight <= 8, `${hub.maxInFlight} requests at once`);
+}));
+
+test("the GPU decides", lab.journey(async (page) => {
+  await withMistral(page);
+  await page.capacity(8);
+  const short = await page.verdictIs("no");
+  await page.capacity(80);
+  const roomy = await page.verdictIs("yes");
+  assert.notEqual(short.text, roomy.text);
+
+  const small = await page.gpu(/3060/);
+  await page.verdictIs("no");
+  const large = await page.gpu(/H100.*80/);
+  await page.verdictIs("yes");
+  assert.notEqual(small.value, large.value);
+  assert.ok((await page.gpus()).length > 70, "seventy cards to choose from");
+  await page.term("weights", MISTRAL_WEIGHTS);
+}));
+
+test("two devices share the weights, each has its own verdict", lab.journey(async (page) => {
+  await withMistral(page);
+  const alone = (await page.ledger()).weights;
+  await page.type("gpus", 2);
+  const shared = await until(async () => (await page.ledger()).weights, (bytes) => bytes < alone, "each of two devices should hold less");
+  assert.ok(shared >= alone / 2, "a shard is at least half: norms are on both");
+  assert.match(await page.tab.locator("#bars").innerText(), /2\s*×/);
+}));
+
+test("context: by keyboard, by mouse, by typing, and they agree", lab.journey(async (page) => {
+  // Without a sliding window, so that the cache must grow with the context.
+  await page.open({ m: INSTRUCT, ctx: "4096" });
+  await page.known(/7\.24\s*B/, /header/i);
+  const cache = async () => (await page.ledger()).kv_cache;
+  const first = { tokens: await page.typed("context"), cache: await cache() };
+  assert.equal(first.tokens, 4096);
+
+  const slider = page.tab.locator("#context-slider");
+  await slider.focus();
+  await slider.press("ArrowRight");
+  await slider.press("ArrowRight");
+  const byKey = await until(() => page.typed("context"), (tokens) => tokens > first.tokens, "the typed twin should follow the arrow keys");
+  const keyCache = await until(cache, (bytes) => bytes > first.cache, "the cache should grow");
+
+  await page.drag("context-slider", 0.9);
+  const byMouse = await until(() => page.typed("context"), (tokens) => tokens > byKey, "the typed twin should follow the mouse");
+  await until(cache, (bytes) => bytes > keyCache, "the cache should grow further");
+  assert.ok(byMouse > 2 * byKey, `nine tenths of the way is far (${byMouse})`);
+
+  const far = (await page.slider("context-slider")).value;
+  await page.type("context", 16_384);
+  await until(async () => (await page.slider("context-slider")).value, (value) => value !== far, "the slider should follow typing");
+  await page.type("context", 4096);
+  await until(cache, (bytes) => bytes === first.cache, "back at 4,096 tokens the cache is what it was");
+
+  await page.type("batch", 4);
+  await until(cache, (bytes) => bytes === 4 * first.cache, "four requests keep four caches");
+}));
+
+test("a formula comes to the bytes beside it", lab.journey(async (page) => {
+  await page.open({ m: INSTRUCT, rt: "transformers", ctx: "32768", b: "1" });
+  await page.known(/7\.24\s*B/, /header/i);
+  await page.term("kv_cache", 4_294_967_296);
+
+  const { code, sources } = await page.formula("kv_cache");
+  const { said, computed } = check(code);
+  assert.equal(said, 4_294_967_296, code);
+  assert.ok(computed.includes(4_294_967_296), `"${code}" comes to ${computed}`);
+  assert.match(sources.join("\n"), /num_key_value_heads/, "says which key of the config the heads are from");
+
+  // Every other row, in both runtimes: the last figure is the row's.
+  for (const runtime of ["transformers", "vllm"]) {
+    await page.tab.locator("#runtime").selectOption(runtime);
+    const ledger = await until(() => page.ledger(), (terms) => terms.weights > 0, "a ledger");
+    for (const term of Object.keys(ledger)) {
+      if ((await page.tab.locator(`#ledger tr[data-term="${term}"]`).count()) > 1) continue;
+      assert.equal(check((await page.formula(term)).code).said, (await page.ledger())[term], `${runtime}, ${term}`);
+    }
+  }
+}));
+
+test("a copied link gives the same numbers in a new tab", lab.journey(async (page) => {
+  await withMistral(page);
+  await page.gpu(/A100.*80/);
+  await page.type("context", 12_345);
+  await page.type("batch", 3);
+  await until(() => page.typed("batch"), (batch) => batch === 3, "three requests");
+  const numbers = await page.numbers();
+  assert.ok(numbers.length >= 6, "the answer carries its bytes");
+  const verdict = await page.verdict();
+
+  const link = await page.copyLink();
+  const keys = new URL(link).searchParams;
+  assert.equal(link.split("?")[1].split("&")[0], "v=1", "the version comes first");
+  assert.deepEqual([keys.get("m"), keys.get("ctx"), keys.get("b"), keys.get("endpoint")], [MISTRAL, "12345", "3", lab.hub.endpoint]);
+  assert.equal(keys.get("util"), null, "defaults are left out");
+
+  const twin = await page.another(link);
+  await twin.known(/7\.24\s*B/, /header/i);
+  await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+  assert.deepEqual(await twin.verdict(), verdict);
+  assert.equal(await twin.typed("context"), 12_345);
+  assert.equal(await twin.copyLink(), link, "the link of the link is the link");
+}));
+
+test("Back returns to the model before", lab.journey(async (page) => {
+  await page.open();
+  await page.choose(MISTRAL);
+  await page.known(/7\.24\s*B/, /header/i);
+  const numbers = await page.numbers();
+  await page.choose(QWEN);
+  await page.known(/7\.62\s*B/, /header/i);
+  await page.term("weights", 15_231_233_024);
+
+  await page.tab.goBack();
+  await page.known(/7\.24\s*B/);
+  assert.equal(await page.model.inputValue(), MISTRAL);
+  await until(() => page.numbers(), (seen) => seen.join() === numbers.join(), "the numbers should be those of before");
+  await page.tab.goForward();
+  await page.known(/7\.62\s*B/);
+  assert.equal(await page.model.inputValue(), QWEN);
+}));
+
+test("anything that names a model: pasted addresses", lab.journey(async (page) => {
+  await page.open();
+  const ways = [
+    [`https://huggingface.co/${MISTRAL}/blob/main/config.json?download=true`, /7\.24\s*B/],
+    [`https://huggingface.co/${QWEN}/tree/main`, /7\.62\s*B/],
+    [`hf.co/${MISTRAL}`, /7\.24\s*B/],
+    [`https://huggingface.co/${QWEN}/resolve/main/model-00001-of-00004.safetensors#top`, /7\.62\s*B/],
+  ];
+  for (const [address, facts] of ways) {
+    await page.paste(address);
+    await page.known(facts, /header/i);
+    assert.equal(await page.error(), "", address);
+  }
+}));
+
+test("a pasted config is a model, and the link carries it", lab.journey(async (page) => {
+  await page.open({ endpoint: null });
+  await page.paste(JSON.stringify(configs.qwen3_4b, null, 2));
+  await page.known(/4\.02\s*B/, /config/i);
+  await page.term("weights", 8_044_936_192);
+  await page.tab.locator("#runtime").selectOption("transformers");
+  await page.type("context", 32_768);
+  await page.term("kv_cache", 4_831_838_208);
+  const numbers = await page.numbers();
+
+  const link = await page.copyLink();
+  assert.equal(new URL(link).searchParams.get("m"), null);
+  const twin = await page.another(link);
+  await twin.known(/4\.02\s*B/, /config/i);
+  await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+}));
+
+test("what the page does not know, it says", lab.journey(async (page) => {
+  await page.open({ endpoint: null, zzz: "1", ctx: "4096" });
+  await page.remarked(/zzz/);
+  assert.equal(await page.typed("context"), 4096, "the rest of the link counts");
+  assert.equal(new URL(await page.copyLink()).searchParams.get("zzz"), "1", "and the key is kept");
+
+  await page.open({ m: "stand-in/unknown-family" });
+  await page.remarked(/zorblux/);
+  await page.known(/1\.10\s*B|1\.1\s*B/);
+
+  await page.open({ m: "stand-in/bare-infinity" });
+  await page.known(/1\.10\s*B|1\.1\s*B/, /header/i);
+  await page.term("weights", 2_200_096_768);
+}));
+
+test("long headers and mixed types are read to the byte", lab.journey(async (page) => {
+  await page.open({ m: "stand-in/long-header" });
+  await page.known(/header/i);
+  await page.term("weights", 774_636_544);
+  assert.equal(page.hub.log("resolve", "stand-in/long-header").filter((entry) => entry.file === "model.safetensors").length, 2, "a header over 100,000 bytes takes a second range");
+
+  await page.choose("stand-in/mixed-dtypes");
+  await page.term("weights", 2_200_281_088);
+
+  await page.choose("mistralai/Mistral-7B-v0.3");
+  await page.known(/7\.25\s*B/, /header/i);
+  await page.term("weights", 14_496_047_104); // not twice, though consolidated.safetensors lies beside the shards
+}));
+
+test("163 shards: one request each, at most eight at once", lab.journey(async (page) => {
+  const id = "stand-in/many-shards";
+  page.hub.set(`${id}:*.safetensors`, { delay: 10 });
+  await page.open({ m: id });
+  await page.known(/36\.4\s*B|36\.38\s*B/, /header/i);
+  await page.term("weights", 72_769_642_496);
+  const asked = page.hub.requests.filter((entry) => entry.at === "hub" && entry.kind !== "resolve-cache");
+  assert.ok(asked.length <= 163 + 3, `${asked.length} requests`);
+  assert.ok(page.hub.maxInFlight <= 8, `${page.hub.maxInFlight} at once`);
+}));
+
+test("the JSON says what the page says", lab.journey(async (page) => {
+  await withMistral(page);
+  const [ledger, moments, verdict] = [await page.ledger(), await page.moments(), await page.verdict()];
+  const report = await page.downloadJson();
+  assert.equal(report.schema, "vramfit/1");
+  assert.deepEqual([report.model.id, report.model.source, report.model.revision], [MISTRAL, "headers", lab.hub.repo(MISTRAL).sha]);
+  assert.deepEqual([report.model.parameters.total, report.model.stored_bytes], [7_241_732_096, MISTRAL_WEIGHTS]);
+
+  const [device] = report.devices;
+  const terms = {};
+  for (const entry of device.entries) terms[entry.term] = (terms[entry.term] ?? 0) + entry.bytes;
+  for (const [term, bytes] of Object.entries(ledger)) assert.equal(terms[term], bytes, term);
+  for (const [term, bytes] of Object.entries(terms)) assert.equal(ledger[term] ?? 0, bytes, term);
+  for (const moment of ["loaded", "steady", "peak", "reserved"]) {
+    if (moments[moment] !== undefined) assert.equal(device[`${moment}_bytes`], moments[moment], moment);
+  }
+  assert.equal(report.verdict.fits ? "yes" : "no", verdict.fits);
+  assert.doesNotMatch(JSON.stringify(report), /"token"|hf_/);
+}));
+
+test("GiB or GB, the bytes stay", lab.journey(async (page) => {
+  await withMistral(page);
+  const numbers = await page.numbers();
+  const shown = await page.row("weights").innerText();
+  await page.button("Unit: GiB").click();
+  await until(() => page.row("weights").innerText(), (text) => text !== shown && /14\.48/.test(text), "14.48 GB of weights");
+  assert.deepEqual(await page.numbers(), numbers);
+  await page.button("Unit: GB").click();
+  await until(() => page.row("weights").innerText(), (text) => text === shown, "GiB again");
+}));

@@ -1,0 +1,380 @@
+// The page as a person uses it: what tests may know about it is here and nowhere else.
+//
+//   const lab = new Lab();
+//   before(() => lab.open());
+//   after(() => lab.close());
+//   test("...", lab.journey(async (page) => { await page.open(); ... }));
+//
+// A journey runs in a browser profile of its own and fails, besides its own assertions, on any error in the console
+// (unless options.allow names it) and on any request to a host other than the page's own and the stand-in's two.
+// Other hosts could not be reached anyway: the browser is told that their names do not resolve.
+
+import assert from "node:assert/strict";
+import { mkdir, readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { inspect } from "node:util";
+import { chromium } from "playwright-core";
+import { startHub } from "../hub/server.mjs";
+import { serveDist } from "./serve-dist.mjs";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const DIST = process.env.VRAMFIT_DIST ?? here("../../dist");
+export const SHOTS = here("./shots/");
+
+/** What browsers say about every answer that is an error, whoever handles it. */
+export const FAILED_REQUEST = /Failed to load resource/;
+
+/** Ask again until it holds; say what was seen last when it never does. */
+export async function until(read, holds, what, timeout = 10_000) {
+  const end = Date.now() + timeout;
+  for (;;) {
+    const seen = await read();
+    if (holds(seen)) return seen;
+    if (Date.now() > end) assert.fail(`${what}; last seen: ${inspect(seen, { depth: 4, breakLength: 120 })}`);
+    await new Promise((next) => setTimeout(next, 20));
+  }
+}
+
+/** A count as typed or shown: 8192, "8,192", "8 192", "8K". */
+export function count(text) {
+  const match = /^\s*([\d.,\s\u2009\u202f\u00a0_]+)([kKmM])?/.exec(text);
+  if (!match) return NaN;
+  const unit = { k: 1024, m: 1024 * 1024 }[match[2]?.toLowerCase()] ?? 1;
+  return Number(match[1].replace(/[^\d.]/g, "")) * unit;
+}
+
+export class Lab {
+  #browser;
+  #site;
+
+  async open() {
+    const executablePath = process.env.VRAMFIT_CHROMIUM;
+    assert.ok(executablePath, "set VRAMFIT_CHROMIUM to the path of a Chromium or Chrome");
+    [this.hub, this.#site, this.#browser] = await Promise.all([
+      startHub(),
+      serveDist({ dir: DIST }),
+      chromium.launch({
+        executablePath,
+        args: [
+          "--no-sandbox",
+          "--disable-gpu",
+          "--disable-quic",
+          "--no-first-run",
+          "--disable-background-networking",
+          "--disable-component-update",
+          "--disable-sync",
+          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+        ],
+      }),
+    ]);
+    this.home = new URL("/", this.#site.url).href;
+  }
+
+  async close() {
+    await this.#browser?.close();
+    await Promise.all([this.#site?.close(), this.hub?.close()]);
+  }
+
+  /**
+   * A test body with a fresh profile. Options: theme ("light" | "dark"), width, height, allow (patterns of console
+   * errors that belong to the journey), csp (true: the page's own Content-Security-Policy stays in force; it lets
+   * the page talk to https only, and the stand-in is plain http on loopback, so journeys that need it go without).
+   */
+  journey(options, body) {
+    if (typeof options === "function") [options, body] = [{}, options];
+    return async (t) => {
+      this.hub.reset();
+      const profile = await this.#profile(options);
+      const page = await profile.tab();
+      try {
+        await body(page, t);
+        profile.judge();
+      } catch (error) {
+        await page.shot(`failed ${t.name}`).catch(() => {});
+        if (profile.problems.length) error.message += `\nseen on the way:\n  ${profile.problems.join("\n  ")}`;
+        throw error;
+      } finally {
+        await profile.context.close();
+      }
+    };
+  }
+
+  async #profile({ theme = "light", width = 1280, height = 900, allow = [], csp = false }) {
+    const context = await this.#browser.newContext({
+      viewport: { width, height },
+      colorScheme: theme,
+      bypassCSP: !csp,
+      acceptDownloads: true,
+    });
+    context.setDefaultTimeout(10_000);
+    await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(this.home).origin });
+    const hosts = [this.home, this.hub.endpoint, this.hub.cdn].map((url) => new URL(url).host);
+    const profile = {
+      context,
+      problems: [],
+      warnings: [],
+      requests: [],
+      tab: async () => new Page(this, profile, await context.newPage()),
+      judge: () => assert.deepEqual(profile.problems, [], "errors in the console or requests to strangers"),
+    };
+    const problem = (what) => {
+      if (!allow.some((pattern) => pattern.test(what))) profile.problems.push(what);
+    };
+    context.on("console", (message) => {
+      if (message.type() === "error") problem(`console: ${message.text()}`);
+      if (message.type() === "warning") profile.warnings.push(message.text());
+    });
+    context.on("weberror", (error) => problem(`uncaught: ${error.error()?.stack ?? error.error()}`));
+    context.on("request", (request) => {
+      const url = new URL(request.url());
+      profile.requests.push({ url: url.href, host: url.host, method: request.method(), kind: request.resourceType() });
+      if (/^https?:$/.test(url.protocol) && !hosts.includes(url.host)) problem(`request to a stranger: ${url.href}`);
+    });
+    return profile;
+  }
+}
+
+export class Page {
+  constructor(lab, profile, tab) {
+    this.lab = lab;
+    this.hub = lab.hub;
+    this.profile = profile;
+    this.context = profile.context;
+    this.tab = tab;
+  }
+
+  // -- coming and going ---------------------------------------------------------------------------------------
+
+  /** Open a link with these keys (values as in the link); the stand-in is the endpoint unless `endpoint: null`. */
+  async open(keys = {}) {
+    const all = { v: "1", ...keys, endpoint: keys.endpoint === undefined ? this.hub.endpoint : keys.endpoint };
+    const query = new URLSearchParams(Object.entries(all).filter(([, value]) => value !== null && value !== undefined));
+    await this.go(`${this.lab.home}?${query}`);
+    return this;
+  }
+
+  async go(url) {
+    await this.tab.goto(url);
+    await this.ready();
+  }
+
+  async ready() {
+    await this.tab.waitForSelector('html[data-ready="true"]', { state: "attached", timeout: 15_000 });
+  }
+
+  /** The same profile, another tab. */
+  async another(url) {
+    const page = await this.profile.tab();
+    await page.go(url);
+    return page;
+  }
+
+  async shot(name) {
+    await mkdir(SHOTS, { recursive: true });
+    await this.tab.screenshot({ path: `${SHOTS}${name.replace(/[^\w-]+/g, "-")}.png`, fullPage: true });
+  }
+
+  // -- the model ----------------------------------------------------------------------------------------------
+
+  get model() {
+    return this.tab.getByRole("combobox", { name: "Model", exact: true });
+  }
+
+  async choose(model) {
+    await this.model.fill(model);
+    await this.model.press("Enter");
+  }
+
+  /** Through the clipboard, as people do, line breaks and all. */
+  async paste(text) {
+    await this.tab.evaluate((content) => navigator.clipboard.writeText(content), text);
+    await this.model.fill("");
+    await this.model.press("ControlOrMeta+v");
+    await this.model.press("Enter");
+  }
+
+  async #text(selector) {
+    const found = this.tab.locator(selector);
+    if ((await found.count()) === 0 || !(await found.first().isVisible())) return "";
+    return (await found.first().innerText()).replace(/\s+/g, " ").trim();
+  }
+
+  facts() {
+    return this.#text("#model-facts");
+  }
+
+  /** Wait until the line of facts says all of this. */
+  async known(...patterns) {
+    return until(() => this.facts(), (text) => patterns.every((pattern) => pattern.test(text)), `the facts should say ${patterns.join(" and ")}`);
+  }
+
+  error() {
+    return this.#text("#model-error");
+  }
+
+  /** Wait until the error beside the model box says all of this. */
+  async fails(...patterns) {
+    return until(() => this.error(), (text) => patterns.every((pattern) => pattern.test(text)), `the error should say ${patterns.join(" and ")}`, 20_000);
+  }
+
+  /** Everything the page says about what it took for granted, in error or not. */
+  async remarks() {
+    const parts = await Promise.all([this.error(), this.facts(), this.#text("#assumptions"), this.#text("#status")]);
+    return parts.join(" | ");
+  }
+
+  async remarked(...patterns) {
+    return until(() => this.remarks(), (text) => patterns.every((pattern) => pattern.test(text)), `the page should say ${patterns.join(" and ")}`, 20_000);
+  }
+
+  progress() {
+    return this.tab.locator("#model-progress").isVisible();
+  }
+
+  async working() {
+    await until(() => this.progress(), Boolean, "progress should show");
+  }
+
+  async idle() {
+    await until(() => this.progress(), (visible) => !visible, "progress should be over");
+  }
+
+  /** The token field beside the error, not the one folded away under "More settings". */
+  get token() {
+    return this.tab.getByLabel("Access token").and(this.tab.locator("input[type=password]:visible")).first();
+  }
+
+  button(name) {
+    return this.tab.getByRole("button", { name, exact: true });
+  }
+
+  // -- what one chooses ---------------------------------------------------------------------------------------
+
+  async gpus() {
+    return this.tab.locator("#gpu option").evaluateAll((options) => options.map((option) => ({ value: option.value, label: option.label.trim() })));
+  }
+
+  /** Choose the first GPU whose label matches. */
+  async gpu(pattern) {
+    const options = await this.gpus();
+    const option = options.find(({ label, value }) => pattern.test(label) || pattern.test(value));
+    assert.ok(option, `a GPU like ${pattern} among ${options.length}`);
+    await this.tab.locator("#gpu").selectOption(option.value);
+    return option;
+  }
+
+  async capacity(gib) {
+    await this.gpu(/custom/i);
+    await this.type("capacity", gib);
+  }
+
+  /** Type into a field and leave it. */
+  async type(id, text) {
+    const field = this.tab.locator(`#${id}`);
+    await field.fill(String(text));
+    await field.blur();
+  }
+
+  async typed(id) {
+    return count(await this.tab.locator(`#${id}`).inputValue());
+  }
+
+  async slider(id) {
+    return this.tab.locator(`#${id}`).evaluate((input) => ({ value: Number(input.value), min: Number(input.min), max: Number(input.max), text: input.getAttribute("aria-valuetext") }));
+  }
+
+  /** Take the thumb with the mouse and pull it to a share of the track. */
+  async drag(id, share) {
+    const range = this.tab.locator(`#${id}`);
+    await range.scrollIntoViewIfNeeded();
+    const box = await range.boundingBox();
+    const { value, min, max } = await this.slider(id);
+    const thumb = 16;
+    const x = (part) => box.x + thumb / 2 + part * (box.width - thumb);
+    const y = box.y + box.height / 2;
+    await this.tab.mouse.move(x((value - min) / (max - min)), y);
+    await this.tab.mouse.down();
+    await this.tab.mouse.move(x(share), y, { steps: 8 });
+    await this.tab.mouse.up();
+  }
+
+  // -- the answer ---------------------------------------------------------------------------------------------
+
+  async verdict() {
+    const heading = this.tab.locator("#verdict");
+    return { fits: await heading.getAttribute("data-fits"), text: (await heading.innerText()).trim() };
+  }
+
+  async verdictIs(fits) {
+    return until(() => this.verdict(), (verdict) => verdict.fits === fits, `the verdict should be "${fits}"`);
+  }
+
+  /** Bytes by term, rows of one term added up. */
+  async ledger() {
+    const rows = await this.tab
+      .locator("#ledger tr[data-term]")
+      .evaluateAll((found) => found.map((row) => [row.dataset.term, row.querySelector("data[value]")?.value]));
+    const terms = {};
+    for (const [term, bytes] of rows) {
+      assert.match(bytes ?? "nothing", /^\d+$/, `bytes of ${term}`);
+      terms[term] = (terms[term] ?? 0) + Number(bytes);
+    }
+    return terms;
+  }
+
+  async term(name, bytes) {
+    return until(async () => (await this.ledger())[name], (seen) => seen === bytes, `${name} should be ${bytes.toLocaleString("en")} bytes`);
+  }
+
+  async moments() {
+    const rows = await this.tab.locator("#moments data[data-moment]").evaluateAll((found) => found.map((data) => [data.dataset.moment, Number(data.value)]));
+    return Object.fromEntries(rows);
+  }
+
+  /** Every number of the answer that carries its bytes, in order and with its place. */
+  async numbers() {
+    return this.tab.locator("#answer data[value]").evaluateAll((found) =>
+      found.map((data) => {
+        const row = data.closest("tr[data-term]");
+        return `${data.dataset.moment ?? row?.dataset.term ?? data.closest("[id]")?.id}: ${data.value}`;
+      }),
+    );
+  }
+
+  row(term) {
+    return this.tab.locator(`#ledger tr[data-term="${term}"]`).first();
+  }
+
+  /** Open a row; the text of its formula and where its values come from. */
+  async formula(term) {
+    const button = this.row(term).getByRole("button");
+    if ((await button.getAttribute("aria-expanded")) !== "true") await button.click();
+    await until(() => button.getAttribute("aria-expanded"), (state) => state === "true", "the row should be open");
+    const opened = this.row(term).locator("xpath=following-sibling::tr[1]").and(this.tab.locator("tr.formula"));
+    const code = await opened.locator("code").first().innerText();
+    const sources = (await opened.locator("li").allInnerTexts()).map((text) => text.trim());
+    return { code: code.replace(/\s+/g, " ").trim(), sources };
+  }
+
+  get curve() {
+    return this.tab.getByRole("slider", { name: "Context on the curve" });
+  }
+
+  readout() {
+    return this.#text("#curve-readout");
+  }
+
+  // -- taking it away -----------------------------------------------------------------------------------------
+
+  async copyLink() {
+    await this.tab.evaluate(() => navigator.clipboard.writeText("nothing copied yet"));
+    await this.button("Copy link").click();
+    return until(() => this.tab.evaluate(() => navigator.clipboard.readText()), (text) => text.startsWith("http"), "the clipboard should hold a link");
+  }
+
+  async downloadJson() {
+    const [download] = await Promise.all([this.tab.waitForEvent("download"), this.button("Download JSON").click()]);
+    assert.match(download.suggestedFilename(), /\.json$/);
+    return JSON.parse(await readFile(await download.path(), "utf8"));
+  }
+}

@@ -1,0 +1,134 @@
+//! What must hold for every model and scenario.
+
+mod common;
+
+use common::{fixture, model};
+use proptest::prelude::*;
+use vramfit::estimate::{Estimate, Stage};
+use vramfit::link::{Link, ModelLink};
+use vramfit::memory::estimate;
+use vramfit::quantity::{Bytes, Decimal};
+use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+
+fn any_scenario() -> impl Strategy<Value = Scenario> {
+    let hardware = (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
+    let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), prop::sample::select(Weights::ALL.to_vec()), prop::sample::select(KvCache::ALL.to_vec()));
+    let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
+    (hardware, load, steps).prop_map(|((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager))| Scenario {
+        gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
+        gpu_capacity: capacity.map(Bytes),
+        gpus,
+        tensor_parallel: gpus,
+        runtime,
+        context,
+        batch,
+        weights,
+        kv_cache,
+        gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
+        max_num_batched_tokens: tokens,
+        max_num_seqs: sequences,
+        enforce_eager,
+    })
+}
+
+fn any_config() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(fixture::ALL.to_vec())
+}
+
+fn peak(answer: &Estimate) -> u64 {
+    answer.devices[0].peak().unwrap().1.expected.get()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario()) {
+        let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
+        for device in &answer.devices {
+            for entry in &device.entries {
+                prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
+                prop_assert!(entry.amount.low <= entry.amount.expected && entry.amount.expected <= entry.amount.high);
+            }
+            let mut worst = Bytes::ZERO;
+            for stage in Stage::SERVING {
+                let terms = device.terms().map(|term| device.term_at(term, stage).unwrap().expected);
+                let sum = Bytes::total(terms).unwrap();
+                prop_assert_eq!(sum, device.at(stage).unwrap().expected);
+                worst = worst.max(sum);
+            }
+            prop_assert_eq!(worst, device.peak().unwrap().1.expected);
+            prop_assert!(device.loaded().unwrap().expected <= worst && device.steady().unwrap().expected <= worst);
+        }
+    }
+
+    #[test]
+    fn more_never_takes_less(config in any_config(), scenario in any_scenario(), more in 1u64..50_000) {
+        let model = model(config);
+        let Ok(answer) = estimate(&model, &scenario) else { return Ok(()) };
+        let context = scenario.context.unwrap_or(8192);
+        let batch = scenario.batch.unwrap_or(1);
+        let mut grown = vec![
+            Scenario { context: Some(context + more), ..scenario.clone() },
+            Scenario { batch: Some(batch + more % 64), ..scenario.clone() },
+            Scenario { kv_cache: KvCache::Bf16, ..scenario.clone() },
+        ];
+        if scenario.kv_cache != KvCache::Fp8 {
+            grown.pop();
+        }
+        for scenario in grown {
+            // In transformers a default context may be below the one that is compared.
+            let scenario = Scenario { context: scenario.context.or(Some(context.max(8192))), ..scenario };
+            let Ok(larger) = estimate(&model, &scenario) else { continue };
+            prop_assert!(peak(&larger) >= peak(&answer), "{} < {} for {scenario:?}", peak(&larger), peak(&answer));
+        }
+    }
+
+    #[test]
+    fn ranks_hold_the_whole_and_the_repeated_part(config in any_config(), ranks in prop::sample::select(vec![2u64, 4, 8])) {
+        let model = model(config);
+        let weights = |gpus| {
+            let scenario = Scenario { gpus: Some(gpus), weights: Weights::Bf16, ..Scenario::default() };
+            let answer = estimate(&model, &scenario).ok()?;
+            let entry = answer.devices[0].entries.iter().find(|entry| entry.term == vramfit::estimate::Term::Weights)?;
+            Some(entry.amount.expected.get())
+        };
+        let (Some(one), Some(each)) = (weights(1), weights(ranks)) else { return Ok(()) };
+        prop_assert!(each * ranks >= one && each < one, "{each} × {ranks} against {one}");
+    }
+
+    #[test]
+    fn links_come_back(scenario in any_scenario(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+        let link = Link { model: Some(ModelLink::Hub { id, revision }), endpoint, scenario, ..Link::default() };
+        let text = link.encode();
+        prop_assert!(text.is_ascii() && !text.contains([' ', '"', '<', '#']));
+        prop_assert_eq!(Link::decode(&text), link);
+    }
+
+    #[test]
+    fn any_text_is_a_link_or_a_complaint(text in "\\PC{0,200}") {
+        let link = Link::decode(&text);
+        // What was read is written and read alike.
+        let again = Link::decode(&link.encode());
+        prop_assert_eq!(again.scenario, link.scenario);
+        prop_assert_eq!(again.model, link.model);
+    }
+
+    #[test]
+    fn any_text_is_a_config_or_an_error(text in "\\PC{0,300}", cut in 0usize..400, key in "[a-z_]{1,12}", value in prop::sample::select(vec!["0", "-1", "1e400", "null", "[]", "{}", "true", "\"8\"", "18446744073709551615", "1099511627776", "0.5", "NaN"])) {
+        let _ = vramfit::config::read(&text);
+        for config in fixture::ALL {
+            // A truncated config.
+            let end = (0..=cut.min(config.len())).rev().find(|&end| config.is_char_boundary(end)).unwrap_or(0);
+            let _ = vramfit::config::read(&config[..end]);
+            // A key more, and every number replaced.
+            let _ = vramfit::config::read(&config.replacen('{', &format!("{{\"{key}\": {value}, "), 1));
+            for number in ["4096", "32", "12", "768", "8"] {
+                if let Ok(anatomy) = vramfit::config::read(&config.replace(&format!(": {number},"), &format!(": {value},"))) {
+                    let model = vramfit::model::Model { anatomy, ..model(config) };
+                    let _ = estimate(&model, &Scenario::default());
+                }
+            }
+        }
+    }
+}
