@@ -137,7 +137,7 @@ impl Matcher {
                 let module = matcher.expect(without_last(&tensor.name), tensor.role);
                 module.is_outside = true;
             }
-            let mut first = 0;
+            let mut first: u64 = 0;
             for run in &component.layers {
                 let layers = first..first.saturating_add(run.count);
                 for tensor in &run.tensors {
@@ -281,14 +281,15 @@ impl Matcher {
         let mut missing: Option<(u64, String)> = None;
         for (number, module) in self.expected.iter().enumerate().filter(|(number, _)| substitute != Some(*number)) {
             let lacking = module.occurrences().saturating_sub(found.get(&number).copied().unwrap_or(0));
-            match &mut missing {
-                _ if lacking == 0 => {}
-                Some((count, _)) => *count = count.saturating_add(lacking),
-                None => {
-                    // At most one step more than there are tensors in the files.
-                    let first = module.places().find(|place| !self.found.contains(&(number, *place))).unwrap_or_default();
-                    missing = Some((lacking, put_numbers(&module.path, first)));
-                }
+            if lacking > 0 {
+                missing = Some(match missing {
+                    Some((count, first)) => (count.saturating_add(lacking), first),
+                    None => {
+                        // At most one step more than there are tensors in the files.
+                        let first = module.places().find(|place| !self.found.contains(&(number, *place)));
+                        (lacking, put_numbers(&module.path, first.unwrap_or_default()))
+                    }
+                });
             }
         }
         missing
@@ -547,9 +548,8 @@ mod tests {
         assert_eq!(elements(&matched.files.loaded), anatomy.parameters().unwrap().get());
         assert_eq!(
             matched.notes,
-            [
-                "5 tensors (21,088 bytes) of the files are not loaded: `lm_head.weight`, `model.layers.{}.self_attn.q_proj.weight`, `model.layers.{}.self_attn.rotary_emb.inv_freq`"
-            ]
+            ["5 tensors (21,088 bytes) of the files are not loaded: `lm_head.weight`, `model.layers.{}.self_attn.q_proj.weight`, \
+                 `model.layers.{}.self_attn.rotary_emb.inv_freq`"]
         );
         let times: Vec<u64> = matched.files.left.iter().map(|(_, times)| *times).collect();
         assert_eq!(times, [1, 1, 3]);
@@ -594,13 +594,13 @@ mod tests {
         let anatomy = anatomy(LLAMA);
         let mut tensors = written(&anatomy);
         tensors.retain(|tensor| tensor.name != "model.layers.0.mlp.up_proj.weight");
-        let i32 = Encoding::from_safetensors("I32").unwrap();
-        tensors.push(stored("model.layers.0.mlp.up_proj.qweight", i32, &[8, 128]));
+        let packed = Encoding::from_safetensors("I32").unwrap();
+        tensors.push(stored("model.layers.0.mlp.up_proj.qweight", packed, &[8, 128]));
         tensors.push(stored("model.layers.0.mlp.up_proj.scales", Encoding::F16, &[1, 128]));
         let matched = matched(&anatomy, tensors);
         assert_eq!(matched.notes, [""; 0]);
         let up: Vec<_> = matched.files.loaded.iter().filter(|(tensor, _)| tensor.role == Role::Up).map(|(tensor, times)| (tensor.stored, *times)).collect();
-        assert_eq!(up, [(Some(i32), 1), (Some(Encoding::F16), 1), (Some(Encoding::BF16), 2)]);
+        assert_eq!(up, [(Some(packed), 1), (Some(Encoding::F16), 1), (Some(Encoding::BF16), 2)]);
     }
 
     #[test]

@@ -23,7 +23,9 @@ impl Endpoint {
     /// [`HubError::BadEndpoint`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, HubError> {
         let text = text.trim().trim_end_matches('/');
-        let bad = |why| HubError::BadEndpoint { input: quotable(text), why };
+        // What stands before an @ may be a password.
+        let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+        let bad = |why| HubError::BadEndpoint { input: quotable(shown), why };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it must begin with https://"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let authority = authority.to_ascii_lowercase();
@@ -48,7 +50,7 @@ impl Endpoint {
 
     /// Where the Hub describes a model: its commit and its list of files.
     pub fn api_model(&self, id: &RepoId, revision: Option<&str>) -> String {
-        let revision = revision.map_or(String::new(), |revision| format!("/revision/{}", encoded(revision)));
+        let revision = revision.map_or_else(String::new, |revision| format!("/revision/{}", encoded(revision)));
         format!("{self}/api/models/{id}{revision}")
     }
 
@@ -128,9 +130,24 @@ mod tests {
             assert_eq!(Endpoint::parse(text).unwrap().as_str(), address);
         }
         for bad in [
-            "", "huggingface.co", "http://huggingface.co", "http://127.0.0.1.evil.example", "http://192.168.0.1", "ftp://x.example", "https://",
-            "https://user:pass@x.example", "https://x.example?q=1", "https://x.example/a/../b", "https://x.example:0", "https://x.example:99999",
-            "https://x.example:+80", "https://[::1", "https://x example", "javascript://x", "https://x.example/a?b", "https://x.example#y",
+            "",
+            "huggingface.co",
+            "http://huggingface.co",
+            "http://127.0.0.1.evil.example",
+            "http://192.168.0.1",
+            "ftp://x.example",
+            "https://",
+            "https://user:pass@x.example",
+            "https://x.example?q=1",
+            "https://x.example/a/../b",
+            "https://x.example:0",
+            "https://x.example:99999",
+            "https://x.example:+80",
+            "https://[::1",
+            "https://x example",
+            "javascript://x",
+            "https://x.example/a?b",
+            "https://x.example#y",
         ] {
             assert!(matches!(Endpoint::parse(bad), Err(HubError::BadEndpoint { .. })), "{bad}");
         }
@@ -141,9 +158,6 @@ mod tests {
         let (hub, id) = (Endpoint::default(), RepoId::parse("org/name.v1_x").unwrap());
         assert_eq!(hub.api_model(&id, None), "https://huggingface.co/api/models/org/name.v1_x");
         assert_eq!(hub.api_model(&id, Some("refs/pr/1")), "https://huggingface.co/api/models/org/name.v1_x/revision/refs%2Fpr%2F1");
-        assert_eq!(
-            hub.resolve(&id, "main", "a dir/ü#?%.safetensors"),
-            "https://huggingface.co/org/name.v1_x/resolve/main/a%20dir/%C3%BC%23%3F%25.safetensors"
-        );
+        assert_eq!(hub.resolve(&id, "main", "a dir/ü#?%.safetensors"), "https://huggingface.co/org/name.v1_x/resolve/main/a%20dir/%C3%BC%23%3F%25.safetensors");
     }
 }
