@@ -59,6 +59,12 @@ const CLASSES: [&str; 15] = [
     "text-on",
 ];
 
+/// A class of each kind.
+#[cfg(test)]
+pub(super) fn every_class() -> impl Iterator<Item = String> {
+    CLASSES.iter().map(|class| if class.ends_with('-') { format!("{class}weights") } else { (*class).to_owned() })
+}
+
 /// What something is drawn with: a class. plotters carries it as a colour: (row of [`CLASSES`], term, mark).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paint {

@@ -33,6 +33,12 @@ const IRRELEVANT: &[&str] = &[
     "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
 ];
 
+/// Parts of keys that say that layers are not those of a plain decoder.
+const STRUCTURAL: &[&str] = &[
+    "expert", "moe", "lora", "mamba", "ssm", "conv", "linear_attn", "linear_num", "recurrent", "state_size", "vision", "audio", "image", "encoder", "decoder_", "cross_", "_pattern",
+    "per_layer", "kv_shared", "layer_freq", "nextn", "hyena", "rwkv", "time_mix", "block_configs", "multi_query", "position_embedding_type", "relative_attention",
+];
+
 /// The largest value that a size in a config may have: past any real model, small enough that products are caught.
 const MAX: u64 = 1 << 40;
 
@@ -175,6 +181,12 @@ impl Fields {
             Some(method) => Ok(Some(method.to_owned())),
             None => Err(self.impossible("quantization_config", "it must name its `quant_method`")),
         }
+    }
+
+    /// Keys that were not asked for and say that the layers are not those of a plain decoder.
+    pub fn structural_keys_left(&self) -> impl Iterator<Item = String> {
+        let (_, left) = self.accounts();
+        left.into_iter().filter(|key| STRUCTURAL.iter().any(|part| key.contains(part)))
     }
 
     /// The keys that were asked for and are there, and those that may matter but were not asked for.

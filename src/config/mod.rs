@@ -77,8 +77,13 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// `model_type` is not known and the fields are not those of a decoder.
-    #[error("model type `{0}` is not known, and its config has no `hidden_size`, `num_hidden_layers`, `num_attention_heads` and `vocab_size` to go by")]
-    UnknownType(String),
+    #[error("model type `{model_type}` is not understood yet, and it cannot be read as a plain decoder: {why}")]
+    UnknownType {
+        /// Its name.
+        model_type: String,
+        /// What stands in the way.
+        why: String,
+    },
     /// There is no `model_type`.
     #[error("the config has no `model_type`, so the architecture is not known; it usually reads \"llama\", \"qwen3\" or the like")]
     NoType,
@@ -117,10 +122,14 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let decoder = match known {
         Some(family) => (family.read)(&fields)?,
         None => {
+            let unknown = |why| ConfigError::UnknownType { model_type: model_type.clone(), why };
             let decoder = llama::read(&fields).map_err(|error| match error {
-                ConfigError::Missing { .. } => ConfigError::UnknownType(model_type.clone()),
+                ConfigError::Missing { key, .. } => unknown(format!("its config has no `{key}`")),
                 other => other,
             })?;
+            if let Some(key) = fields.structural_keys_left().next() {
+                return Err(unknown(format!("`{key}` changes what its layers are")));
+            }
             assumptions.push(format!(
                 "model type `{model_type}` is not known here: its fields are read as those of a Llama-like decoder, so parameters and cache may be wrong by a lot"
             ));
@@ -159,7 +168,8 @@ mod tests {
         }
         assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key: "hidden_size", .. })));
         assert_eq!(read(r#"{"hidden_size": 1}"#), Err(ConfigError::NoType));
-        assert_eq!(read(r#"{"model_type": "hyperbrain"}"#), Err(ConfigError::UnknownType("hyperbrain".into())));
+        let error = read(r#"{"model_type": "hyperbrain"}"#).unwrap_err().to_string();
+        assert!(error.contains("`hyperbrain`") && error.contains("`hidden_size`"), "{error}");
         assert_eq!(read("[1]"), Err(ConfigError::NotAnObject));
         assert!(matches!(read("{"), Err(ConfigError::NotJson(_))));
         assert_eq!(read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")), Err(ConfigError::Overflow));
@@ -170,6 +180,11 @@ mod tests {
         let guess = read(&LLAMA.replace("llama", "newmodel")).unwrap();
         assert!(guess.is_guess);
         assert!(guess.assumptions[0].contains("`newmodel`"));
+        // Fields that say otherwise are no Llama's.
+        for key in ["n_routed_experts", "kv_lora_rank", "mamba_d_state", "vision_config"] {
+            let error = read(&LLAMA.replace("llama", "newmodel").replacen('{', &format!("{{\"{key}\": 4, "), 1)).unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+        }
         assert_eq!(guess.parameters(), read(LLAMA).unwrap().parameters());
     }
 

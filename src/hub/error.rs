@@ -40,7 +40,7 @@ pub enum HubError {
         had_token: bool,
     },
     /// Its owner asks readers to accept terms.
-    #[error("`{repo}` is gated: only accounts that accepted its terms can read it")]
+    #[error("`{repo}` is gated: {}", if *had_token { "this token has no access to it" } else { "only accounts that accepted its terms can read it" })]
     Gated {
         /// The repository.
         repo: RepoId,

@@ -27,6 +27,7 @@ pub use endpoint::Endpoint;
 pub use error::{Asked, HubError};
 pub use repo::{ModelRef, RepoId};
 pub use transport::{Headers, Request, Response, Transport, TransportError};
+pub use weights::{Choice, choose};
 
 /// Requests under way at the same time: the Hub serves many behind one address, and browsers open few connections to a host.
 pub const IN_FLIGHT: usize = 8;
@@ -200,7 +201,8 @@ impl<T: Transport> Session<'_, T> {
         for _ in 0..MAX_RANGES {
             let have = prefix.len() as u64;
             let url = self.endpoint.resolve(&listing.repo, &listing.revision, file);
-            let response = match self.get(&asked, url, Some((have, need - 1)), need - have).await {
+            // At least as much as the first range, so that the text of an error is never too long to be understood.
+            let response = match self.get(&asked, url, Some((have, need - 1)), FIRST_BYTES.max(need - have)).await {
                 Err(HubError::TooLarge { file, .. }) => return Err(HubError::NoRanges { file }),
                 // Range not satisfiable: the file ends before it.
                 Err(HubError::Unexpected { status: 416 }) if have == 0 => return Err(wrong(HeaderError::TooShort { bytes: 0 })),

@@ -142,8 +142,8 @@ impl FromStr for ModelRef {
             Form::Plain | Form::Address => from_address(&segments, form),
         }?;
         model.endpoint = endpoint;
-        let mut paths = [&model.revision, &model.folder, &model.file].into_iter().flatten();
-        if !paths.all(|path| path.split('/').all(is_sound_segment)) {
+        let is_sound = |path: &Option<String>| path.iter().all(|path| path.split('/').all(is_sound_segment));
+        if ![&model.revision, &model.folder, &model.file].into_iter().all(is_sound) {
             return Err(bad("its revision or path has signs that do not belong there"));
         }
         Ok(model)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::format::grouped;
 
 /// The most weight files of one model that are read; the largest models known have below 300.
-pub(super) const MAX_FILES: usize = 2_000;
+const MAX_FILES: usize = 2_000;
 
 /// How names of weight files end.
 const SUFFIX: &str = ".safetensors";
@@ -13,22 +13,23 @@ const SUFFIX: &str = ".safetensors";
 /// Ends of files that hold weights in other formats.
 const OTHER_FORMATS: &[&str] = &["bin", "gguf", "pt", "pth", "ckpt", "h5", "msgpack", "onnx", "npz"];
 
-/// The files to read, none when the weights must be estimated from the config.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Choice {
+/// The weight files to read; none when the weights must be estimated from the config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
     /// Paths in the repository.
     pub files: Vec<String>,
     /// What was done and why, each a sentence.
     pub notes: Vec<String>,
 }
 
-/// Chooses among the names in `folder` (empty for the top): the set of the wanted file, else `model.safetensors`, else the shards
-/// `model-00001-of-00002.safetensors` ..., else all. Copies in other formats or precisions beside them are not read.
-pub(super) fn choose(names: &[String], folder: &str, wanted: Option<&str>) -> Choice {
+/// Chooses among the `names` (paths) of a repository those in `folder` (empty for the top): the set that the `wanted` file belongs
+/// to, else `model.safetensors`, else the shards `model-00001-of-00002.safetensors` ..., else all. Copies in other formats or
+/// precisions beside them are not read.
+pub fn choose(names: &[String], folder: &str, wanted: Option<&str>) -> Choice {
     let here: Vec<&str> = names.iter().map(String::as_str).filter(|name| parent(name) == folder).collect();
     let files: Vec<&str> = here.iter().copied().filter(|name| name.ends_with(SUFFIX)).collect();
     let mut sets: BTreeMap<(&str, u64), BTreeMap<u64, &str>> = BTreeMap::new();
-    for file in &files {
+    for &file in &files {
         if let Some((stem, index, total)) = shard(file) {
             sets.entry((stem, total)).or_default().insert(index, file);
         }
@@ -105,7 +106,7 @@ fn base_name(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn chosen(names: &[&str], folder: &str, wanted: Option<&str>) -> Choice {
+    fn pick(names: &[&str], folder: &str, wanted: Option<&str>) -> Choice {
         choose(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), folder, wanted)
     }
 
@@ -114,22 +115,22 @@ mod tests {
         let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
         let mut names = vec!["README.md", "consolidated.safetensors", "model.fp16.safetensors", "original/model.safetensors"];
         names.extend(shards);
-        let choice = chosen(&names, "", None);
-        assert_eq!(choice.files, shards);
-        assert!(choice.notes.is_empty());
+        let chosen = pick(&names, "", None);
+        assert_eq!(chosen.files, shards);
+        assert!(chosen.notes.is_empty());
         names.push("model.safetensors");
-        assert_eq!(chosen(&names, "", None).files, ["model.safetensors"]);
-        assert_eq!(chosen(&names, "", Some(shards[1])).files, shards);
-        assert_eq!(chosen(&names, "", Some("model.fp16.safetensors")).files, ["model.fp16.safetensors"]);
-        assert_eq!(chosen(&names, "", Some("README.md")).files, ["model.safetensors"]);
-        assert_eq!(chosen(&names, "original", None).files, ["original/model.safetensors"]);
+        assert_eq!(pick(&names, "", None).files, ["model.safetensors"]);
+        assert_eq!(pick(&names, "", Some(shards[1])).files, shards);
+        assert_eq!(pick(&names, "", Some("model.fp16.safetensors")).files, ["model.fp16.safetensors"]);
+        assert_eq!(pick(&names, "", Some("README.md")).files, ["model.safetensors"]);
+        assert_eq!(pick(&names, "original", None).files, ["original/model.safetensors"]);
     }
 
     #[test]
     fn other_names_are_read_with_a_note() {
-        let choice = chosen(&["a.safetensors", "b-1-of-1.safetensors"], "", None);
-        assert_eq!(choice.files, ["a.safetensors", "b-1-of-1.safetensors"]);
-        assert_eq!(choice.notes, ["there is no `model.safetensors` here: every safetensors file is read (a.safetensors, b-1-of-1.safetensors)"]);
+        let chosen = pick(&["a.safetensors", "b-1-of-1.safetensors"], "", None);
+        assert_eq!(chosen.files, ["a.safetensors", "b-1-of-1.safetensors"]);
+        assert_eq!(chosen.notes, ["there is no `model.safetensors` here: every safetensors file is read (a.safetensors, b-1-of-1.safetensors)"]);
     }
 
     #[test]
@@ -143,12 +144,12 @@ mod tests {
                 "the repository has 2 of the 3 files `model-*-of-00003.safetensors`: estimated from config.json",
             ),
         ] {
-            let choice = chosen(&names, "", None);
-            assert!(choice.files.is_empty());
-            assert_eq!(choice.notes, [note]);
+            let chosen = pick(&names, "", None);
+            assert!(chosen.files.is_empty());
+            assert_eq!(chosen.notes, [note]);
         }
         let many: Vec<String> = (0..=MAX_FILES).map(|number| format!("part{number}.safetensors")).collect();
-        let choice = choose(&many, "", None);
-        assert!(choice.files.is_empty() && choice.notes[0].contains("2,001"));
+        let chosen = choose(&many, "", None);
+        assert!(chosen.files.is_empty() && chosen.notes[0].contains("2,001"));
     }
 }

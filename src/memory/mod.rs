@@ -21,7 +21,11 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     entries.extend(setup.engine.kv_cache(&setup)?);
     entries.extend(setup.engine.overheads(&setup)?);
     if model.anatomy.is_guess {
-        for entry in entries.iter_mut().filter(|entry| entry.basis != Basis::Exact || model.provenance.files.is_none()) {
+        let is_guessed = |entry: &&mut Entry| match entry.term {
+            Term::Weights => model.provenance.files.is_none(),
+            term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
+        };
+        for entry in entries.iter_mut().filter(is_guessed) {
             widen(entry)?;
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
+use vramfit::formula::{Expr, Leaf};
 use vramfit::model::{Mixer, Model};
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
@@ -49,7 +50,10 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
         let name = term.label();
         println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
         for entry in entries() {
-            println!("  {DIM}{} = {} B{DIM:#}", entry.formula, grouped(entry.amount.expected.get()));
+            match &entry.formula {
+                Expr::Leaf(Leaf { source: Some(source), .. }) => println!("  {DIM}{source}{DIM:#}"),
+                formula => println!("  {DIM}{formula} = {} B{DIM:#}", grouped(entry.amount.expected.get())),
+            }
         }
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
@@ -65,7 +69,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
         let concurrency = fixed(capacity.concurrency_hundredths, 100, 2);
         println!("{:<28}{:>10}  {} tokens, {concurrency} requests of this context", "Room for the KV cache", unit.number(capacity.kv_cache_bytes), grouped(capacity.kv_cache_tokens));
     }
-    println!("{:<28}{:>10}", "Longest context that fits", tokens(longest));
+    let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
+    println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     println!();
     for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
         println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());

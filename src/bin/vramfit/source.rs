@@ -36,10 +36,13 @@ fn from_hub(arguments: &ModelArguments) -> Result<Model, String> {
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
     }
-    let endpoint = match (&arguments.endpoint, &reference.endpoint) {
-        (Some(address), _) => Endpoint::parse(address).map_err(|error| said(&error))?,
-        (None, Some(endpoint)) => endpoint.clone(),
-        (None, None) => Endpoint::default(),
+    // A pasted address of another host is read from there, but gets no token: that goes to the chosen endpoint only.
+    let endpoint = match &arguments.endpoint {
+        Some(address) => {
+            reference.endpoint = None;
+            Endpoint::parse(address).map_err(|error| said(&error))?
+        }
+        None => Endpoint::default(),
     };
     let token = std::env::var(&arguments.token_env).ok().filter(|token| !token.trim().is_empty());
     let bar = progress_bar();
@@ -64,8 +67,9 @@ fn progress_bar() -> ProgressBar {
 /// A folder with config.json and weights, a weight file beside its config.json, or a config by whatever name.
 fn from_path(path: &Path) -> Result<Model, String> {
     let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
+    let mut notes = Vec::new();
     let (config, weights) = if path.is_dir() {
-        (path.join("config.json"), weight_files(path)?)
+        (path.join("config.json"), weight_files(path, &mut notes)?)
     } else if is_weights {
         (path.with_file_name("config.json"), vec![path.to_owned()])
     } else {
@@ -77,7 +81,6 @@ fn from_path(path: &Path) -> Result<Model, String> {
     })?;
     let text = String::from_utf8(text).map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
     let anatomy = config::read(&text).map_err(|error| format!("`{}`: {error}", config.display()))?;
-    let mut notes = Vec::new();
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
     let files = if headers.is_empty() {
         None
@@ -90,11 +93,13 @@ fn from_path(path: &Path) -> Result<Model, String> {
     Ok(Model { anatomy, provenance: Provenance { id: Some(path.display().to_string()), revision: None, source, files, notes } })
 }
 
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("`{}` cannot be read: {error}", folder.display()))?;
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
-    Ok(hub::weight_files(names.iter().map(String::as_str)).into_iter().map(|name| folder.join(name)).collect())
+    let choice = hub::choose(&names, "", None);
+    notes.extend(choice.notes);
+    Ok(choice.files.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// The header of a weight file; nothing past it is read.
