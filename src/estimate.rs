@@ -12,6 +12,8 @@ pub enum Term {
     Weights,
     /// Keys and values.
     KvCache,
+    /// Recurrent and convolution states.
+    State,
     /// Intermediate results of a forward pass.
     Activations,
     /// Logits and what sampling makes of them.
@@ -32,6 +34,7 @@ pub enum Term {
 const TERMS: &[(Term, &str, &str)] = &[
     (Term::Weights, "weights", "Weights"),
     (Term::KvCache, "kv_cache", "KV cache"),
+    (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),
     (Term::Logits, "logits", "Logits and sampling"),
     (Term::Workspace, "workspace", "Workspaces"),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Stage};
 use crate::format::Unit;
-use crate::model::{FeedForward, Mixer, Model};
+use crate::model::{Attention, FeedForward, Mixer, Model, Recurrence};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
@@ -167,7 +167,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let files = model.provenance.files.as_ref();
     let layers = |component: &crate::model::Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
-        Ok(json!({"name": component.name, "kind": "decoder", "parameters": component.parameters()?.get(), "layers": layers(component)}))
+        Ok(json!({"name": component.name, "kind": component.kind.name(), "parameters": component.parameters()?.get(), "layers": layers(component)}))
     });
     Ok(json!({
         "id": model.provenance.id,
@@ -195,20 +195,41 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
 }
 
 fn layer_json(run: &crate::model::LayerRun) -> Value {
-    let Mixer::Attention(attention) = run.layer.mixer;
+    let mixer = run.layer.mixer;
     let feed_forward = match run.layer.feed_forward {
         FeedForward::Dense { intermediate, gated } => json!({"kind": "dense", "intermediate": intermediate, "gated": gated}),
-        FeedForward::MixtureOfExperts { experts, active, intermediate } => json!({"kind": "moe", "experts": experts, "active": active, "intermediate": intermediate}),
+        FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => {
+            json!({"kind": "moe", "experts": experts, "active": active, "intermediate": intermediate, "shared": shared})
+        }
+        FeedForward::None => Value::Null,
     };
     json!({
         "count": run.count,
-        "mixer": {"kind": "attention", "heads": attention.heads, "kv_heads": attention.kv_heads, "key_dim": attention.key_dim, "value_dim": attention.value_dim},
+        "mixer": mixer_json(&mixer),
         "feed_forward": feed_forward,
-        "span": attention.span.to_string(),
-        "cache_elements_per_token": attention.cache_elements_per_token(),
-        "indexer_elements_per_token": 0,
-        "state_elements_per_sequence": 0,
+        "span": mixer.span().map(|span| span.to_string()),
+        "cache_elements_per_token": mixer.cache_elements_per_token(),
+        "indexer_elements_per_token": mixer.indexer_elements_per_token(),
+        "state_elements_per_sequence": mixer.state_elements_per_sequence(),
     })
+}
+
+fn mixer_json(mixer: &Mixer) -> Value {
+    let attention = |attention: &Attention| {
+        json!({"kind": "attention", "heads": attention.heads, "kv_heads": attention.kv_heads, "key_dim": attention.key_dim, "value_dim": attention.value_dim})
+    };
+    let recurrence = |recurrence: &Recurrence| {
+        json!({"kind": recurrence.kind.to_string(), "conv_channels": recurrence.conv_channels, "conv_kernel": recurrence.conv_kernel, "state_elements": recurrence.state})
+    };
+    match mixer {
+        Mixer::Attention(one) => attention(one),
+        Mixer::Latent(latent) => json!({
+            "kind": "mla", "heads": latent.heads, "kv_lora_rank": latent.kv_lora_rank, "rope_dim": latent.rope_dim, "key_dim": latent.nope_dim, "value_dim": latent.value_dim,
+        }),
+        Mixer::Recurrent(one) => recurrence(one),
+        Mixer::Parallel(one, other) => json!({"kind": "parallel", "attention": attention(one), "recurrence": recurrence(other)}),
+        Mixer::None => Value::Null,
+    }
 }
 
 /// Every setting as it was used; `defaults` names those that the user did not choose, with the rule.

@@ -41,10 +41,7 @@ fn parameters_and_caches_equal_the_oracle() {
         let found: Vec<u64> = anatomy.components[0]
             .layers
             .iter()
-            .flat_map(|run| {
-                let vramfit::model::Mixer::Attention(attention) = run.layer.mixer;
-                vec![attention.cache_elements_per_token(); usize::try_from(run.count).unwrap()]
-            })
+            .flat_map(|run| vec![run.layer.mixer.cache_elements_per_token(); usize::try_from(run.count).unwrap()])
             .collect();
         if !expected.is_empty() && found != expected {
             wrong.push(format!("{id}: caches {found:?} for {expected:?}"));

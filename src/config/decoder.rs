@@ -1,9 +1,9 @@
 //! The vocabulary of blocks that families are written in: attention, feed-forwards, norms, embeddings, heads.
 //!
-//! Formulas: reference section "parameter counting"; shapes are those of the transformers 5.23 classes.
+//! Shapes are those of the transformers 5.23 classes.
 
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, FeedForward, Layer, LayerRun, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor};
 
 /// The sizes that every decoder has.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl Shape {
 
     /// The attention of a layer with this span.
     pub fn attention(&self, span: Span) -> Attention {
-        Attention { heads: self.heads, kv_heads: self.kv_heads, key_dim: self.head_dim, value_dim: self.head_dim, span }
+        Attention { heads: self.heads, kv_heads: self.kv_heads, key_dim: self.head_dim, value_dim: self.head_dim, span, keeps: Keeps::Own }
     }
 }
 
@@ -103,6 +103,27 @@ impl Tensors {
             .linear("self_attn.o_proj", queries, shape.hidden, output_bias)
     }
 
+    /// A tensor of any shape, with its full name (`self_attn.sinks`, `A_log`).
+    pub fn tensor(&mut self, name: &str, role: Role, shape: &[u64]) -> &mut Self {
+        self.0.push(Tensor { name: name.to_owned(), role, shape: shape.to_vec(), count: 1, stored: None });
+        self
+    }
+
+    /// A convolution's kernel (outputs × inputs per group × kernel ...) and, if wanted, its bias.
+    pub fn convolution(&mut self, module: &str, shape: &[u64], bias: bool) -> &mut Self {
+        self.push(module, "weight", shape.to_vec(), 1);
+        if bias {
+            self.push(module, "bias", vec![shape[0]], 1);
+        }
+        self
+    }
+
+    /// Everything of another list, its names prefixed.
+    pub fn nested(&mut self, prefix: &str, tensors: Vec<Tensor>) -> &mut Self {
+        self.0.extend(tensors.into_iter().map(|tensor| Tensor { name: format!("{prefix}.{}", tensor.name), ..tensor }));
+        self
+    }
+
     /// Norms of each query and key head.
     pub fn query_key_norm(&mut self, shape: &Shape) -> &mut Self {
         self.norm("self_attn.q_norm", shape.head_dim, false).norm("self_attn.k_norm", shape.head_dim, false)
@@ -134,9 +155,14 @@ pub const LLAMA_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm"
 
 /// What stands above the last layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Top {
-    LanguageHead,
-    Score { labels: u64 },
+pub enum Head {
+    /// What the class name in `architectures` says: a language-model head, a score, or nothing.
+    ByArchitecture,
+    /// A language-model head, whatever the class is called.
+    Language,
+    /// A language-model head with a bias.
+    LanguageWithBias,
+    /// Nothing; whatever there is, the family has put among the tensors.
     Nothing,
 }
 
@@ -152,6 +178,10 @@ pub struct Decoder {
     pub tensors: Vec<Tensor>,
     /// The layers in order.
     pub layers: Vec<(Layer, Vec<Tensor>)>,
+    /// What stands above.
+    pub head: Head,
+    /// The head's module.
+    pub head_module: &'static str,
     /// Whether the head is the embedding when the config does not say.
     pub tied_by_default: bool,
 }
@@ -160,21 +190,29 @@ impl Decoder {
     /// A decoder named as Llama's modules are (`model.embed_tokens`, `model.layers.N`, `model.norm`, `lm_head`).
     pub fn llama_like(shape: Shape, layers: Vec<(Layer, Vec<Tensor>)>, tied_by_default: bool) -> Self {
         let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, shape.hidden).norm("model.norm", shape.hidden, false).build();
-        Self { shape, base: "model", layer_prefix: "model.layers", tensors, layers, tied_by_default }
+        Self { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }
     }
 
-    /// The finished component, with the head that `architectures` asks for.
-    pub(super) fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
+    /// The finished component with its head.
+    fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
         let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
-        match top(f, assumptions)? {
-            Top::LanguageHead if !tied => {
-                self.tensors.extend(Tensors::default().linear("lm_head", self.shape.hidden, self.shape.vocab, false).build());
-            }
-            Top::Score { labels } => self.tensors.extend(Tensors::default().linear("score", self.shape.hidden, labels, false).build()),
-            Top::LanguageHead | Top::Nothing => {}
+        let mut head = Tensors::default();
+        match self.head {
+            Head::ByArchitecture => match by_architecture(f, assumptions)? {
+                Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
+                Top::Score { labels } => _ = head.linear("score", self.shape.hidden, labels, false),
+                Top::Language | Top::Nothing => {}
+            },
+            Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
+            // A tied head still has a bias of its own.
+            Head::LanguageWithBias if tied => _ = head.tensor(&format!("{}.bias", self.head_module), Role::Head, &[self.shape.vocab]),
+            Head::LanguageWithBias => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, true),
+            Head::Language | Head::Nothing => {}
         }
+        self.tensors.extend(head.build());
         Ok(Component {
             name: "text",
+            kind: ComponentKind::TextDecoder,
             hidden_size: self.shape.hidden,
             vocab_size: self.shape.vocab,
             base: self.base,
@@ -185,19 +223,66 @@ impl Decoder {
     }
 }
 
+/// A model in the family's own words: its decoder, and its other parts.
+pub struct Draft {
+    /// The text decoder (an encoder's own layers, for models that only encode).
+    pub decoder: Decoder,
+    /// What the decoder is, where it is not one.
+    pub kind: ComponentKind,
+    /// Vision towers, projectors, encoders ...
+    pub others: Vec<Component>,
+    /// What was assumed, each a sentence.
+    pub assumptions: Vec<String>,
+}
+
+impl From<Decoder> for Draft {
+    fn from(decoder: Decoder) -> Self {
+        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), assumptions: Vec::new() }
+    }
+}
+
+impl Draft {
+    /// The same with another part.
+    #[must_use]
+    pub fn with(mut self, component: Component) -> Self {
+        self.others.push(component);
+        self
+    }
+
+    /// The finished parts, the decoder first. `f` is the config's outermost object; `text` the one that holds the decoder's fields.
+    pub(super) fn into_components(self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Vec<Component>, ConfigError> {
+        assumptions.extend(self.assumptions);
+        let mut decoder = self.decoder.into_component(f, assumptions)?;
+        decoder.kind = self.kind;
+        Ok(std::iter::once(decoder).chain(self.others).collect())
+    }
+}
+
+/// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
+pub fn component(name: &'static str, kind: ComponentKind, hidden_size: u64, layer_prefix: &'static str, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>) -> Component {
+    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
+}
+
+/// What a class name says of the head.
+enum Top {
+    Language,
+    Score { labels: u64 },
+    Nothing,
+}
+
 /// The head by the class name in `architectures`.
-fn top(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, ConfigError> {
-    let Some(class) = f.optional_texts("architectures")?.and_then(|list| list.into_iter().next()) else {
-        return Ok(Top::LanguageHead);
-    };
-    Ok(match class.as_str() {
-        name if name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") => Top::LanguageHead,
-        name if name.ends_with("ForSequenceClassification") || name.ends_with("RewardModel") => Top::Score { labels: labels(f)? },
-        name if name.ends_with("Model") => Top::Nothing,
-        name => {
-            assumptions.push(format!("architecture `{name}` is counted with a language-model head"));
-            Top::LanguageHead
-        }
+fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, ConfigError> {
+    let Some(class) = f.architecture()? else { return Ok(Top::Language) };
+    let ends = |endings: &[&str]| endings.iter().any(|ending| class.ends_with(ending));
+    Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
+        Top::Language
+    } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
+        Top::Score { labels: labels(f)? }
+    } else if ends(&["Model"]) {
+        Top::Nothing
+    } else {
+        assumptions.push(format!("architecture `{class}` is counted with a language-model head"));
+        Top::Language
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
@@ -42,19 +43,52 @@ const STRUCTURAL: &[&str] = &[
 /// The largest value that a size in a config may have: past any real model, small enough that products are caught.
 const MAX: u64 = 1 << 40;
 
-/// A config's object, with a record of the keys that were asked for.
+/// What was asked of a config: shared by its object and the nested ones that were opened.
+#[derive(Default)]
+struct Accounts {
+    /// Keys that were asked for, nested ones with their path (`text_config.hidden_size`).
+    used: BTreeSet<String>,
+    /// Every key of the objects that were opened, likewise.
+    present: BTreeSet<String>,
+}
+
+/// An object of a config, with a record of the keys that were asked for.
 pub struct Fields {
     object: Map<String, Value>,
-    used: RefCell<BTreeSet<String>>,
+    /// Where it stands in the file: empty, or `text_config.`.
+    path: String,
+    accounts: Rc<RefCell<Accounts>>,
 }
 
 impl Fields {
     /// Wraps a parsed config.
     pub fn new(config: Value) -> Result<Self, ConfigError> {
         match config {
-            Value::Object(object) => Ok(Self { object, used: RefCell::default() }),
+            Value::Object(object) => Ok(Self::open(object, String::new(), Rc::default())),
             _ => Err(ConfigError::NotAnObject),
         }
+    }
+
+    fn open(object: Map<String, Value>, path: String, accounts: Rc<RefCell<Accounts>>) -> Self {
+        accounts.borrow_mut().present.extend(object.keys().map(|key| format!("{path}{key}")));
+        Self { object, path, accounts }
+    }
+
+    /// The first of these objects that is there (`text_config`, `llm_config` ...).
+    pub fn nested(&self, keys: &[&str]) -> Result<Option<Self>, ConfigError> {
+        for key in keys {
+            match self.get(key) {
+                None => {}
+                Some((_, Value::Object(object))) => return Ok(Some(Self::open(object.clone(), format!("{}{key}.", self.path), Rc::clone(&self.accounts)))),
+                Some(_) => return Err(self.impossible(key, "it must be an object")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of these objects, which must be there.
+    pub fn required_nested(&self, keys: &[&'static str]) -> Result<Self, ConfigError> {
+        self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
     }
 
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
@@ -63,7 +97,7 @@ impl Fields {
         let mut found = None;
         for spelling in spellings.unwrap_or(&[key]) {
             if let Some((name, value)) = self.object.get_key_value(*spelling) {
-                self.used.borrow_mut().insert(name.clone());
+                self.accounts.borrow_mut().used.insert(format!("{}{name}", self.path));
                 if found.is_none() && !value.is_null() {
                     found = Some((name.as_str(), value));
                 }
@@ -84,7 +118,7 @@ impl Fields {
             Some((at, _)) => format!("{}…", &value[..at]),
             None => value,
         };
-        ConfigError::Impossible { key: name.to_owned(), value, why }
+        ConfigError::Impossible { key: format!("{}{name}", self.path), value, why }
     }
 
     /// A positive whole number, if the key is there.
@@ -160,6 +194,49 @@ impl Fields {
         texts.map(Some).ok_or_else(|| self.impossible(key, "it must be a list of texts"))
     }
 
+    /// The class that `architectures` names first.
+    pub fn architecture(&self) -> Result<Option<String>, ConfigError> {
+        Ok(self.optional_texts("architectures")?.and_then(|list| list.into_iter().next()))
+    }
+
+    /// A fraction or whole number, if the key is there (`ffn_mult`, `expand` ...).
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some((_, value)) => value.as_f64().filter(|number| number.is_finite()).map(Some).ok_or_else(|| self.impossible(key, "it must be a number")),
+        }
+    }
+
+    /// A list of whole numbers (zero allowed), if the key is there.
+    pub fn optional_counts(&self, key: &str) -> Result<Option<Vec<u64>>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(None) };
+        let numbers = value.as_array().and_then(|list| list.iter().map(|item| item.as_u64().filter(|&n| n <= MAX)).collect());
+        numbers.map(Some).ok_or_else(|| self.impossible(key, "it must be a list of whole numbers"))
+    }
+
+    /// The objects in the list under `key`, if the key is there (`block_configs`).
+    pub fn optional_objects(&self, key: &str) -> Result<Option<Vec<Self>>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(None) };
+        let objects = value.as_array().and_then(|list| list.iter().map(Value::as_object).collect::<Option<Vec<_>>>());
+        let Some(objects) = objects else { return Err(self.impossible(key, "it must be a list of objects")) };
+        let path = |index: usize| format!("{}{key}[{index}].", self.path);
+        Ok(Some(objects.into_iter().enumerate().map(|(index, object)| Self::open(object.clone(), path(index), Rc::clone(&self.accounts))).collect()))
+    }
+
+    /// The value as it stands, for shapes that no other method reads.
+    pub fn raw(&self, key: &str) -> Option<&Value> {
+        self.get(key).map(|(_, value)| value)
+    }
+
+    /// Whether a count or a list of counts stands under `key`: the value of layer `index`.
+    pub fn count_of_layer(&self, key: &'static str, index: usize) -> Result<u64, ConfigError> {
+        if self.raw(key).is_some_and(Value::is_array) {
+            let list = self.optional_counts(key)?.unwrap_or_default();
+            return list.get(index).copied().ok_or_else(|| self.impossible(key, "it must have one entry per layer"));
+        }
+        self.count(key)
+    }
+
     /// A list of layer numbers (empty when the key is absent).
     pub fn layer_numbers(&self, key: &str) -> Result<Vec<u64>, ConfigError> {
         let Some((_, value)) = self.get(key) else { return Ok(Vec::new()) };
@@ -189,10 +266,12 @@ impl Fields {
         left.into_iter().filter(|key| STRUCTURAL.iter().any(|part| key.contains(part)))
     }
 
-    /// The keys that were asked for and are there, and those that may matter but were not asked for.
+    /// The keys that were asked for and are there, and those that may matter but were not asked for. An object that was
+    /// opened answers for its own keys.
     pub fn accounts(&self) -> (Vec<String>, Vec<String>) {
-        let used = self.used.borrow();
-        let ignored = |key: &&String| !used.contains(*key) && !IRRELEVANT.contains(&key.as_str());
-        (used.iter().cloned().collect(), self.object.keys().filter(ignored).cloned().collect())
+        let accounts = self.accounts.borrow();
+        let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
+        let ignored = |key: &&String| !accounts.used.contains(*key) && !IRRELEVANT.contains(&name(key).as_str());
+        (accounts.used.iter().cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }
 }

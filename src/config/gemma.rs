@@ -1,6 +1,6 @@
 //! Gemma 1 and 2: explicit `head_dim` (256), tied head; Gemma 2 has four norms and slides in every other layer.
 
-use super::decoder::{Decoder, LLAMA_NORMS, Shape, Tensors, layers_by_span, spans_by_layer_types};
+use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span, spans_by_layer_types};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Span};
 
@@ -9,12 +9,12 @@ const HEAD_DIM: u64 = 256;
 
 const GEMMA2_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
 
-pub(super) fn read_gemma(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read_gemma(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with_head_dim(f, HEAD_DIM)?;
     read(f, shape, LLAMA_NORMS, |_| Span::Full)
 }
 
-pub(super) fn read_gemma2(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read_gemma2(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with_head_dim(f, HEAD_DIM)?;
     // `sliding_window_size` is an older spelling that some files keep beside `sliding_window`.
     let window = match f.optional_count("sliding_window")? {
@@ -28,7 +28,7 @@ pub(super) fn read_gemma2(f: &Fields) -> Result<Decoder, ConfigError> {
     read(f, shape, GEMMA2_NORMS, |i| spans.as_ref().map_or_else(|| alternating(i), |s| s[i]))
 }
 
-fn read(f: &Fields, shape: Shape, norms: &[&str], span: impl Fn(usize) -> Span) -> Result<Decoder, ConfigError> {
+fn read(f: &Fields, shape: Shape, norms: &[&str], span: impl Fn(usize) -> Span) -> Result<Draft, ConfigError> {
     let intermediate = f.count("intermediate_size")?;
     let attention_bias = f.flag("attention_bias", false)?;
     let tensors = Tensors::default()
@@ -37,5 +37,5 @@ fn read(f: &Fields, shape: Shape, norms: &[&str], span: impl Fn(usize) -> Span) 
         .norms(norms, shape.hidden)
         .build();
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &tensors, span);
-    Ok(Decoder::llama_like(shape, layers, true))
+    Ok(Decoder::llama_like(shape, layers, true).into())
 }

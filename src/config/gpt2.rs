@@ -1,10 +1,10 @@
 //! GPT-2: learned positions, LayerNorms, biases everywhere, q, k and v in one matrix, tied head.
 
-use super::decoder::{Decoder, Shape, Tensors, layers_by_span};
+use super::decoder::{Decoder, Draft, Head, Shape, Tensors, layers_by_span};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Span};
 
-pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.optional_count("intermediate_size")?.unwrap_or(4 * shape.hidden);
     let positions = f.count("max_position_embeddings")?;
@@ -22,5 +22,6 @@ pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
         .embedding("transformer.wpe", positions, shape.hidden)
         .norm("transformer.ln_f", shape.hidden, true)
         .build();
-    Ok(Decoder { shape, base: "transformer", layer_prefix: "transformer.h", tensors, layers, tied_by_default: true })
+    Ok(Decoder { shape, base: "transformer", layer_prefix: "transformer.h", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: true }
+    .into())
 }

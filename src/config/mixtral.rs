@@ -1,10 +1,10 @@
 //! Mixtral: Mistral's attention and a mixture of experts in every layer.
 
-use super::decoder::{Decoder, LLAMA_NORMS, Shape, Tensors, layers_by_span, sliding_or_full};
+use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span, sliding_or_full};
 use super::{ConfigError, Fields};
 use crate::model::FeedForward;
 
-pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.count("intermediate_size")?;
     let experts = f.optional_count("num_experts")?.unwrap_or(8);
@@ -18,6 +18,6 @@ pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
         .norms(LLAMA_NORMS, shape.hidden)
         .build();
     let span = sliding_or_full(f)?;
-    let layers = layers_by_span(&shape, FeedForward::MixtureOfExperts { experts, active, intermediate }, &tensors, |_| span);
-    Ok(Decoder::llama_like(shape, layers, false))
+    let layers = layers_by_span(&shape, FeedForward::MixtureOfExperts { experts, active, intermediate, shared: 0 }, &tensors, |_| span);
+    Ok(Decoder::llama_like(shape, layers, false).into())
 }

@@ -1,6 +1,6 @@
 //! `config.json` to [`Anatomy`]: one small file per family over a shared vocabulary of blocks.
 //!
-//! To add a family: write `config/NAME.rs` with a function `fn(&Fields) -> Result<Decoder, ConfigError>` that names its
+//! To add a family: write `config/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
 //! blocks ([`decoder`]), and add its row to [`FAMILIES`].
 
 mod decoder;
@@ -19,16 +19,16 @@ mod qwen3_moe;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
-use decoder::Decoder;
+use decoder::Draft;
 pub use fields::Fields;
 
 /// A family: its `model_type` and the reader of its fields.
 struct Family {
     model_type: &'static str,
-    read: fn(&Fields) -> Result<Decoder, ConfigError>,
+    read: fn(&Fields) -> Result<Draft, ConfigError>,
 }
 
-const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Decoder, ConfigError>) -> Family {
+const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, ConfigError>) -> Family {
     Family { model_type, read }
 }
 
@@ -119,11 +119,11 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let model_type = fields.optional_text("model_type")?.ok_or(ConfigError::NoType)?;
     let mut assumptions = Vec::new();
     let known = FAMILIES.iter().find(|family| family.model_type == model_type);
-    let decoder = match known {
+    let draft = match known {
         Some(family) => (family.read)(&fields)?,
         None => {
             let unknown = |why| ConfigError::UnknownType { model_type: model_type.clone(), why };
-            let decoder = llama::read(&fields).map_err(|error| match error {
+            let draft = llama::read(&fields).map_err(|error| match error {
                 ConfigError::Missing { key, .. } => unknown(format!("its config has no `{key}`")),
                 other => other,
             })?;
@@ -133,7 +133,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
             assumptions.push(format!(
                 "model type `{model_type}` is not known here: its fields are read as those of a Llama-like decoder, so parameters and cache may be wrong by a lot"
             ));
-            decoder
+            draft
         }
     };
     let dtype = match fields.optional_text("dtype")? {
@@ -142,7 +142,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     };
     let quantization = fields.quantization()?;
     let max_context = fields.optional_count("max_position_embeddings")?;
-    let components = vec![decoder.into_component(&fields, &mut assumptions)?];
+    let components = draft.into_components(&fields, &mut assumptions)?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
     let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess };
@@ -199,8 +199,7 @@ mod tests {
     fn mistral_slides_unless_it_says_null() {
         let span = |more: &str| {
             let anatomy = read(&LLAMA.replace("llama", "mistral").replacen('{', &format!("{{{more}"), 1)).unwrap();
-            let crate::model::Mixer::Attention(attention) = anatomy.components[0].layers[0].layer.mixer;
-            attention.span
+            anatomy.components[0].layers[0].layer.mixer.span().unwrap()
         };
         assert_eq!(span(""), crate::model::Span::Sliding(4096));
         assert_eq!(span("\"sliding_window\": null, "), crate::model::Span::Full);

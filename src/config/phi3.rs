@@ -1,10 +1,10 @@
 //! Phi-3, Phi-3.5 and Phi-4: q, k and v in one matrix, gate and up in one matrix; a window where the config gives one.
 
-use super::decoder::{Decoder, LLAMA_NORMS, Shape, Tensors, layers_by_span, sliding_or_full};
+use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span, sliding_or_full};
 use super::{ConfigError, Fields};
 use crate::model::FeedForward;
 
-pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.count("intermediate_size")?;
     let queries = shape.heads * shape.head_dim;
@@ -23,5 +23,5 @@ pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
     f.flag("lm_head_bias", false)?;
     let span = sliding_or_full(f)?;
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &tensors, |_| span);
-    Ok(Decoder::llama_like(shape, layers, false))
+    Ok(Decoder::llama_like(shape, layers, false).into())
 }

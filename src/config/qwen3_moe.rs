@@ -1,10 +1,10 @@
 //! Qwen3-MoE: Qwen3's attention; layer `i` has experts when `(i + 1) % decoder_sparse_step == 0` and it is not in `mlp_only_layers`.
 
-use super::decoder::{Decoder, LLAMA_NORMS, Shape, Tensors, qwen_spans};
+use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, qwen_spans};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer};
 
-pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let attention_bias = f.flag("attention_bias", false)?;
     let experts = f.count("num_experts")?;
@@ -23,7 +23,7 @@ pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
                 .experts("mlp.experts.{}.gate_proj", experts, shape.hidden, expert_width)
                 .experts("mlp.experts.{}.up_proj", experts, shape.hidden, expert_width)
                 .experts("mlp.experts.{}.down_proj", experts, expert_width, shape.hidden);
-            FeedForward::MixtureOfExperts { experts, active, intermediate: expert_width }
+            FeedForward::MixtureOfExperts { experts, active, intermediate: expert_width, shared: 0 }
         } else {
             let intermediate = f.count("intermediate_size")?;
             tensors.gated_mlp(shape.hidden, intermediate, false);
@@ -35,5 +35,5 @@ pub(super) fn read(f: &Fields) -> Result<Decoder, ConfigError> {
     let layers = layers.collect::<Result<_, ConfigError>>()?;
     // Present in every file of the family, used only by dense layers.
     f.optional_count("intermediate_size")?;
-    Ok(Decoder::llama_like(shape, layers, false))
+    Ok(Decoder::llama_like(shape, layers, false).into())
 }

@@ -131,10 +131,10 @@ fn vocabulary_of_rank(tensor: &Tensor, elements: u64, padding: u64, ranks: u64) 
 fn heads_of_rank(setup: &Setup, elements: u64, query_share: u64) -> Result<u64, Overflow> {
     // Every family so far has the same heads in all layers.
     let groups = setup.model.decoder().cache_groups();
-    let Some(attention) = groups.first().map(|group| group.attention) else { return Ok(elements) };
+    let Some(attention) = groups.iter().find_map(|group| group.mixer.attention()) else { return Ok(elements) };
     let ranks = setup.tensor_parallel.value;
     let all = query_share * attention.heads + (1 + query_share) * attention.kv_heads;
-    let here = query_share * (attention.heads / ranks) + (1 + query_share) * setup.rank_kv_heads(&attention);
+    let here = query_share * (attention.heads / ranks) + (1 + query_share) * setup.rank_kv_heads(attention);
     u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all)).map_err(|_| Overflow)
 }
 

@@ -6,7 +6,7 @@
 mod layer;
 mod tensor;
 
-pub use layer::{Attention, FeedForward, Layer, Mixer, Span};
+pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use tensor::{Role, Tensor};
 
 use crate::encoding::Encoding;
@@ -96,11 +96,47 @@ pub struct Files {
     pub left: Vec<(Tensor, u64)>,
 }
 
-/// One part of a model: a text decoder (later a vision tower, a VAE ...).
+/// What a part of a model does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComponentKind {
+    /// Reads and writes text; the part whose layers cache.
+    TextDecoder,
+    /// Reads text, all at once.
+    TextEncoder,
+    /// Reads images.
+    VisionTower,
+    /// Reads sound.
+    AudioTower,
+    /// Maps one part's output to another's input.
+    Projector,
+    /// Predicts further tokens (multi-token prediction); counted apart.
+    TokenPredictor,
+    /// Anything else.
+    Other,
+}
+
+impl ComponentKind {
+    /// The name in the JSON contract.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TextDecoder => "text_decoder",
+            Self::TextEncoder => "text_encoder",
+            Self::VisionTower => "vision_tower",
+            Self::AudioTower => "audio_tower",
+            Self::Projector => "projector",
+            Self::TokenPredictor => "token_predictor",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// One part of a model: a text decoder, a vision tower, a projector ...
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
     /// Its name in the JSON contract.
     pub name: &'static str,
+    /// What it does.
+    pub kind: ComponentKind,
     /// Hidden size.
     pub hidden_size: u64,
     /// Vocabulary size.
@@ -126,13 +162,15 @@ pub struct LayerRun {
     pub tensors: Vec<Tensor>,
 }
 
-/// Layers that keep the same cache: the unit in which KV caches are computed.
+/// Layers that keep the same per token: the unit in which KV caches are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheGroup {
     /// How many layers.
     pub layers: u64,
-    /// The attention that they share.
-    pub attention: Attention,
+    /// The mixer that they share.
+    pub mixer: Mixer,
+    /// How far back they see.
+    pub span: Span,
 }
 
 impl Model {
@@ -152,9 +190,14 @@ impl Model {
 }
 
 impl Anatomy {
-    /// Every tensor with the number of times it occurs (its own count times the layers of its run).
+    /// The parts that make the architecture: all but multi-token prediction.
+    pub fn counted(&self) -> impl Iterator<Item = &Component> {
+        self.components.iter().filter(|component| component.kind != ComponentKind::TokenPredictor)
+    }
+
+    /// Every tensor of the architecture with the number of times it occurs (its own count times the layers of its run).
     pub fn tensors(&self) -> impl Iterator<Item = (&Tensor, u64)> {
-        self.components.iter().flat_map(Component::tensors)
+        self.counted().flat_map(Component::tensors)
     }
 
     /// Parameters of the architecture: tied tensors once, no buffers.
@@ -164,7 +207,7 @@ impl Anatomy {
 
     /// Parameters that one token uses: routed experts only as many as are active.
     pub fn active_parameters(&self) -> Result<ParamCount, Overflow> {
-        self.components.iter().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
+        self.counted().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
     }
 }
 
@@ -185,7 +228,7 @@ impl Component {
         self.layers.iter().try_fold(outside, |sum, run| {
             let (active, all) = match run.layer.feed_forward {
                 FeedForward::MixtureOfExperts { experts, active, .. } => (active, experts),
-                FeedForward::Dense { .. } => (1, 1),
+                FeedForward::Dense { .. } | FeedForward::None => (1, 1),
             };
             run.tensors.iter().try_fold(sum, |sum, tensor| {
                 let elements = tensor.elements()?.times(run.count)?.get();
@@ -200,14 +243,16 @@ impl Component {
         self.layers.iter().map(|run| run.count).sum()
     }
 
-    /// Layers grouped by what they cache, in order of first appearance.
+    /// Layers that keep keys and values per token, grouped by what they keep, in order of first appearance.
     pub fn cache_groups(&self) -> Vec<CacheGroup> {
         let mut groups: Vec<CacheGroup> = Vec::new();
         for run in &self.layers {
-            let Mixer::Attention(attention) = run.layer.mixer;
-            match groups.iter_mut().find(|group| group.attention == attention) {
+            let mixer = run.layer.mixer;
+            let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) else { continue };
+            let is_alike = |group: &CacheGroup| group.span == span && group.mixer.cache_shape() == mixer.cache_shape();
+            match groups.iter_mut().find(|group| is_alike(group)) {
                 Some(group) => group.layers += run.count,
-                None => groups.push(CacheGroup { layers: run.count, attention }),
+                None => groups.push(CacheGroup { layers: run.count, mixer, span }),
             }
         }
         groups

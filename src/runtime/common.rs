@@ -1,9 +1,9 @@
 //! What several engines share: the width of a feed-forward, the context on the card, collective operations.
 
 use super::Setup;
-use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::estimate::{ALWAYS, Basis, Entry, RUNNING, Term};
 use crate::formula::{Expr, Source};
-use crate::model::FeedForward;
+use crate::model::{FeedForward, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
@@ -14,14 +14,18 @@ pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
         Some(FeedForward::Dense { intermediate, .. }) => {
             split(vec![Expr::constant(3), Expr::leaf(intermediate, "intermediate_size", Source::Config("intermediate_size".into()))])
         }
-        Some(FeedForward::MixtureOfExperts { active, intermediate, .. }) => {
+        Some(FeedForward::MixtureOfExperts { active, intermediate, shared, .. }) => {
             let active = || Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
             let width = Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()));
             let hidden = Expr::leaf(setup.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
             // Each of a token's copies is kept before and after its expert.
-            Expr::Sum(vec![split(vec![active(), Expr::constant(3), width]), Expr::Product(vec![active(), hidden])])
+            let mut parts = vec![split(vec![active(), Expr::constant(3), width]), Expr::Product(vec![active(), hidden])];
+            if shared > 0 {
+                parts.push(split(vec![Expr::constant(3), Expr::leaf(shared, "shared experts' width", Source::Config("shared expert size".into()))]));
+            }
+            Expr::Sum(parts)
         }
-        None => Expr::constant(0),
+        Some(FeedForward::None) | None => Expr::constant(0),
     }
 }
 
@@ -43,4 +47,29 @@ pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let source = "non-torch memory in vLLM logs beyond one card's: 0.01 to 1.3 GiB on 2 and 4 GPUs, 2.1 GiB on 8; NVIDIA/nccl issue 964: 544 MB for 2 GPUs";
     let entry = Entry::exact(Term::Communication, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, ALWAYS)?;
     Ok(Some(entry.with_band(Bytes(low), Bytes(high), Basis::Modelled)))
+}
+
+/// Recurrent and convolution states of the chosen load: of fixed size per request, whatever the context.
+pub(super) fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let runs = setup.model.decoder().layers.iter().filter_map(|run| run.layer.mixer.recurrence().map(|recurrence| (run.count, recurrence)));
+    let mut kinds: Vec<(u64, &Recurrence)> = Vec::new();
+    for (count, recurrence) in runs {
+        match kinds.iter_mut().find(|(_, kind)| *kind == recurrence) {
+            Some((layers, _)) => *layers += count,
+            None => kinds.push((count, recurrence)),
+        }
+    }
+    if kinds.is_empty() {
+        return Ok(None);
+    }
+    let parts = kinds.into_iter().map(|(layers, recurrence)| {
+        let convolution = Expr::Product(vec![Expr::named(recurrence.conv_channels, "channels"), Expr::named(recurrence.conv_kernel, "kernel")]);
+        let state = Expr::named(recurrence.state, "state elements");
+        let elements = Expr::Sum(vec![convolution, state]);
+        let whole = Expr::Product(vec![Expr::leaf(layers, "layers", Source::Config("num_hidden_layers".into())), setup.batch.leaf("requests"), elements]);
+        if setup.tensor_parallel.value == 1 { whole } else { whole.ceil_div(setup.tensor_parallel.leaf("GPUs")) }
+    });
+    let formula = Expr::encoded(Expr::sum(parts.collect()), setup.dtype);
+    let source = "recurrent and convolution states in the dtype of computation; engines keep some of them in float32, which doubles that part";
+    Entry::modelled(Term::State, formula, (75, 200), source, RUNNING).map(Some)
 }

@@ -8,7 +8,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
-use crate::model::{Attention, Model};
+use crate::model::{Attention, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::{Runtime, Scenario};
 
@@ -229,22 +229,31 @@ impl<'a> Setup<'a> {
         (attention.kv_heads / self.tensor_parallel.value).max(1)
     }
 
-    /// The product that every cache formula starts with, for one layer and one token on one rank:
-    /// KV heads × (key + value elements).
-    pub fn cache_elements(&self, attention: &Attention) -> Vec<Expr> {
-        let heads = Expr::leaf(self.rank_kv_heads(attention), "KV heads", Source::Config("num_key_value_heads".into()));
-        let head_dim = |value| Expr::leaf(value, "head_dim", Source::Config("head_dim, or hidden_size / num_attention_heads".into()));
-        if attention.key_dim == attention.value_dim {
-            return vec![Expr::named(2, "(K and V)"), heads, head_dim(attention.key_dim)];
+    /// Elements that one layer keeps of one token on one rank, as factors: KV heads × (key + value elements). A latent is
+    /// whole on every rank.
+    pub fn cache_elements(&self, mixer: &Mixer) -> Vec<Expr> {
+        match mixer {
+            Mixer::Latent(latent) => vec![Expr::Sum(vec![
+                Expr::leaf(latent.kv_lora_rank, "kv_lora_rank", Source::Config("kv_lora_rank".into())),
+                Expr::leaf(latent.rope_dim, "rotary part", Source::Config("qk_rope_head_dim".into())),
+            ])],
+            Mixer::Attention(attention) | Mixer::Parallel(attention, _) => {
+                let heads = Expr::leaf(self.rank_kv_heads(attention), "KV heads", Source::Config("num_key_value_heads".into()));
+                let head_dim = |value| Expr::leaf(value, "head_dim", Source::Config("head_dim, or hidden_size / num_attention_heads".into()));
+                if attention.key_dim == attention.value_dim {
+                    return vec![Expr::named(2, "(K and V)"), heads, head_dim(attention.key_dim)];
+                }
+                vec![heads, Expr::Sum(vec![head_dim(attention.key_dim), head_dim(attention.value_dim)])]
+            }
+            Mixer::Recurrent(_) | Mixer::None => Vec::new(),
         }
-        vec![heads, Expr::Sum(vec![head_dim(attention.key_dim), head_dim(attention.value_dim)])]
     }
 
     /// Refuses heads or widths that do not divide over the ranks.
     fn check_division(&self, replicates_kv_heads: bool) -> Result<(), EstimateError> {
         let ranks = self.tensor_parallel.value;
         for group in self.model.decoder().cache_groups() {
-            let Attention { heads, kv_heads, .. } = group.attention;
+            let Some(&Attention { heads, kv_heads, .. }) = group.mixer.attention() else { continue };
             if !heads.is_multiple_of(ranks) {
                 return Err(EstimateError::Unsupported(format!("{heads} attention heads do not divide over {ranks} GPUs; choose a count that divides {heads}")));
             }

@@ -3,13 +3,13 @@
 //! Rules read from transformers 5.23: `cache_utils.py` (`DynamicLayer`, `DynamicSlidingWindowLayer`), `generation/utils.py`
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
-use super::common::{communication, context, feed_forward_width};
+use super::common::{communication, context, feed_forward_width, states};
 use super::{Engine, EstimateError, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Attention, Span};
+use crate::model::{Mixer, Span};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::KvCache;
 
@@ -56,13 +56,16 @@ impl Engine for Transformers {
         let entry = |stages, is_prefill: bool| {
             let parts = groups.iter().map(|group| {
                 let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
-                product.extend(setup.cache_elements(&group.attention));
-                product.push(match group.attention.span {
+                product.extend(setup.cache_elements(&group.mixer));
+                product.push(match group.span {
                     Span::Sliding(window) if !is_prefill => {
                         let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
                         Expr::Min(vec![context.clone(), window.minus(Expr::constant(1))])
                     }
-                    Span::Sliding(_) | Span::Full => context.clone(),
+                    Span::Chunked(chunk) if !is_prefill => {
+                        Expr::Min(vec![context.clone(), Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))])
+                    }
+                    Span::Sliding(_) | Span::Chunked(_) | Span::Full => context.clone(),
                 });
                 product.push(setup.batch.leaf("requests"));
                 Expr::Product(product)
@@ -70,7 +73,7 @@ impl Engine for Transformers {
             let formula = Expr::encoded(Expr::sum(parts.collect()), setup.kv_encoding);
             Entry::exact(Term::KvCache, formula, Basis::Derived, CACHE, stages)
         };
-        if groups.iter().all(|group| group.attention.span == Span::Full) {
+        if groups.iter().all(|group| group.span == Span::Full) {
             return Ok(vec![entry(RUNNING, false)?]);
         }
         Ok(vec![entry(&[Stage::Prefill], true)?, entry(&[Stage::Sampling, Stage::Decode], false)?])
@@ -85,9 +88,9 @@ impl Engine for Transformers {
         let per_token = Expr::Sum(vec![width, Expr::Product(vec![Expr::constant(4), hidden()])]);
         let prefill = Expr::encoded(Expr::Product(vec![prompt, per_token.clone()]), setup.dtype);
         // One step of decoding holds the old and the new keys and values of one layer while it appends.
-        let largest = decoder.cache_groups().into_iter().map(|group| group.attention).max_by_key(Attention::cache_elements_per_token);
+        let largest = decoder.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
         let mut copy = vec![requests.clone(), setup.context.leaf("tokens")];
-        copy.extend(largest.map(|attention| setup.cache_elements(&attention)).unwrap_or_default());
+        copy.extend(largest.map(|mixer| setup.cache_elements(&mixer)).unwrap_or_default());
         let step = Expr::Sum(vec![
             Expr::encoded(Expr::Product(vec![requests.clone(), per_token]), setup.dtype),
             Expr::encoded(Expr::Product(copy), setup.kv_encoding),
@@ -108,6 +111,7 @@ impl Engine for Transformers {
             Entry::modelled(Term::Activations, step, (50, 150), "one layer of one step, with a second copy of its keys and values while they are concatenated", &[Stage::Decode])?,
             Entry::modelled(Term::Logits, logits, (60, 150), "generate() asks for the last position only; a float32 copy is made for sampling", &[Stage::Sampling, Stage::Decode])?,
         ];
+        entries.extend(states(setup)?);
         entries.push(context(setup)?);
         entries.extend(communication(setup)?);
         Ok(entries)
@@ -119,8 +123,7 @@ impl Engine for Transformers {
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
         let elements = setup.model.decoder().cache_groups().iter().try_fold(0u64, |sum, group| {
-            let attention = &group.attention;
-            let layer = setup.rank_kv_heads(attention).checked_mul(attention.key_dim + attention.value_dim).ok_or(Overflow)?;
+            let layer = Expr::Product(setup.cache_elements(&group.mixer)).evaluate()?;
             sum.checked_add(layer.checked_mul(group.layers).ok_or(Overflow)?).ok_or(Overflow)
         })?;
         let per_token = setup.kv_encoding.bytes_for(elements)?.get().max(1);

@@ -4,7 +4,7 @@
 //! `v1/worker/gpu_model_runner.py:profile_run`, `model_executor/layers/vocab_parallel_embedding.py`.
 //! Not counted: the pool's one null block.
 
-use super::common::{communication, context, feed_forward_width};
+use super::common::{communication, context, feed_forward_width, states};
 use super::{Engine, EstimateError, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
@@ -101,6 +101,7 @@ impl Engine for Vllm {
             .with_band(Bytes(10 * MIB), Bytes(481 * MIB), Basis::Modelled),
             context(setup)?,
         ];
+        entries.extend(states(setup)?);
         entries.extend(communication(setup)?);
         entries.extend(cuda_graphs(setup)?);
         Ok(entries)
@@ -185,9 +186,9 @@ impl Plan {
         let smallest = kinds.first().map_or(1, |kind| kind.layers);
         let largest = kinds.last().map_or(1, |kind| kind.layers);
         let group_layers = if largest * 2 < smallest * 3 { largest } else { smallest };
-        let groups = kinds.iter().map(|kind| PoolGroup { span: kind.attention.span, groups: kind.layers.div_ceil(group_layers) }).collect();
-        let page = kinds.iter().max_by_key(|kind| setup.rank_kv_heads(&kind.attention) * kind.attention.key_dim);
-        Self { groups, group_layers, page: page.map(|kind| setup.cache_elements(&kind.attention)).unwrap_or_default() }
+        let groups = kinds.iter().map(|kind| PoolGroup { span: kind.span, groups: kind.layers.div_ceil(group_layers) }).collect();
+        let page = kinds.iter().max_by_key(|kind| kind.mixer.cache_elements_per_token());
+        Self { groups, group_layers, page: page.map(|kind| setup.cache_elements(&kind.mixer)).unwrap_or_default() }
     }
 
     /// Blocks that one request holds, over all groups.
@@ -197,6 +198,12 @@ impl Plan {
         let parts = self.groups.iter().map(|group| {
             let blocks = match group.span {
                 Span::Full => context().ceil_div(block()),
+                Span::Chunked(chunk) => {
+                    let chunk = Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()));
+                    let in_flight = setup.step_tokens.leaf("tokens per step");
+                    let held = if is_steady { chunk } else { Expr::Sum(vec![chunk, in_flight]) };
+                    Expr::Min(vec![held, context()]).ceil_div(block())
+                }
                 Span::Sliding(window) => {
                     let window = Expr::leaf(window, "window", Source::Config("sliding_window".into())).minus(Expr::constant(1));
                     let in_flight = Expr::Product(vec![Expr::leaf(STEPS_IN_FLIGHT, "steps in flight", Source::Runtime("vLLM async scheduling")), setup.step_tokens.leaf("tokens per step")]);

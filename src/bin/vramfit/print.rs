@@ -1,13 +1,13 @@
 //! Tables for people. Colours on a terminal only (`anstream` takes them out of pipes).
 
-use anstream::{eprintln, println};
+use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
-use vramfit::model::{Mixer, Model};
+use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
 use vramfit::report;
@@ -89,8 +89,13 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
     for component in &anatomy.components {
         println!("\n{BOLD}{}{BOLD:#}: {} parameters in {} layers, hidden size {}, vocabulary {}", component.name, grouped(component.parameters()?.get()), component.layer_count(), grouped(component.hidden_size), grouped(component.vocab_size));
         for run in &component.layers {
-            let Mixer::Attention(attention) = run.layer.mixer;
-            println!("  {:>4} × {}, {}, {}: {} cache elements per token", run.count, run.layer.mixer, attention.span, run.layer.feed_forward, grouped(attention.cache_elements_per_token()));
+            let mixer = run.layer.mixer;
+            let span = mixer.span().map(|span| format!(", {span}")).unwrap_or_default();
+            print!("  {:>4} × {mixer}{span}, {}: {} cache elements per token", run.count, run.layer.feed_forward, grouped(mixer.cache_elements_per_token()));
+            match mixer.state_elements_per_sequence() {
+                0 => println!(),
+                state => println!(", {} state elements per sequence", grouped(state)),
+            }
         }
     }
     println!("\n{BOLD}{:<20}{:>20}{BOLD:#}", "Role", "parameters");
