@@ -366,7 +366,8 @@ fn more(state: AppState) -> AnyView {
         ),
     ];
     let is_eager = of(state, |scenario| scenario.enforce_eager);
-    let why = Memo::new(move |_| if is_vllm.get() { String::new() } else { "transformers takes what it needs and has none of these four settings.".to_owned() });
+    let why =
+        Memo::new(move |_| if is_vllm.get() { String::new() } else { "transformers takes what it needs and has none of these four settings.".to_owned() });
     view! {
         <details class="more">
             <summary>
@@ -451,4 +452,3 @@ pub fn token_note(state: AppState) -> Memo<String> {
         format!("Kept until this page is closed, and sent to {place} only.")
     })
 }
-

@@ -57,6 +57,7 @@ fn begin() -> u64 {
 
 /// Takes what was typed or pasted: a config.json, an id, an address.
 pub fn submit(state: AppState, text: &str) {
+    state.is_edited.set_value(false);
     let text = text.trim();
     if text.is_empty() {
         return;
@@ -90,6 +91,7 @@ pub fn is_whole_name(text: &str) -> bool {
 
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
+    state.is_edited.set_value(false);
     begin();
     if let Some(shown) = built_in(id, String::new()) {
         show(state, shown, true);
@@ -109,6 +111,7 @@ pub fn read_headers(state: AppState) {
 /// Opens what a link names; the default model for a link without one.
 pub fn open(state: AppState, link: Option<ModelLink>) {
     begin();
+    state.is_edited.set_value(false);
     let (id, revision) = match link {
         None => {
             if let Some(shown) = built_in(catalogue::DEFAULT_MODEL, String::new()) {
@@ -256,11 +259,13 @@ fn miss(state: AppState, error: &HubError, job: &Job) {
 /// Puts a model on the page.
 fn show(state: AppState, shown: Shown, is_step: bool) {
     let change = move || {
-        let text = match &shown.link {
-            ModelLink::Hub { id, .. } => id.clone(),
-            ModelLink::Config(text) => text.clone(),
-        };
-        state.typed.set(text);
+        // Whoever goes on typing is not interrupted.
+        if !state.is_edited.get_value() {
+            state.typed.set(match &shown.link {
+                ModelLink::Hub { id, .. } => id.clone(),
+                ModelLink::Config(text) => text.clone(),
+            });
+        }
         state.load.set(Load::Idle);
         state.cursor.set(None);
         state.named.set(Some(shown.link.clone()));
@@ -274,12 +279,7 @@ fn fail(state: AppState, error: &HubError) {
 }
 
 fn failure(error: &HubError) -> Load {
-    Load::Failed(Failure {
-        problem: sentence(&error.to_string()),
-        advice: error.advice(),
-        may_retry: error.may_retry(),
-        wants_token: error.wants_token(),
-    })
+    Load::Failed(Failure { problem: sentence(&error.to_string()), advice: error.advice(), may_retry: error.may_retry(), wants_token: error.wants_token() })
 }
 
 fn reference(id: RepoId, revision: Option<String>) -> ModelRef {

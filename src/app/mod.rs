@@ -39,16 +39,16 @@ pub fn start() {
         let state = AppState::new();
         url::follow(state);
         state::follow(state);
-        queue_microtask(move || settle(state));
+        let later = browser::Later::new();
+        queue_microtask(move || settle(state, later));
         page(state)
     })
     .forget();
 }
 
 /// After the first build, before the first paint: drawings get their widths, and the page is ready.
-fn settle(state: AppState) {
+fn settle(state: AppState, later: browser::Later) {
     state::measure(state);
-    let later = browser::Later::new();
     window_event_listener(leptos::ev::resize, move |_| later.run(100, move || state::measure(state)));
     browser::ready();
 }

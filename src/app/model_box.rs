@@ -71,27 +71,17 @@ fn combobox(state: AppState) -> AnyView {
     let found = Memo::new(move |_| query.with(|query| catalogue::search(query)));
     let list = List { is_open: RwSignal::new(false), active: RwSignal::new(None), found };
     let is_shown = Memo::new(move |_| list.is_open.get() && found.with(|found| !found.is_empty()));
-    // What was last taken; leaving the box takes what changed since.
-    let taken = StoredValue::new(None::<String>);
-
     let submit = move || {
         list.close();
-        let text = state.typed.get_untracked();
-        taken.set_value(Some(text.clone()));
-        load::submit(state, &text);
+        load::submit(state, &state.typed.get_untracked());
     };
     let choose = move |id: &'static str| {
         list.close();
-        state.typed.set(id.to_owned());
-        taken.set_value(Some(id.to_owned()));
         load::choose(state, id);
     };
     let on_input = move |event: web_sys::Event| {
         let text = event_target_value(&event);
-        if taken.with_value(Option::is_none) {
-            // What stood there before it was changed needs no taking.
-            taken.set_value(Some(state.typed.get_untracked()));
-        }
+        state.is_edited.set_value(true);
         query.set(if load::is_json(text.trim()) { "{".to_owned() } else { text.clone() });
         state.typed.set(text);
         list.active.set(None);
@@ -109,7 +99,7 @@ fn combobox(state: AppState) -> AnyView {
         "Escape" => list.close(),
         direction @ ("ArrowDown" | "ArrowUp") => {
             event.prevent_default();
-            if !list.is_open.get_untracked() && taken.with_value(|taken| taken.as_ref().is_none_or(|taken| *taken == state.typed.get_untracked())) {
+            if !list.is_open.get_untracked() && !state.is_edited.get_value() {
                 query.set(String::new());
             }
             list.walk(direction == "ArrowDown");
@@ -118,16 +108,13 @@ fn combobox(state: AppState) -> AnyView {
     };
     let on_blur = move |_| {
         list.close();
-        let text = state.typed.get_untracked();
-        let is_new = taken.with_value(|taken| taken.as_ref().is_some_and(|taken| *taken != text));
-        if is_new && load::is_whole_name(text.trim()) {
+        // A name that is whole is taken without Enter; anything else is left as it is.
+        if state.is_edited.get_value() && state.typed.with_untracked(|text| load::is_whole_name(text.trim())) {
             submit();
         }
     };
-    let on_focus = move |event: web_sys::FocusEvent| {
-        taken.set_value(Some(state.typed.get_untracked()));
-        event_target::<web_sys::HtmlInputElement>(&event).select();
-    };
+    // So that typing or pasting replaces what is there.
+    let on_focus = move |event: web_sys::FocusEvent| event_target::<web_sys::HtmlInputElement>(&event).select();
     let options = move || {
         let option = |(index, id): (usize, &'static str)| {
             let is_active = Memo::new(move |_| list.active.get() == Some(index));
@@ -196,10 +183,8 @@ fn facts(state: AppState) -> AnyView {
 fn shape(model: &Model) -> String {
     let total = model.anatomy.parameters().unwrap_or_default();
     let active = model.anatomy.active_parameters().unwrap_or_default();
-    let mut facts = vec![format!("{} parameters", parameters(total))];
-    if active != total {
-        facts[0].push_str(&format!(", {} active", parameters(active)));
-    }
+    let used = if active == total { String::new() } else { format!(", {} active", parameters(active)) };
+    let mut facts = vec![format!("{} parameters{used}", parameters(total))];
     facts.push(format!("{} layers", grouped(model.decoder().layer_count())));
     let mixers: Vec<String> = model.decoder().cache_groups().iter().map(|group| Mixer::Attention(group.attention).to_string()).collect();
     facts.extend(mixers.first().cloned());

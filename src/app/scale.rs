@@ -22,7 +22,7 @@ pub fn context_at(position: u64) -> u64 {
     let (doublings, rest) = (position / PER_DOUBLING, position % PER_DOUBLING);
     let start = CURVE_START << doublings.min(40);
     let share = SIXTEENTHS[usize::try_from(rest).unwrap_or(0)];
-    let exact = u64::try_from(u128::from(start) * u128::from(share) >> 16).unwrap_or(u64::MAX);
+    let exact = u64::try_from((u128::from(start) * u128::from(share)) >> 16).unwrap_or(u64::MAX);
     exact / STEP * STEP
 }
 

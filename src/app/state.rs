@@ -103,6 +103,8 @@ pub struct AppState {
     pub load: RwSignal<Load>,
     /// What stands in the model box.
     pub typed: RwSignal<String>,
+    /// Whether the user has changed that since a model was last taken from it.
+    pub is_edited: StoredValue<bool>,
     /// The Hub's address as typed; empty for the default.
     pub endpoint: RwSignal<String>,
     /// The access token: here and nowhere else.
@@ -161,6 +163,7 @@ impl AppState {
             named,
             load: RwSignal::new(Load::Idle),
             typed: RwSignal::new(String::new()),
+            is_edited: StoredValue::new(false),
             endpoint,
             token: RwSignal::new(String::new()),
             unknown,

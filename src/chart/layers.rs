@@ -104,9 +104,9 @@ mod tests {
         let tiles = tiles(&elements);
         assert_eq!((tiles.len(), drawing.height), (48, 22));
         assert_eq!((tiles[0].class(), tiles[1].class()), ("tile tile--sliding", "tile tile--full"));
-        let titles: Vec<_> = elements.iter().filter(|element| element.name == "title").map(|element| element.text.as_str()).collect();
-        assert_eq!(titles.len(), 48);
-        assert_eq!(titles[13], "Layer 13: GQA 32/4 × 128, full; gated 14336; 8.39 M parameters");
+        let names: Vec<_> = elements.iter().filter(|element| element.name == "title").map(|element| element.text.as_str()).collect();
+        assert_eq!(names.len(), 48);
+        assert_eq!(names[13], "Layer 13: GQA 32/4 × 128, full; gated 14336; 8.39 M parameters");
     }
 
     #[test]
