@@ -39,11 +39,8 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let cards = if count == 1 { format!("one {}", device.gpu) } else { format!("{count} × {}", device.gpu) };
     let each = if count == 1 { "" } else { " each" };
     let size = unit.text(headroom.size());
-    let (claim, rest) = if headroom.fits() {
-        ("Fits", format!(" on {cards}, {size} to spare{each}"))
-    } else {
-        ("Does not fit", format!(" on {cards}: {size} short{each}"))
-    };
+    let (claim, rest) =
+        if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };
     let limit = match (&device.budget, bound) {
         (Some(budget), Bound::Budget) => format!("{} is {} of the {} usable", budget.name, unit.number(budget.bytes), unit.text(device.usable)),
         (Some(budget), Bound::Card) => format!("{} and the CUDA context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
@@ -166,9 +163,10 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     }
     let files = model.provenance.files.as_ref();
     let layers = |component: &crate::model::Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
-    let components = anatomy.components.iter().map(|component| {
-        Ok(json!({"name": component.name, "kind": "decoder", "parameters": component.parameters()?.get(), "layers": layers(component)}))
-    });
+    let components = anatomy
+        .components
+        .iter()
+        .map(|component| Ok(json!({"name": component.name, "kind": "decoder", "parameters": component.parameters()?.get(), "layers": layers(component)})));
     Ok(json!({
         "id": model.provenance.id,
         "revision": model.provenance.revision,
@@ -198,7 +196,9 @@ fn layer_json(run: &crate::model::LayerRun) -> Value {
     let Mixer::Attention(attention) = run.layer.mixer;
     let feed_forward = match run.layer.feed_forward {
         FeedForward::Dense { intermediate, gated } => json!({"kind": "dense", "intermediate": intermediate, "gated": gated}),
-        FeedForward::MixtureOfExperts { experts, active, intermediate } => json!({"kind": "moe", "experts": experts, "active": active, "intermediate": intermediate}),
+        FeedForward::MixtureOfExperts { experts, active, intermediate } => {
+            json!({"kind": "moe", "experts": experts, "active": active, "intermediate": intermediate})
+        }
     };
     json!({
         "count": run.count,

@@ -37,7 +37,12 @@ fn parameters_and_caches_equal_the_oracle() {
                 wrong.push(format!("{id}: {found} active parameters for {active}"));
             }
         }
-        let expected: Vec<u64> = row["cache_elements"].as_array().unwrap().iter().flat_map(|run| vec![run[1].as_u64().unwrap(); usize::try_from(run[0].as_u64().unwrap()).unwrap()]).collect();
+        let expected: Vec<u64> = row["cache_elements"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|run| vec![run[1].as_u64().unwrap(); usize::try_from(run[0].as_u64().unwrap()).unwrap()])
+            .collect();
         let found: Vec<u64> = anatomy.components[0]
             .layers
             .iter()

@@ -110,9 +110,12 @@ impl Tensors {
 
     /// Gate, up and down projections under `mlp`.
     pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
-        self.linear("mlp.gate_proj", hidden, intermediate, bias)
-            .linear("mlp.up_proj", hidden, intermediate, bias)
-            .linear("mlp.down_proj", intermediate, hidden, bias)
+        self.linear("mlp.gate_proj", hidden, intermediate, bias).linear("mlp.up_proj", hidden, intermediate, bias).linear(
+            "mlp.down_proj",
+            intermediate,
+            hidden,
+            bias,
+        )
     }
 
     /// RMSNorms of the layer, by name.
