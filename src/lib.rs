@@ -28,6 +28,7 @@
 //! | [`report`], [`link`], [`chart`] | JSON and tables; scenario <-> URL; drawings as SVG |
 
 pub mod catalogue;
+pub mod chart;
 pub mod checkpoint;
 pub mod config;
 pub mod encoding;

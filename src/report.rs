@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Stage};
-use crate::format::Unit;
-use crate::model::{Attention, FeedForward, Mixer, Model, Recurrence};
+use crate::format::{Unit, grouped};
+use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
@@ -39,11 +39,8 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let cards = if count == 1 { format!("one {}", device.gpu) } else { format!("{count} × {}", device.gpu) };
     let each = if count == 1 { "" } else { " each" };
     let size = unit.text(headroom.size());
-    let (claim, rest) = if headroom.fits() {
-        ("Fits", format!(" on {cards}, {size} to spare{each}"))
-    } else {
-        ("Does not fit", format!(" on {cards}: {size} short{each}"))
-    };
+    let (claim, rest) =
+        if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };
     let limit = match (&device.budget, bound) {
         (Some(budget), Bound::Budget) => format!("{} is {} of the {} usable", budget.name, unit.number(budget.bytes), unit.text(device.usable)),
         (Some(budget), Bound::Card) => format!("{} and the CUDA context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
@@ -52,6 +49,36 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let likely = if peak.is_exact() { String::new() } else { format!(" Likely {} to {}.", unit.number(peak.low), unit.text(peak.high)) };
     let summary = format!("Needs {} at its peak{each}, {}; {limit}.{likely}", unit.text(peak.expected), stage.doing());
     Ok(Verdict { fits: headroom.fits(), claim, rest, summary })
+}
+
+/// The layers in words: `48 × GQA 32/4 × 128 over everything, MoE 8 of 128 × 768. A token leaves 49,152 cached values in all
+/// of them.`
+pub fn layers_sentence(decoder: &Component) -> String {
+    let mut parts: Vec<(String, u64)> = Vec::new();
+    let mut count = |name: String, layers: u64| match parts.iter_mut().find(|(part, _)| *part == name) {
+        Some((_, sum)) => *sum += layers,
+        None => parts.push((name, layers)),
+    };
+    let mut cached = 0u64;
+    let mut state = 0u64;
+    for run in &decoder.layers {
+        let mixer = run.layer.mixer;
+        let span = match mixer.span() {
+            Some(Span::Full) => " over everything".to_owned(),
+            Some(Span::Sliding(window)) => format!(" over a window of {} tokens", grouped(window)),
+            Some(Span::Chunked(chunk)) => format!(" in chunks of {} tokens", grouped(chunk)),
+            None => String::new(),
+        };
+        count(format!("{mixer}{span}"), run.count);
+        cached = cached.saturating_add(mixer.cache_elements_per_token().saturating_mul(run.count));
+        state = state.saturating_add(mixer.state_elements_per_sequence().saturating_mul(run.count));
+    }
+    for run in &decoder.layers {
+        count(run.layer.feed_forward.to_string(), run.count);
+    }
+    let named: Vec<String> = parts.iter().map(|(name, layers)| format!("{} × {name}", grouped(*layers))).collect();
+    let states = if state > 0 { format!(" A request keeps {} values of state.", grouped(state)) } else { String::new() };
+    format!("{}. A token leaves {} cached values in all of them.{states}", named.join(", "), grouped(cached))
 }
 
 /// The whole answer as JSON.
@@ -165,7 +192,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
         *sum = json!(sum.as_u64().unwrap_or(0).checked_add(more).ok_or(Overflow)?);
     }
     let files = model.provenance.files.as_ref();
-    let layers = |component: &crate::model::Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
+    let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
         Ok(json!({"name": component.name, "kind": component.kind.name(), "parameters": component.parameters()?.get(), "layers": layers(component)}))
     });
@@ -215,12 +242,8 @@ fn layer_json(run: &crate::model::LayerRun) -> Value {
 }
 
 fn mixer_json(mixer: &Mixer) -> Value {
-    let attention = |attention: &Attention| {
-        json!({"kind": "attention", "heads": attention.heads, "kv_heads": attention.kv_heads, "key_dim": attention.key_dim, "value_dim": attention.value_dim})
-    };
-    let recurrence = |recurrence: &Recurrence| {
-        json!({"kind": recurrence.kind.to_string(), "conv_channels": recurrence.conv_channels, "conv_kernel": recurrence.conv_kernel, "state_elements": recurrence.state})
-    };
+    let attention = |attention: &Attention| json!({"kind": "attention", "heads": attention.heads, "kv_heads": attention.kv_heads, "key_dim": attention.key_dim, "value_dim": attention.value_dim});
+    let recurrence = |recurrence: &Recurrence| json!({"kind": recurrence.kind.to_string(), "conv_channels": recurrence.conv_channels, "conv_kernel": recurrence.conv_kernel, "state_elements": recurrence.state});
     match mixer {
         Mixer::Attention(one) => attention(one),
         Mixer::Latent(latent) => json!({

@@ -61,7 +61,8 @@ fn a_sliding_window_is_honoured_as_each_runtime_does() {
     assert_eq!(at(Runtime::Vllm), per_token * 16 * (4095u64.div_ceil(16) + 1));
     // While prefilling, transformers holds the whole prompt, and vLLM the window and the steps in flight.
     let peak = |runtime| {
-        let answer = estimate(&model(fixture::MISTRAL_7B), &Scenario { context: Some(32_768), max_num_batched_tokens: Some(2048), ..scenario(runtime) }).unwrap();
+        let answer =
+            estimate(&model(fixture::MISTRAL_7B), &Scenario { context: Some(32_768), max_num_batched_tokens: Some(2048), ..scenario(runtime) }).unwrap();
         term(&answer, Term::KvCache, Stage::Prefill)
     };
     assert_eq!(peak(Runtime::Transformers), per_token * 32_768);
@@ -93,7 +94,8 @@ fn tensor_parallel_ranks_split_and_repeat() {
 
 #[test]
 fn vllm_pads_the_vocabulary_and_transformers_does_not() {
-    let weights = |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Fp16, ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
+    let weights =
+        |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Fp16, ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
     assert_eq!(weights(Runtime::Transformers), 124_439_808 * 2);
     assert_eq!(weights(Runtime::Vllm), (124_439_808 + (50_304 - 50_257) * 768) * 2);
 }

@@ -37,12 +37,14 @@ fn parameters_and_caches_equal_the_oracle() {
                 wrong.push(format!("{id}: {found} active parameters for {active}"));
             }
         }
-        let expected: Vec<u64> = row["cache_elements"].as_array().unwrap().iter().flat_map(|run| vec![run[1].as_u64().unwrap(); usize::try_from(run[0].as_u64().unwrap()).unwrap()]).collect();
-        let found: Vec<u64> = anatomy.components[0]
-            .layers
+        let expected: Vec<u64> = row["cache_elements"]
+            .as_array()
+            .unwrap()
             .iter()
-            .flat_map(|run| vec![run.layer.mixer.cache_elements_per_token(); usize::try_from(run.count).unwrap()])
+            .flat_map(|run| vec![run[1].as_u64().unwrap(); usize::try_from(run[0].as_u64().unwrap()).unwrap()])
             .collect();
+        let found: Vec<u64> =
+            anatomy.components[0].layers.iter().flat_map(|run| vec![run.layer.mixer.cache_elements_per_token(); usize::try_from(run.count).unwrap()]).collect();
         if !expected.is_empty() && found != expected {
             wrong.push(format!("{id}: caches {found:?} for {expected:?}"));
         }

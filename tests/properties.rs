@@ -11,8 +11,14 @@ use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
-    let hardware = (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
-    let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), prop::sample::select(Weights::ALL.to_vec()), prop::sample::select(KvCache::ALL.to_vec()));
+    let hardware =
+        (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
+    let load = (
+        prop::option::of(1u64..300_000),
+        prop::option::of(1u64..600),
+        prop::sample::select(Weights::ALL.to_vec()),
+        prop::sample::select(KvCache::ALL.to_vec()),
+    );
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
     (hardware, load, steps).prop_map(|((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager))| Scenario {
         gpu: if capacity.is_some() { None } else { Scenario::default().gpu },

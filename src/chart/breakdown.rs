@@ -227,10 +227,7 @@ mod tests {
     fn labels_say_what_fits() {
         let wide = breakdown(&example(), Unit::Gib, 800).unwrap();
         let elements = read(&wide);
-        assert_eq!(
-            texts(&elements),
-            ["72.9 vLLM budget", "79.2 usable", "Weights 56.9", "6.00", "60 GiB", "40", "20", "0"],
-        );
+        assert_eq!(texts(&elements), ["72.9 vLLM budget", "79.2 usable", "Weights 56.9", "6.00", "60 GiB", "40", "20", "0"],);
         let narrow = breakdown(&example(), Unit::Gib, 300).unwrap();
         let elements = read(&narrow);
         assert_eq!(texts(&elements), ["72.9 vLLM budget", "79.2 usable", "Weights 56.9", "60 GiB", "40", "20", "0"]);

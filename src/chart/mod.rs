@@ -135,7 +135,7 @@ impl Marks {
         let least = thousandths(max, unit).div_ceil(count);
         let mut power = 1;
         loop {
-            for digit in [1, 2, 5] {
+            for digit in [1, 2, 4, 5] {
                 if digit * power >= least {
                     return Self { unit, step: digit * power };
                 }
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(figures(Bytes(24 * GIB), 5), ["0", "5", "10", "15", "20"]);
         assert_eq!(figures(Bytes(300 * MIB), 5), ["0", "0.1", "0.2"]);
         assert_eq!(figures(Bytes::ZERO, 5), ["0"]);
-        assert_eq!(figures(Bytes(u64::MAX), 5), ["0", "5,000,000,000", "10,000,000,000", "15,000,000,000"]);
+        assert_eq!(figures(Bytes(u64::MAX), 5), ["0", "4,000,000,000", "8,000,000,000", "12,000,000,000", "16,000,000,000"]);
         let marks = Marks::up_to(Bytes(79 * GIB), 4, Unit::Gib);
         assert_eq!((marks.above(Bytes(79 * GIB)), marks.above(Bytes(80 * GIB))), (Bytes(80 * GIB), Bytes(80 * GIB)));
         assert_eq!(marks.above(Bytes(u64::MAX)), Bytes(u64::MAX));

@@ -20,15 +20,15 @@
 //! | `stroke-band` | the band of the need | `stroke: var(--ink-2)` |
 //! | `text-tick` | figures of the axes | `fill: var(--ink-2)` |
 //! | `text-on` | text on a segment | a fill with contrast on every term's colour |
-//! | `tile` with `tile--full`, `tile--sliding` | a layer of the strip | `fill` by kind |
+//! | `tile` with `tile--full`, `tile--sliding`, `tile--latent`, `tile--recurrent`, `tile--parallel`, `tile--cross`, `tile--none` | a layer of the strip | `fill` by kind |
 //!
 //! Strokes come with `fill="none"` and, where they are not one pixel wide, with their width.
 
 use std::convert::Infallible;
 use std::fmt::Write;
 
-use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::coord::Shift;
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{PathElement, Polygon, Rectangle};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontFamily, FontStyle, TextStyle};
@@ -166,10 +166,19 @@ pub(super) fn draw(kind: &str, (width, height): (u32, u32), paint: impl FnOnce(&
 
 /// The start tag of a drawing; `</svg>` ends it.
 pub(super) fn open(out: &mut String, kind: &str, (width, height): (u32, u32)) {
-    let _ = write!(
-        out,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" class="chart chart--{kind}" viewBox="0 0 {width} {height}" width="100%" aria-hidden="true">"#
-    );
+    let _ =
+        write!(out, r#"<svg xmlns="http://www.w3.org/2000/svg" class="chart chart--{kind}" viewBox="0 0 {width} {height}" width="100%" aria-hidden="true">"#);
+}
+
+/// A tile of the strip of layers, with a title: plotters has no word for those.
+pub(super) fn tile(out: &mut String, kind: &str, (x, y): BackendCoord, (width, height): BackendCoord, title: &str) {
+    let _ = write!(out, r#"<rect class="tile tile--{kind}""#);
+    for (name, value) in [("x", x), ("y", y), ("width", width), ("height", height)] {
+        attribute(out, name, value);
+    }
+    out.push_str("><title>");
+    escape(out, title);
+    out.push_str("</title></rect>");
 }
 
 /// A filled rectangle; nothing where it has no width or no height.
@@ -278,13 +287,6 @@ impl Svg<'_> {
         let _ = write!(self.out, r#"<{name} class="{class}{}{over}""#, term.map_or("", Term::name));
     }
 
-    /// ` name="12.5"`
-    fn attribute(&mut self, name: &str, value: i32) {
-        let _ = write!(self.out, r#" {name}=""#);
-        number(self.out, value);
-        self.out.push('"');
-    }
-
     /// ` d="M..."`: relative steps, points on a straight run left out.
     fn outline(&mut self, start: BackendCoord, points: impl Iterator<Item = BackendCoord>, close: bool) {
         self.out.push_str(r#" d="M"#);
@@ -303,6 +305,13 @@ impl Svg<'_> {
         }
         self.out.push_str(if close { "z\"/>" } else { "\"/>" });
     }
+}
+
+/// ` name="12.5"`
+fn attribute(out: &mut String, name: &str, value: i32) {
+    let _ = write!(out, r#" {name}=""#);
+    number(out, value);
+    out.push('"');
 }
 
 /// A line relative to where the pen is, the first of them with its command.
@@ -395,7 +404,7 @@ impl DrawingBackend for Svg<'_> {
         }
         self.start("rect", style.color());
         for (name, value) in [("x", from.0), ("y", from.1), ("width", to.0 - from.0), ("height", to.1 - from.1)] {
-            self.attribute(name, value);
+            attribute(self.out, name, value);
         }
         self.out.push_str(if fill { "/>" } else { r#" fill="none"/>"# });
         Ok(())
@@ -411,7 +420,7 @@ impl DrawingBackend for Svg<'_> {
         self.out.push_str(r#" fill="none""#);
         let width = i32::try_from(style.stroke_width()).unwrap_or(PIXEL);
         if width != PIXEL {
-            self.attribute("stroke-width", width);
+            attribute(self.out, "stroke-width", width);
         }
         if style.color().rgb.0 == Paint::LONGEST.row {
             self.out.push_str(r#" stroke-dasharray="2 3""#);
@@ -442,9 +451,9 @@ impl DrawingBackend for Svg<'_> {
             VPos::Bottom => y - size * 2 / 10,
         };
         self.start("text", style.color());
-        self.attribute("x", x);
-        self.attribute("y", baseline);
-        self.attribute("font-size", size);
+        attribute(self.out, "x", x);
+        attribute(self.out, "y", baseline);
+        attribute(self.out, "font-size", size);
         if matches!(style.style(), FontStyle::Bold) {
             self.out.push_str(r#" font-weight="600""#);
         }

@@ -255,8 +255,8 @@ impl Matcher {
         }
         if left.count > repeated {
             let (tensors, are) = plural(left.count);
-            let more = if left.rows.len() > NAMED { ", ..." } else { "" };
-            let names: Vec<String> = left.rows.keys().take(NAMED).map(|key| format!("`{}`", quotable(&key.name))).collect();
+            let more = if left.by_key.len() > NAMED { ", ..." } else { "" };
+            let names: Vec<String> = left.by_key.keys().take(NAMED).map(|key| format!("`{}`", quotable(&key.name))).collect();
             notes.push(format!("{tensors} ({}) of the files {are} not loaded: {}{more}", size(left.bytes), names.join(", ")));
         }
         self.files.loaded = loaded.into_tensors();
@@ -354,7 +354,7 @@ struct Key {
 
 #[derive(Default)]
 struct Rows {
-    rows: BTreeMap<Key, (Role, Members)>,
+    by_key: BTreeMap<Key, (Role, Members)>,
     count: u64,
     bytes: Bytes,
 }
@@ -364,7 +364,7 @@ impl Rows {
         self.count += members.count();
         self.bytes = self.bytes.plus(members.bytes)?;
         let empty = Members { encoding: members.encoding, bytes: Bytes::ZERO, per_layer: BTreeMap::new() };
-        let (_, row) = self.rows.entry(key).or_insert((role, empty));
+        let (_, row) = self.by_key.entry(key).or_insert((role, empty));
         row.bytes = row.bytes.plus(members.bytes)?;
         for (layer, count) in members.per_layer {
             *row.per_layer.entry(layer).or_insert(0) += count;
@@ -375,7 +375,7 @@ impl Rows {
     /// One tensor, with the number of layers, for each count per layer that occurs.
     fn into_tensors(self) -> Vec<(Tensor, u64)> {
         let mut tensors = Vec::new();
-        for (key, (role, members)) in self.rows {
+        for (key, (role, members)) in self.by_key {
             let mut layers_by_count: BTreeMap<u64, u64> = BTreeMap::new();
             for count in members.per_layer.into_values() {
                 *layers_by_count.entry(count).or_insert(0) += 1;

@@ -1,7 +1,7 @@
 //! The address of a Hub, and the addresses below it.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{HubError, RepoId};
 use crate::checkpoint::quotable;

@@ -4,7 +4,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Role, Tensor};
-use crate::quantity::{Bytes, Overflow};
+use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::runtime::Setup;
 use crate::scenario::Weights;
 
@@ -31,7 +31,9 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
-        Role::Query | Role::AttentionOutput | Role::Gate | Role::Up | Role::GateUp | Role::Down | Role::ExpertGate | Role::ExpertUp | Role::ExpertDown => Share::Split,
+        Role::Query | Role::AttentionOutput | Role::Gate | Role::Up | Role::GateUp | Role::Down | Role::ExpertGate | Role::ExpertUp | Role::ExpertDown => {
+            Share::Split
+        }
         Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other => Share::Whole,
     }
 }
@@ -91,7 +93,7 @@ fn main_encoding(setup: &Setup) -> Option<Encoding> {
     let mut sums: Vec<(Encoding, u64)> = Vec::new();
     for (tensor, times) in &files.loaded {
         let Some(stored) = tensor.stored.filter(|stored| stored.is_float) else { continue };
-        let elements = tensor.elements().map_or(0, |elements| elements.get()).saturating_mul(*times);
+        let elements = tensor.elements().map_or(0, ParamCount::get).saturating_mul(*times);
         match sums.iter_mut().find(|(encoding, _)| *encoding == stored) {
             Some((_, sum)) => *sum = sum.saturating_add(elements),
             None => sums.push((stored, elements)),

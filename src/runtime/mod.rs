@@ -255,12 +255,16 @@ impl<'a> Setup<'a> {
         for group in self.model.decoder().cache_groups() {
             let Some(&Attention { heads, kv_heads, .. }) = group.mixer.attention() else { continue };
             if !heads.is_multiple_of(ranks) {
-                return Err(EstimateError::Unsupported(format!("{heads} attention heads do not divide over {ranks} GPUs; choose a count that divides {heads}")));
+                return Err(EstimateError::Unsupported(format!(
+                    "{heads} attention heads do not divide over {ranks} GPUs; choose a count that divides {heads}"
+                )));
             }
             let replicable = replicates_kv_heads && ranks.is_multiple_of(kv_heads);
             if !kv_heads.is_multiple_of(ranks) && !replicable {
                 let label = self.engine.label();
-                return Err(EstimateError::Unsupported(format!("{label} cannot split {kv_heads} KV heads over {ranks} GPUs; choose a count that divides {kv_heads}")));
+                return Err(EstimateError::Unsupported(format!(
+                    "{label} cannot split {kv_heads} KV heads over {ranks} GPUs; choose a count that divides {kv_heads}"
+                )));
             }
         }
         Ok(())
@@ -285,10 +289,15 @@ fn stored_dtype(model: &Model) -> (Encoding, bool, Vec<String>) {
     if let Some(dtype) = model.anatomy.dtype {
         return (dtype, true, Vec::new());
     }
-    let first_float = model.provenance.files.as_ref().and_then(|files| files.loaded.iter().find_map(|(tensor, _)| tensor.stored.filter(|stored| stored.is_float)));
+    let first_float =
+        model.provenance.files.as_ref().and_then(|files| files.loaded.iter().find_map(|(tensor, _)| tensor.stored.filter(|stored| stored.is_float)));
     match first_float {
         Some(stored) => (stored, true, Vec::new()),
-        None => (Encoding::BF16, false, vec!["config.json does not say the dtype: weights are counted at 2 bytes, and take twice that if the files hold float32".to_owned()]),
+        None => (
+            Encoding::BF16,
+            false,
+            vec!["config.json does not say the dtype: weights are counted at 2 bytes, and take twice that if the files hold float32".to_owned()],
+        ),
     }
 }
 

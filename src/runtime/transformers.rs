@@ -46,7 +46,11 @@ impl Engine for Transformers {
     }
 
     fn shard_rules(&self) -> ShardRules {
-        ShardRules { vocabulary_padding: 1, splits_embedding: false, source: "transformers 5.23 tp_plan: projections and the head are split, embedding and norms are whole on every rank" }
+        ShardRules {
+            vocabulary_padding: 1,
+            splits_embedding: false,
+            source: "transformers 5.23 tp_plan: projections and the head are split, embedding and norms are whole on every rank",
+        }
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
@@ -108,8 +112,20 @@ impl Engine for Transformers {
                 "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token. Measured ±8 % on Qwen2.5 (transformers 4.46, A100); newer logs show much less",
                 &[Stage::Prefill],
             )?,
-            Entry::modelled(Term::Activations, step, (50, 150), "one layer of one step, with a second copy of its keys and values while they are concatenated", &[Stage::Decode])?,
-            Entry::modelled(Term::Logits, logits, (60, 150), "generate() asks for the last position only; a float32 copy is made for sampling", &[Stage::Sampling, Stage::Decode])?,
+            Entry::modelled(
+                Term::Activations,
+                step,
+                (50, 150),
+                "one layer of one step, with a second copy of its keys and values while they are concatenated",
+                &[Stage::Decode],
+            )?,
+            Entry::modelled(
+                Term::Logits,
+                logits,
+                (60, 150),
+                "generate() asks for the last position only; a float32 copy is made for sampling",
+                &[Stage::Sampling, Stage::Decode],
+            )?,
         ];
         entries.extend(states(setup)?);
         entries.push(context(setup)?);

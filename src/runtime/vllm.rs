@@ -131,7 +131,8 @@ impl Engine for Vllm {
 }
 
 const SAMPLER: &str = "16-bit logits, their float32 copy, probabilities and noise: 2 + 4 + 4 + 4 bytes per sequence and vocabulary entry";
-const SAMPLER_BAND: &str = "sampling step of vLLM's memory profile. Where the sampler sorts (seen in logs up to 0.11 on H100 and in 0.6 to 0.8) it takes 9.7 × 4 B instead of 14 B";
+const SAMPLER_BAND: &str =
+    "sampling step of vLLM's memory profile. Where the sampler sorts (seen in logs up to 0.11 on H100 and in 0.6 to 0.8) it takes 9.7 × 4 B instead of 14 B";
 const STEP: &str = "one step of vLLM's memory profile: 3 × feed-forward width + 4 × hidden_size per token; within 10 % in 28 of 31 public logs";
 
 /// What vLLM's defaults distinguish.
@@ -206,7 +207,10 @@ impl Plan {
                 }
                 Span::Sliding(window) => {
                     let window = Expr::leaf(window, "window", Source::Config("sliding_window".into())).minus(Expr::constant(1));
-                    let in_flight = Expr::Product(vec![Expr::leaf(STEPS_IN_FLIGHT, "steps in flight", Source::Runtime("vLLM async scheduling")), setup.step_tokens.leaf("tokens per step")]);
+                    let in_flight = Expr::Product(vec![
+                        Expr::leaf(STEPS_IN_FLIGHT, "steps in flight", Source::Runtime("vLLM async scheduling")),
+                        setup.step_tokens.leaf("tokens per step"),
+                    ]);
                     let held = if is_steady { window } else { Expr::Sum(vec![window, in_flight]) };
                     Expr::Sum(vec![Expr::Min(vec![held, context()]).ceil_div(block()), Expr::constant(1)])
                 }
@@ -228,7 +232,11 @@ impl Plan {
 
     fn formula(&self, setup: &Setup, is_steady: bool) -> Expr {
         let mut product = self.block();
-        product.extend([setup.batch.leaf("requests"), self.request_blocks(setup, is_steady), Expr::leaf(BLOCK, "tokens per block", Source::Runtime("vLLM block_size"))]);
+        product.extend([
+            setup.batch.leaf("requests"),
+            self.request_blocks(setup, is_steady),
+            Expr::leaf(BLOCK, "tokens per block", Source::Runtime("vLLM block_size")),
+        ]);
         Expr::encoded(Expr::Product(product), setup.kv_encoding)
     }
 }

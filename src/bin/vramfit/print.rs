@@ -67,7 +67,12 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     println!("{:<28}{:>10}", "Usable on the card", unit.number(device.usable));
     if let Some(capacity) = estimate.capacity {
         let concurrency = fixed(capacity.concurrency_hundredths, 100, 2);
-        println!("{:<28}{:>10}  {} tokens, {concurrency} requests of this context", "Room for the KV cache", unit.number(capacity.kv_cache_bytes), grouped(capacity.kv_cache_tokens));
+        println!(
+            "{:<28}{:>10}  {} tokens, {concurrency} requests of this context",
+            "Room for the KV cache",
+            unit.number(capacity.kv_cache_bytes),
+            grouped(capacity.kv_cache_tokens)
+        );
     }
     let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
     println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
@@ -87,7 +92,14 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
     let anatomy = &model.anatomy;
     println!("model type {}, read from {}", anatomy.model_type, model.provenance.source.name());
     for component in &anatomy.components {
-        println!("\n{BOLD}{}{BOLD:#}: {} parameters in {} layers, hidden size {}, vocabulary {}", component.name, grouped(component.parameters()?.get()), component.layer_count(), grouped(component.hidden_size), grouped(component.vocab_size));
+        println!(
+            "\n{BOLD}{}{BOLD:#}: {} parameters in {} layers, hidden size {}, vocabulary {}",
+            component.name,
+            grouped(component.parameters()?.get()),
+            component.layer_count(),
+            grouped(component.hidden_size),
+            grouped(component.vocab_size)
+        );
         for run in &component.layers {
             let mixer = run.layer.mixer;
             let span = mixer.span().map(|span| format!(", {span}")).unwrap_or_default();

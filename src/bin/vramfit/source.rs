@@ -76,10 +76,13 @@ fn from_path(path: &Path) -> Result<Model, String> {
         (path.to_owned(), Vec::new())
     };
     let text = std::fs::read(&config).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no config.json beside the weights: `{}` is missing, and the architecture is read from it", config.display()),
+        std::io::ErrorKind::NotFound => {
+            format!("there is no config.json beside the weights: `{}` is missing, and the architecture is read from it", config.display())
+        }
         _ => format!("`{}` cannot be read: {error}", config.display()),
     })?;
-    let text = String::from_utf8(text).map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
+    let text = String::from_utf8(text)
+        .map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
     let anatomy = config::read(&text).map_err(|error| format!("`{}`: {error}", config.display()))?;
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
     let files = if headers.is_empty() {

@@ -1,0 +1,230 @@
+//! The browser: network, clipboard, history, files, sizes. Whatever the page asks of it goes through here.
+
+use std::time::Duration;
+
+use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
+use leptos::prelude::*;
+use vramfit::hub::{Headers, Request, Response, Transport, TransportError};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, Blob, BlobPropertyBag, Element, HtmlAnchorElement, HtmlElement, Url};
+
+/// The network of the browser.
+pub struct FetchTransport {
+    /// Breaks off what is under way.
+    pub signal: Option<AbortSignal>,
+}
+
+impl Transport for FetchTransport {
+    async fn get(&self, request: Request) -> Result<Response, TransportError> {
+        let mut builder = gloo_net::http::Request::get(&request.url).abort_signal(self.signal.as_ref());
+        if let Some((first, last)) = request.range {
+            builder = builder.header("Range", &format!("bytes={first}-{last}"));
+        }
+        if let Some(token) = &request.token {
+            // Browsers take it off when they follow a redirect to another host.
+            builder = builder.header("Authorization", &format!("Bearer {token}"));
+        }
+        let answer = builder.send().await.map_err(|_| self.failure("the browser got no answer"))?;
+        let given = answer.headers();
+        let headers = Headers {
+            error_code: given.get("x-error-code"),
+            error_message: given.get("x-error-message"),
+            content_range: given.get("content-range"),
+            content_length: given.get("content-length"),
+        };
+        let limit = request.max_bytes;
+        let body = match answer.body() {
+            Some(stream) => {
+                let promised = headers.content_length.as_ref().and_then(|length| length.parse::<u64>().ok());
+                if promised.is_some_and(|bytes| bytes > limit) {
+                    let _ = call(&stream, "cancel");
+                    return Err(TransportError::TooLarge { limit });
+                }
+                read_stream(&stream, limit).await.map_err(|stop| stop.unwrap_or_else(|| self.failure("the connection broke")))?
+            }
+            None => Vec::new(),
+        };
+        Ok(Response { status: answer.status(), headers, body })
+    }
+}
+
+impl FetchTransport {
+    fn failure(&self, what: &str) -> TransportError {
+        if self.signal.as_ref().is_some_and(AbortSignal::aborted) {
+            return TransportError::Cancelled;
+        }
+        let is_online = window().navigator().on_line();
+        TransportError::Offline(if is_online { what.to_owned() } else { "this device is offline".to_owned() })
+    }
+}
+
+/// Reads a stream to its end; `Err(None)` when it broke.
+async fn read_stream(stream: &JsValue, limit: u64) -> Result<Vec<u8>, Option<TransportError>> {
+    let broke = |_: JsValue| None;
+    let reader = call(stream, "getReader").map_err(broke)?;
+    let mut body = Vec::new();
+    loop {
+        let next: Promise = call(&reader, "read").map_err(broke)?.unchecked_into();
+        let chunk = JsFuture::from(next).await.map_err(broke)?;
+        if get(&chunk, "done").is_truthy() {
+            return Ok(body);
+        }
+        let bytes: Uint8Array = get(&chunk, "value").unchecked_into();
+        if body.len() as u64 + u64::from(bytes.length()) > limit {
+            let _ = call(&reader, "cancel");
+            return Err(Some(TransportError::TooLarge { limit }));
+        }
+        body.extend(bytes.to_vec());
+    }
+}
+
+/// `object.method()`
+fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {
+    let function: Function = Reflect::get(object, &method.into())?.dyn_into()?;
+    function.call0(object)
+}
+
+/// `object.key`
+fn get(object: &JsValue, key: &str) -> JsValue {
+    Reflect::get(object, &key.into()).unwrap_or(JsValue::UNDEFINED)
+}
+
+/// Whether the `details` that an event is about stands open.
+pub fn is_open(event: &web_sys::Event) -> bool {
+    event.target().is_some_and(|target| get(&target, "open").is_truthy())
+}
+
+/// The element with this id.
+pub fn element(id: &str) -> Option<Element> {
+    document().get_element_by_id(id)
+}
+
+/// The width of an element in CSS pixels; 0 when it is not there.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+pub fn width_of(id: &str) -> u32 {
+    element(id).map_or(0, |element| element.get_bounding_client_rect().width() as u32)
+}
+
+/// How far from the left edge of an element a place in the window is, as a share of the element's width.
+pub fn share_of(id: &str, client_x: i32) -> Option<f64> {
+    let place = element(id)?.get_bounding_client_rect();
+    (place.width() > 0.0).then(|| (f64::from(client_x) - place.left()) / place.width())
+}
+
+/// Scrolls to one element and puts the focus on another.
+pub fn go_to(place: &str, focus: &str) {
+    if let Some(place) = element(place) {
+        place.scroll_into_view();
+    }
+    if let Some(field) = element(focus) {
+        let _ = field.unchecked_into::<HtmlElement>().focus();
+    }
+}
+
+/// Says why the page does not work, outside of what it draws.
+pub fn explain(text: &str) {
+    if let Some(place) = element("boot-error") {
+        place.set_text_content(Some(text));
+        let _ = place.remove_attribute("hidden");
+    }
+}
+
+/// Tells tests and measurements that the page works.
+pub fn ready() {
+    if let Some(root) = document().document_element() {
+        let _ = root.set_attribute("data-ready", "true");
+    }
+    if let Some(performance) = window().performance() {
+        let _ = performance.mark("vramfit-ready");
+    }
+}
+
+/// The query of the address, with its question mark.
+pub fn query() -> String {
+    window().location().search().unwrap_or_default()
+}
+
+/// The address of the page with another query.
+pub fn address_with(query: &str) -> String {
+    let address = window().location().href().unwrap_or_default();
+    let page = address.split(['?', '#']).next().unwrap_or_default();
+    format!("{page}?{query}")
+}
+
+/// How an address enters the history.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// In the place of the present one.
+    Same,
+    /// After it, so that Back returns.
+    New,
+}
+
+/// Changes the query in the address bar.
+pub fn set_query(query: &str, entry: Entry) {
+    let Ok(history) = window().history() else { return };
+    let address = address_with(query);
+    // Browsers refuse when it is done too often, and for pages opened from a file; the page works without.
+    let _ = match entry {
+        Entry::Same => history.replace_state_with_url(&JsValue::NULL, "", Some(&address)),
+        Entry::New => history.push_state_with_url(&JsValue::NULL, "", Some(&address)),
+    };
+}
+
+/// Puts text on the clipboard; false when the browser does not let it.
+pub async fn copy(text: &str) -> bool {
+    let navigator = window().navigator();
+    // Missing where the page is not served safely.
+    if !get(&navigator, "clipboard").is_object() {
+        return false;
+    }
+    JsFuture::from(navigator.clipboard().write_text(text)).await.is_ok()
+}
+
+/// Hands a text to the user as a file.
+pub fn download(name: &str, text: &str) -> Result<(), JsValue> {
+    let kind = BlobPropertyBag::new();
+    kind.set_type("application/json");
+    let parts = Array::new();
+    parts.push(&JsValue::from_str(text));
+    let blob = Blob::new_with_str_sequence_and_options(&parts, &kind)?;
+    let address = Url::create_object_url_with_blob(&blob)?;
+    let link: HtmlAnchorElement = document().create_element("a")?.unchecked_into();
+    link.set_href(&address);
+    link.set_download(name);
+    link.click();
+    set_timeout(
+        move || {
+            let _ = Url::revoke_object_url(&address);
+        },
+        Duration::from_secs(10),
+    );
+    Ok(())
+}
+
+/// Work that waits for a pause: asked again before its time, it starts to wait anew.
+#[derive(Clone, Copy)]
+pub struct Later(StoredValue<Option<TimeoutHandle>>);
+
+impl Later {
+    /// Nothing to do yet.
+    pub fn new() -> Self {
+        Self(StoredValue::new(None))
+    }
+
+    /// Does it after so many milliseconds without another call.
+    pub fn run(self, milliseconds: u64, work: impl FnOnce() + 'static) {
+        self.forget();
+        let handle = set_timeout_with_handle(work, Duration::from_millis(milliseconds));
+        self.0.set_value(handle.ok());
+    }
+
+    /// Does not do it.
+    pub fn forget(self) {
+        if let Some(handle) = self.0.get_value() {
+            handle.clear();
+        }
+        self.0.set_value(None);
+    }
+}

@@ -1,0 +1,59 @@
+//! The head of the page, and what one can take away: the link, the JSON, the unit.
+
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use vramfit::format::Unit;
+use vramfit::plan;
+use vramfit::report;
+
+use super::browser;
+use super::state::{Answer, AppState};
+
+/// The head.
+pub fn header(state: AppState) -> AnyView {
+    let unit = Memo::new(move |_| state.unit.get().name().to_owned());
+    let has_estimate = Memo::new(move |_| state.answer.with(|answer| matches!(answer, Answer::Estimate(_))));
+    view! {
+        <header class="topbar">
+            <h1 class="brand">"vram" <span>"fit"</span></h1>
+            <div class="actions">
+                <button
+                    type="button"
+                    aria-label=move || format!("Unit: {}", unit.get())
+                    title="Sizes in GiB (2^30 bytes) or GB (10^9 bytes)"
+                    on:click=move |_| state.unit.update(|unit| *unit = if *unit == Unit::Gib { Unit::Gb } else { Unit::Gib })
+                >
+                    {unit}
+                </button>
+                <button type="button" disabled=move || !has_estimate.get() on:click=move |_| download(state)>
+                    "Download JSON"
+                </button>
+                <button type="button" class="primary" on:click=move |_| copy_link(state)>
+                    "Copy link"
+                </button>
+            </div>
+        </header>
+    }
+    .into_any()
+}
+
+fn copy_link(state: AppState) {
+    let address = browser::address_with(&state.link.get_untracked());
+    spawn_local(async move {
+        let said = if browser::copy(&address).await { "Link copied." } else { "The browser does not let this page copy: the link is in the address bar." };
+        state.said.set(said.to_owned());
+    });
+}
+
+fn download(state: AppState) {
+    let Answer::Estimate(estimate) = state.answer.get_untracked() else { return };
+    let Some(model) = state.shown.with_untracked(|shown| shown.as_ref().map(|shown| shown.model.clone())) else { return };
+    let scenario = state.scenario.get_untracked();
+    let text = plan::longest_context(&model, &scenario)
+        .ok()
+        .and_then(|longest| report::estimate_json(&model, &scenario, &estimate, longest).ok())
+        .and_then(|report| serde_json::to_string_pretty(&report).ok());
+    let name = model.provenance.id.as_deref().unwrap_or("config").replace('/', "--");
+    let is_done = text.is_some_and(|text| browser::download(&format!("vramfit-{name}.json"), &text).is_ok());
+    state.said.set(if is_done { "The estimate is downloaded as JSON.".to_owned() } else { "The browser did not take the file.".to_owned() });
+}

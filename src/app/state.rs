@@ -1,0 +1,265 @@
+//! What the page knows. The scenario and the model that is shown are what changes; the rest follows from them.
+
+use std::sync::Arc;
+
+use leptos::prelude::*;
+use vramfit::estimate::{Device, Estimate};
+use vramfit::format::Unit;
+use vramfit::hub::{Endpoint, Progress};
+use vramfit::link::{Link, ModelLink};
+use vramfit::memory::estimate;
+use vramfit::model::Model;
+use vramfit::plan::{self, Curve};
+use vramfit::scenario::Scenario;
+
+use super::browser::{self, Later};
+
+/// A model on the page, with what a link calls it.
+#[derive(Clone)]
+pub struct Shown {
+    /// The model.
+    pub model: Arc<Model>,
+    /// As a link names it.
+    pub link: ModelLink,
+    /// What is worth saying about how it came here; empty for nothing.
+    pub note: String,
+}
+
+/// The reading of a model.
+#[derive(Clone, PartialEq)]
+pub enum Load {
+    /// Nothing is under way.
+    Idle,
+    /// Headers are being read.
+    Reading(Reading),
+    /// It came to nothing.
+    Failed(Failure),
+}
+
+/// A model that is being read.
+#[derive(Clone, PartialEq)]
+pub struct Reading {
+    /// What it was called.
+    pub name: String,
+    /// How far it is, once the files are known.
+    pub progress: Option<Progress>,
+}
+
+/// Why a model could not be read.
+#[derive(Clone, PartialEq)]
+pub struct Failure {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub advice: &'static str,
+    /// Whether the same may work later.
+    pub may_retry: bool,
+    /// Whether an access token may help.
+    pub wants_token: bool,
+}
+
+/// What the engine says.
+#[derive(Clone, PartialEq)]
+pub enum Answer {
+    /// There is no model.
+    Nothing,
+    /// An estimate.
+    Estimate(Arc<Estimate>),
+    /// The combination cannot be, and why.
+    Impossible(String),
+}
+
+/// Memory against context, with the limits it is drawn against.
+pub struct Swept {
+    /// The curve.
+    pub curve: Curve,
+    /// The device that decides.
+    pub device: Device,
+}
+
+/// Widths of the drawings in CSS pixels; 0 before they are known.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Widths {
+    /// Of the bars.
+    pub bars: u32,
+    /// Of the curve.
+    pub curve: u32,
+    /// Of the strip of layers.
+    pub layers: u32,
+}
+
+/// Everything, as handles.
+#[derive(Clone, Copy)]
+pub struct AppState {
+    /// What the user chose.
+    pub scenario: RwSignal<Scenario>,
+    /// The unit in which sizes are shown.
+    pub unit: RwSignal<Unit>,
+    /// The last model that could be read.
+    pub shown: RwSignal<Option<Shown>>,
+    /// The model as the address names it: the shown one, or one that is still to come.
+    pub named: RwSignal<Option<ModelLink>>,
+    /// The reading of a model.
+    pub load: RwSignal<Load>,
+    /// What stands in the model box.
+    pub typed: RwSignal<String>,
+    /// Whether the user has changed that since a model was last taken from it.
+    pub is_edited: StoredValue<bool>,
+    /// The Hub's address as typed; empty for the default.
+    pub endpoint: RwSignal<String>,
+    /// The access token: here and nowhere else.
+    pub token: RwSignal<String>,
+    /// Keys of the link that are not known.
+    pub unknown: RwSignal<Vec<(String, String)>>,
+    /// What could not be read in the link.
+    pub notices: RwSignal<Vec<String>>,
+    /// One sentence about what just happened.
+    pub said: RwSignal<String>,
+    /// Widths of the drawings.
+    pub widths: RwSignal<Widths>,
+    /// Memory against context; follows the choices after a pause.
+    pub swept: RwSignal<Option<Arc<Swept>>>,
+    /// Where the crosshair of the curve is, when it is not at the chosen context.
+    pub cursor: RwSignal<Option<u64>>,
+    /// What the engine says.
+    pub answer: Memo<Answer>,
+    /// Every setting as the last estimate used it.
+    pub used: Memo<Vec<(&'static str, String)>>,
+    /// Where the curve and the context slider end.
+    pub context_end: Memo<u64>,
+    /// The query of the link.
+    pub link: Memo<String>,
+}
+
+impl AppState {
+    /// An empty page.
+    pub fn new() -> Self {
+        let scenario = RwSignal::new(Scenario::default());
+        let shown = RwSignal::new(None::<Shown>);
+        let named = RwSignal::new(None);
+        let endpoint = RwSignal::new(String::new());
+        let unknown = RwSignal::new(Vec::new());
+        let answer = Memo::new(move |_| {
+            shown.with(|shown| match shown {
+                Some(shown) => scenario.with(|scenario| answer(&shown.model, scenario)),
+                None => Answer::Nothing,
+            })
+        });
+        let used = Memo::new(move |before: Option<&Vec<(&'static str, String)>>| {
+            answer.with(|answer| match answer {
+                Answer::Estimate(estimate) => estimate.choices.iter().map(|choice| (choice.key, choice.value.clone())).collect(),
+                _ => before.cloned().unwrap_or_default(),
+            })
+        });
+        let context_end = Memo::new(move |_| shown.with(|shown| shown.as_ref().map_or(1 << 17, |shown| plan::curve_end(&shown.model))));
+        let link = Memo::new(move |_| {
+            let endpoint = Some(endpoint.get()).filter(|text| !text.is_empty());
+            Link { model: named.get(), endpoint, scenario: scenario.get(), unknown: unknown.get(), problems: Vec::new() }.encode()
+        });
+        Self {
+            scenario,
+            unit: RwSignal::new(Unit::default()),
+            shown,
+            named,
+            load: RwSignal::new(Load::Idle),
+            typed: RwSignal::new(String::new()),
+            is_edited: StoredValue::new(false),
+            endpoint,
+            token: RwSignal::new(String::new()),
+            unknown,
+            notices: RwSignal::new(Vec::new()),
+            said: RwSignal::new(String::new()),
+            widths: RwSignal::new(Widths::default()),
+            swept: RwSignal::new(None),
+            cursor: RwSignal::new(None),
+            answer,
+            used,
+            context_end,
+            link,
+        }
+    }
+
+    /// Changes what the user chose.
+    pub fn choose(self, change: impl FnOnce(&mut Scenario)) {
+        self.scenario.update(change);
+    }
+
+    /// The Hub to ask.
+    pub fn hub(self) -> Result<Endpoint, vramfit::hub::HubError> {
+        self.endpoint.with(|text| if text.is_empty() { Ok(Endpoint::default()) } else { Endpoint::parse(text) })
+    }
+
+    /// Another Hub. A token is for the one it was typed for, so it is forgotten.
+    pub fn set_endpoint(self, text: &str) {
+        let text = if Endpoint::parse(text).is_ok_and(|endpoint| endpoint == Endpoint::default()) { "" } else { text.trim() };
+        if self.endpoint.with_untracked(|endpoint| endpoint != text) {
+            self.endpoint.set(text.to_owned());
+            self.token.set(String::new());
+        }
+    }
+
+    /// Something of the estimate; `None` when there is none or a sum of it does not fit.
+    pub fn of_estimate<T, E>(self, read: impl FnOnce(&Estimate) -> Result<T, E>) -> Option<T> {
+        self.answer.with(|answer| match answer {
+            Answer::Estimate(estimate) => read(estimate).ok(),
+            _ => None,
+        })
+    }
+
+    /// A setting as the last estimate used it; 0 before there is one.
+    pub fn used_count(self, key: &'static str) -> u64 {
+        self.used.with(|used| used.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok()).unwrap_or(0))
+    }
+}
+
+/// What the engine says about a scenario.
+fn answer(model: &Model, scenario: &Scenario) -> Answer {
+    let said = estimate(model, scenario).and_then(|estimate| {
+        // Whatever the page shows of it can be summed.
+        estimate.worst()?.headroom()?;
+        Ok(estimate)
+    });
+    match said {
+        Ok(estimate) => Answer::Estimate(Arc::new(estimate)),
+        Err(error) => Answer::Impossible(sentence(&error.to_string())),
+    }
+}
+
+/// A message as a sentence: a capital where it begins with a plain word, a full stop at its end.
+pub fn sentence(message: &str) -> String {
+    let word = message.split([' ', ':', ',']).next().unwrap_or_default();
+    let mut letters = message.chars();
+    let mut out = match letters.next() {
+        Some(first) if word.bytes().all(|byte| byte.is_ascii_lowercase()) => format!("{}{}", first.to_ascii_uppercase(), letters.as_str()),
+        _ => message.to_owned(),
+    };
+    if !out.ends_with(['.', '?', '!']) {
+        out.push('.');
+    }
+    out
+}
+
+/// Keeps the sweep over contexts up to date: at once for the first, then after a pause, so that a slider moves freely.
+pub fn follow(state: AppState) {
+    // The sweep chooses its own contexts.
+    let asked = Memo::new(move |_| Scenario { context: None, ..state.scenario.get() });
+    let later = Later::new();
+    Effect::new(move |before: Option<()>| {
+        let (scenario, shown) = (asked.get(), state.shown.get());
+        let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown.model, &scenario)).map(Arc::new));
+        if before.is_none() { sweep() } else { later.run(100, sweep) }
+    });
+}
+
+fn swept(model: &Model, scenario: &Scenario) -> Option<Swept> {
+    let device = estimate(model, scenario).ok()?.worst().ok()?.clone();
+    Some(Swept { curve: plan::curve(model, scenario).ok()?, device })
+}
+
+/// Reads the widths of the drawings off the page.
+pub fn measure(state: AppState) {
+    let widths = Widths { bars: browser::width_of("bars"), curve: browser::width_of("curve-plot"), layers: browser::width_of("layers-strip") };
+    if state.widths.get_untracked() != widths {
+        state.widths.set(widths);
+    }
+}
