@@ -41,9 +41,14 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         entries,
     };
     device.claim = claim(&device)?;
-    let capacity = setup.engine.capacity(&setup, room_for_cache(&device)?)?;
+    let keeps_cache = !model.decoder().cache_groups().is_empty();
+    let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    if !towers.is_empty() {
+        warnings.push(format!("only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet", towers.join(", ")));
+    }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices: vec![device], capacity: Some(capacity), choices: setup.choices, assumptions, warnings })
+    Ok(Estimate { devices: vec![device], capacity, choices: setup.choices, assumptions, warnings })
 }
 
 /// What an engine with a budget will hold once started: the budget, and the context outside it.
