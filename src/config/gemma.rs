@@ -7,7 +7,7 @@ use crate::model::{FeedForward, Span};
 /// `GemmaConfig.head_dim` of transformers 5.23.
 const HEAD_DIM: u64 = 256;
 
-const GEMMA2_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
+pub(super) const GEMMA2_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
 
 pub(super) fn read_gemma(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with_head_dim(f, HEAD_DIM)?;
@@ -31,11 +31,8 @@ pub(super) fn read_gemma2(f: &Fields) -> Result<Draft, ConfigError> {
 fn read(f: &Fields, shape: Shape, norms: &[&str], span: impl Fn(usize) -> Span) -> Result<Draft, ConfigError> {
     let intermediate = f.count("intermediate_size")?;
     let attention_bias = f.flag("attention_bias", false)?;
-    let tensors = Tensors::default()
-        .attention(&shape, attention_bias, attention_bias)
-        .gated_mlp(shape.hidden, intermediate, false)
-        .norms(norms, shape.hidden)
-        .build();
+    let tensors =
+        Tensors::default().attention(&shape, attention_bias, attention_bias).gated_mlp(shape.hidden, intermediate, false).norms(norms, shape.hidden).build();
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &tensors, span);
     Ok(Decoder::llama_like(shape, layers, true).into())
 }

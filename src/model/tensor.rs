@@ -76,20 +76,20 @@ pub enum Role {
 
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
-    (Role::Embedding, "embedding", &["embed_tokens", "wte"]),
-    (Role::Position, "position", &["wpe"]),
-    (Role::Head, "head", &["lm_head"]),
-    (Role::Score, "score", &["score"]),
-    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f"]),
-    (Role::Query, "query", &["q_proj"]),
-    (Role::Key, "key", &["k_proj"]),
-    (Role::Value, "value", &["v_proj"]),
-    (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
-    (Role::AttentionOutput, "attention_output", &["o_proj"]),
-    (Role::Gate, "gate", &["gate_proj"]),
-    (Role::Up, "up", &["up_proj", "c_fc"]),
-    (Role::GateUp, "gate_up", &["gate_up_proj"]),
-    (Role::Down, "down", &["down_proj"]),
+    (Role::Embedding, "embedding", &["embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed", "token_embeddings"]),
+    (Role::Position, "position", &["wpe", "embed_positions", "positions_embed"]),
+    (Role::Head, "head", &["lm_head", "embed_out", "output_layer", "output_projection"]),
+    (Role::Score, "score", &["score", "v_head"]),
+    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f", "self_attn_layer_norm", "final_layer_norm", "layer_norm", "ln_attn", "ln_mlp", "word_embeddings_layernorm", "final_layernorm", "norm_1", "norm_2", "norm_f", "q_layernorm", "k_layernorm", "query_layernorm", "key_layernorm", "attention_layernorm", "feedforward_layernorm", "post_self_attn_layernorm", "post_mlp_layernorm", "attention_norm", "ffn_norm", "attn_norm", "mlp_norm", "final_norm", "layernorm", "layernorm1", "layernorm2", "attn_sub_norm", "ffn_sub_norm"]),
+    (Role::Query, "query", &["q_proj", "Wq"]),
+    (Role::Key, "key", &["k_proj", "Wk"]),
+    (Role::Value, "value", &["v_proj", "Wv"]),
+    (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "query_key_value", "Wqkv", "wqkv", "W_pack"]),
+    (Role::AttentionOutput, "attention_output", &["o_proj", "out_proj", "wo"]),
+    (Role::Gate, "gate", &["gate_proj", "c_fc_0"]),
+    (Role::Up, "up", &["up_proj", "c_fc", "fc1", "fc_in", "dense_h_to_4h", "c_fc_1", "c_fc2"]),
+    (Role::GateUp, "gate_up", &["gate_up_proj", "proj_1", "Wi"]),
+    (Role::Down, "down", &["down_proj", "fc2", "fc_out", "dense_4h_to_h", "proj_2"]),
     (Role::Router, "router", &["gate"]),
     (Role::ExpertGate, "expert_gate", &["w1"]),
     (Role::ExpertUp, "expert_up", &["w3"]),
@@ -110,12 +110,22 @@ impl Role {
             // GPT-2 names two different matrices alike.
             "c_proj" if parent.ends_with("attn") => Self::AttentionOutput,
             "c_proj" => Self::Down,
+            // Named alike by attention and by other things.
+            "dense" | "Wo" if parent.ends_with("attn") || parent.ends_with("attention") => Self::AttentionOutput,
+            // Qwen-1 calls its gate what others call their down projection.
+            "w1" if parent == "mlp" => Self::Up,
+            "w2" if parent == "mlp" => Self::Gate,
+            "Wo" if parent == "mlp" => Self::Down,
+            "output" if parent.is_empty() => Self::Head,
             leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or(Self::Other, |(role, ..)| *role),
         };
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
             Self::Up if parent.contains("experts.") => Self::ExpertUp,
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
+            Self::ExpertGate if !parent.contains("expert") => Self::Gate,
+            Self::ExpertUp if !parent.contains("expert") => Self::Up,
+            Self::ExpertDown if !parent.contains("expert") => Self::Down,
             role => role,
         }
     }
@@ -140,6 +150,10 @@ mod tests {
             ("mlp.experts.{}.gate_proj", Role::ExpertGate),
             ("block_sparse_moe.experts.{}.w2", Role::ExpertDown),
             ("mlp.gate", Role::Router),
+            ("feed_forward.w2", Role::Down),
+            ("mlp.w2", Role::Gate),
+            ("self_attention.dense", Role::AttentionOutput),
+            ("output", Role::Head),
             ("lm_head", Role::Head),
             ("rotary_emb", Role::Other),
         ] {
