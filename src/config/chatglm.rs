@@ -23,6 +23,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 fn read_first(f: &Fields) -> Result<Draft, ConfigError> {
+    f.touch("position_encoding_2d");
     let shape = Shape::read(f)?;
     let intermediate = f.optional_count("inner_hidden_size")?.unwrap_or(4 * shape.hidden);
     let layer = Tensors::default()

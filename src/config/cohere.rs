@@ -20,6 +20,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 pub(super) fn read_cohere2(f: &Fields) -> Result<Draft, ConfigError> {
     // Its class has no norms of queries and keys, whatever the key says.
     f.flag("use_qk_norm", false)?;
+    for key in ["position_embedding_type", "use_embedding_sharing", "use_gated_activation", "use_parallel_block", "use_parallel_embedding"] {
+        f.touch(key);
+    }
     let variant = Variant {
         spans: |f, shape| {
             let period = f.optional_count("sliding_window_pattern")?.unwrap_or(4);

@@ -14,6 +14,8 @@ const JAPANESE_NAMES: Names = Names { base: "gpt_neox_japanese", layers: "gpt_ne
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let measured = SIZES.read(f)?;
     let attention_bias = f.flag("attention_bias", true)?;
+    // Parallel or not, both norms are there.
+    f.touch("use_parallel_residual");
     Ok(build(f, &NAMES, measured, attention_bias, true)?.0)
 }
 

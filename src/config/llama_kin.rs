@@ -19,6 +19,7 @@ pub(super) fn seed_oss(f: &Fields) -> Result<Draft, ConfigError> {
 /// Hunyuan (dense): a norm on each query and key head, whatever `use_qk_norm` says.
 pub(super) fn hunyuan(f: &Fields) -> Result<Draft, ConfigError> {
     f.flag("use_qk_norm", true)?;
+    f.touch("mlp_bias");
     let variant = Variant {
         sizes: Some(Sizes { hidden: 4096, layers: 32, heads: 32, kv_heads: None, head_dim: None, intermediate: Some(11_008), vocab: 290_943 }),
         mlp_bias: Bias::Never,

@@ -12,6 +12,7 @@ mod baichuan;
 mod bloom;
 mod chatglm;
 mod cohere;
+mod cpmant;
 mod exaone;
 mod falcon;
 mod gemma;
@@ -32,6 +33,7 @@ mod minicpm;
 mod ministral;
 mod mistral;
 mod mixtral;
+mod modernbert_decoder;
 mod mpt;
 mod olmo;
 mod openai_gpt;
@@ -80,6 +82,7 @@ static FAMILIES: &[Family] = &[
     family("codeshell", gpt2_kin::codeshell),
     family("cohere", cohere::read),
     family("cohere2", cohere::read_cohere2),
+    family("cpmant", cpmant::read),
     family("ctrl", openai_gpt::read_ctrl),
     family("cwm", llama_kin::cwm),
     family("diffllama", llama_more::diffllama),
@@ -118,6 +121,7 @@ static FAMILIES: &[Family] = &[
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
     family("mobilellm", llama_kin::mobilellm),
+    family("modernbert-decoder", modernbert_decoder::read),
     family("mpt", mpt::read),
     family("nanochat", ungated::nanochat),
     family("nemotron", ungated::nemotron),
@@ -132,6 +136,7 @@ static FAMILIES: &[Family] = &[
     family("phi", phi::read),
     family("phi-msft", phi::read_msft),
     family("phi3", phi3::read),
+    family("phi3small", phi::read_small),
     family("plamo", plamo::read),
     family("qwen", qwen::read),
     family("qwen2", qwen2::read),

@@ -17,6 +17,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     f.touch("learned_pos_emb");
     f.touch("attn_config");
+    f.touch("norm_type");
     if !f.flag("no_bias", true)? {
         return Err(f.impossible("no_bias", "biases are not known for this family"));
     }

@@ -5,6 +5,9 @@ use super::decoder::Draft;
 use super::{ConfigError, Fields};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    // Older files name what the class has anyway.
+    f.touch("mlp_type");
+    f.touch("norm_type");
     let bias = Bias::Key("use_bias", true);
     let variant = Variant {
         sizes: Some(Sizes { hidden: 3072, layers: 30, heads: 24, kv_heads: Some(2), head_dim: None, intermediate: Some(12_288), vocab: 49_152 }),

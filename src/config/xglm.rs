@@ -14,6 +14,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     if f.flag("add_cross_attention", false)? {
         return Err(f.impossible("add_cross_attention", "cross-attention of this family is not understood"));
     }
+    f.flag("is_encoder_decoder", false)?;
     build(f, &XGLM, &XGLM_NAMES, None)
 }
 
