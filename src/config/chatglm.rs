@@ -46,7 +46,7 @@ fn read_second(f: &Fields) -> Result<Draft, ConfigError> {
         None => f.count("vocab_size")?,
     };
     f.touch("vocab_size");
-    let groups = f.optional_count("multi_query_group_num")?.unwrap_or(1);
+    let groups = f.optional_count("num_key_value_heads")?.unwrap_or(1);
     let kv_heads = if f.flag("multi_query_attention", false)? { groups } else { heads };
     let shape = Shape::checked(f, hidden, layers, vocab, (heads, kv_heads, f.optional_count("kv_channels")?.or(Some(128))))?;
     let intermediate = f.optional_count("ffn_hidden_size")?.unwrap_or(13_696);

@@ -140,12 +140,9 @@ impl Tensors {
 
     /// Gate, up and down projections under `mlp`.
     pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
-        self.linear("mlp.gate_proj", hidden, intermediate, bias).linear("mlp.up_proj", hidden, intermediate, bias).linear(
-            "mlp.down_proj",
-            intermediate,
-            hidden,
-            bias,
-        )
+        self.linear("mlp.gate_proj", hidden, intermediate, bias)
+            .linear("mlp.up_proj", hidden, intermediate, bias)
+            .linear("mlp.down_proj", intermediate, hidden, bias)
     }
 
     /// RMSNorms of the layer, by name.
@@ -279,14 +276,7 @@ impl Draft {
 }
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
-pub fn component(
-    name: &'static str,
-    kind: ComponentKind,
-    hidden_size: u64,
-    layer_prefix: &'static str,
-    tensors: Vec<Tensor>,
-    layers: Vec<(Layer, Vec<Tensor>)>,
-) -> Component {
+pub fn component(name: &'static str, kind: ComponentKind, hidden_size: u64, layer_prefix: &'static str, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>) -> Component {
     Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
 }
 

@@ -1,4 +1,4 @@
-//! Kin of GPT-2 outside transformers: Jais (positions by bias, a gate), `CodeShell` (rotary positions, grouped keys and values)
+//! Kin of GPT-2 outside transformers: Jais (positions by bias, a gate), CodeShell (rotary positions, grouped keys and values)
 //! and Refact (one key and value head, a gate, no bias).
 
 use super::classic::{GPT_NAMES, Measured, gpt_like};
@@ -42,12 +42,10 @@ pub(super) fn jais(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(gpt_like(&GPT_NAMES, measured, is_gated, outside, &layer.build(), true))
 }
 
-/// `CodeShell`.
+/// CodeShell.
 pub(super) fn codeshell(f: &Fields) -> Result<Draft, ConfigError> {
     let Measured { shape, intermediate, assumptions } = measured(f)?;
-    let groups = f.optional_count("num_query_groups")?.unwrap_or(shape.heads);
-    let kv_heads = if f.flag("group_query_attention", true)? { groups } else { shape.heads };
-    let shape = Shape::checked(f, shape.hidden, shape.layers, shape.vocab, (shape.heads, kv_heads, Some(shape.head_dim)))?;
+    let shape = if f.flag("group_query_attention", true)? { shape } else { Shape { kv_heads: shape.heads, ..shape } };
     let learned = f.optional_text("position_embedding_type")?.is_some_and(|kind| kind == "learned_absolute");
     let layer = Tensors::default()
         .norm("ln_1", shape.hidden, true)

@@ -1,4 +1,4 @@
-//! StarCoder 1 and `SantaCoder`: GPT-2 with one key and value head for all query heads.
+//! StarCoder 1 and SantaCoder: GPT-2 with one key and value head for all query heads.
 
 use super::classic::{GPT_NAMES, Measured, Sizes, gpt_like, plain_heads};
 use super::decoder::{Draft, Shape, Tensors};

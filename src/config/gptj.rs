@@ -15,7 +15,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     })
 }
 
-/// `CodeGen`: q, k and v in one matrix.
+/// CodeGen: q, k and v in one matrix.
 pub(super) fn read_codegen(f: &Fields) -> Result<Draft, ConfigError> {
     build(f, |layer, hidden| _ = layer.linear("attn.qkv_proj", hidden, 3 * hidden, false))
 }

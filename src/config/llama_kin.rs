@@ -128,7 +128,7 @@ pub(super) fn solar(f: &Fields) -> Result<Draft, ConfigError> {
     Variant { spans: all_sliding, ..Variant::LLAMA }.read(f)
 }
 
-/// `MobileLLM`: a head only where `share_embedding` is off.
+/// MobileLLM: a head only where `share_embedding` is off.
 pub(super) fn mobilellm(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = Variant::LLAMA.read(f)?;
     if f.flag("share_embedding", false)? {

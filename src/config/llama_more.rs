@@ -1,4 +1,4 @@
-//! Llama with tensors of its own in each layer: Diff-Llama's lambdas, `BitNet`'s norms inside the blocks, Doge's dynamic mask.
+//! Llama with tensors of its own in each layer: Diff-Llama's lambdas, BitNet's norms inside the blocks, Doge's dynamic mask.
 
 use super::classic::{Bias, QueryKeyNorm, Sizes, Variant, all_sliding};
 use super::decoder::{Draft, Shape, Tensors};
@@ -20,7 +20,7 @@ pub(super) fn diffllama(f: &Fields) -> Result<Draft, ConfigError> {
     variant.read(f)
 }
 
-/// `BitNet`: a norm before each block's last matrix.
+/// BitNet: a norm before each block's last matrix.
 pub(super) fn bitnet(f: &Fields) -> Result<Draft, ConfigError> {
     let variant = Variant {
         sizes: Some(Sizes { hidden: 2560, layers: 30, heads: 20, kv_heads: Some(5), head_dim: None, intermediate: Some(6912), vocab: 128_256 }),

@@ -265,8 +265,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
 mod tests {
     use super::*;
 
-    const LLAMA: &str =
-        r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+    const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
 
     fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
         read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
@@ -274,14 +273,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_key() {
-        for (key, value) in [
-            ("num_key_value_heads", "0"),
-            ("num_key_value_heads", "-8"),
-            ("head_dim", "1.5"),
-            ("head_dim", "\"x\""),
-            ("num_key_value_heads", "1e30"),
-            ("max_position_embeddings", "[]"),
-        ] {
+        for (key, value) in [("num_key_value_heads", "0"), ("num_key_value_heads", "-8"), ("head_dim", "1.5"), ("head_dim", "\"x\""), ("num_key_value_heads", "1e30"), ("max_position_embeddings", "[]")] {
             let error = with(key, value).unwrap_err();
             assert!(error.to_string().contains(key), "{key}: {error}");
         }
