@@ -247,3 +247,103 @@ pub fn plain_heads(f: &Fields, shape: &Shape) -> Result<(), ConfigError> {
     }
     Err(f.impossible("head_dim", "in this family heads times their size are the hidden size"))
 }
+
+#[cfg(test)]
+mod tests {
+    /// Published counts of models whose families stand in no corpus row, or in another shape there.
+    #[test]
+    fn published_counts() {
+        let table: &[(u64, &str)] = &[
+            (
+                125_198_592,
+                r#"{"model_type": "gpt_neo", "hidden_size": 768, "num_layers": 12, "num_heads": 12, "vocab_size": 50257, "max_position_embeddings": 2048, "intermediate_size": null, "attention_types": [[["global", "local"], 6]], "window_size": 256}"#,
+            ),
+            (
+                346_763_264,
+                r#"{"model_type": "biogpt", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096, "vocab_size": 42384, "max_position_embeddings": 1024, "architectures": ["BioGptForCausalLM"]}"#,
+            ),
+            (
+                116_534_784,
+                r#"{"model_type": "openai-gpt", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 512, "n_ctx": 512, "vocab_size": 40478, "architectures": ["OpenAIGPTLMHeadModel"]}"#,
+            ),
+            (
+                3_075_098_624,
+                r#"{"model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 128256}"#,
+            ),
+            (
+                999_885_952,
+                r#"{"model_type": "gemma3_text", "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 262144, "sliding_window": 512, "sliding_window_pattern": 6}"#,
+            ),
+            (
+                1_038_741_120,
+                r#"{"model_type": "vaultgemma", "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000, "sliding_window": 512}"#,
+            ),
+            (
+                360_748_032,
+                r#"{"model_type": "ernie4_5", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 18, "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 103424, "tie_word_embeddings": true, "use_bias": false}"#,
+            ),
+            (
+                2_412_820_480,
+                r#"{"model_type": "bitnet", "hidden_size": 2560, "intermediate_size": 6912, "num_hidden_layers": 30, "num_attention_heads": 20, "num_key_value_heads": 5, "vocab_size": 128256, "tie_word_embeddings": true}"#,
+            ),
+            (
+                2_795_443_200,
+                r#"{"model_type": "stablelm_epoch", "hidden_size": 2560, "intermediate_size": 6912, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 50304, "norm_eps": 1e-05, "tie_word_embeddings": false}"#,
+            ),
+            (
+                1_311_625_216,
+                r#"{"model_type": "falcon", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32, "vocab_size": 50304, "alibi": true, "bias": true, "multi_query": false, "parallel_attn": false, "new_decoder_architecture": false}"#,
+            ),
+            (
+                103_810_674_688,
+                r#"{"model_type": "cohere", "hidden_size": 12288, "intermediate_size": 33792, "num_hidden_layers": 64, "num_attention_heads": 96, "num_key_value_heads": 8, "vocab_size": 256000, "use_qk_norm": true}"#,
+            ),
+            (
+                72_287_920_128,
+                r#"{"model_type": "qwen", "hidden_size": 8192, "intermediate_size": 49152, "num_hidden_layers": 80, "num_attention_heads": 64, "kv_channels": 128, "vocab_size": 152064, "no_bias": true, "tie_word_embeddings": false, "architectures": ["QWenLMHeadModel"]}"#,
+            ),
+            (
+                19_861_149_696,
+                r#"{"model_type": "internlm2", "hidden_size": 6144, "intermediate_size": 16384, "num_hidden_layers": 48, "num_attention_heads": 48, "num_key_value_heads": 8, "vocab_size": 92544, "bias": false, "tie_word_embeddings": false}"#,
+            ),
+            (
+                8_804_241_408,
+                r#"{"model_type": "internlm3", "hidden_size": 4096, "intermediate_size": 10240, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 128512, "bias": false, "qkv_bias": false, "tie_word_embeddings": false}"#,
+            ),
+            (
+                2_779_683_840,
+                r#"{"model_type": "phi", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 51200}"#,
+            ),
+            (
+                7_392_272_384,
+                r#"{"model_type": "phi3small", "hidden_size": 4096, "ff_intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 100352}"#,
+            ),
+            (
+                271_527_168,
+                r#"{"model_type": "openelm", "model_dim": 1280, "head_dim": 64, "num_transformer_layers": 16, "vocab_size": 32000, "num_query_heads": [12, 12, 12, 12, 12, 16, 16, 16, 16, 16, 16, 16, 20, 20, 20, 20], "num_kv_heads": [3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5], "ffn_multipliers": [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0], "ffn_dim_divisor": 256, "ffn_with_glu": true, "normalize_qk_projections": true, "share_input_output_layers": true}"#,
+            ),
+            (
+                1_279_391_488,
+                r#"{"model_type": "exaone4", "hidden_size": 2048, "intermediate_size": 4096, "num_hidden_layers": 30, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 102400, "tie_word_embeddings": true, "sliding_window": null, "sliding_window_pattern": null}"#,
+            ),
+            (356_712_448, r#"{"model_type": "codegen", "n_embd": 1024, "n_layer": 20, "n_head": 16, "n_positions": 2048, "n_ctx": 2048, "vocab_size": 51200}"#),
+        ];
+        for (count, config) in table {
+            assert_eq!(crate::config::read(config).unwrap().parameters().unwrap().get(), *count, "{config}");
+        }
+    }
+
+    #[test]
+    fn defaults_of_a_class_are_said_and_lists_must_fit() {
+        let nested = crate::config::read(r#"{"model_type": "opt"}"#).unwrap();
+        assert_eq!(nested.parameters().unwrap().get(), 125_239_296);
+        assert!(nested.assumptions.iter().any(|sentence| sentence.contains("`hidden_size`")));
+        for (key, config) in [
+            ("layer_types", r#"{"model_type": "olmo3", "layer_types": ["full_attention"]}"#),
+            ("no_rope_layers", r#"{"model_type": "smollm3", "no_rope_layers": [1, 0]}"#),
+            ("sliding_window_pattern", r#"{"model_type": "exaone4", "sliding_window_pattern": ""}"#),
+        ] {
+            assert!(crate::config::read(config).unwrap_err().to_string().contains(key), "{key}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Kin of GPT-2 outside transformers: Jais (positions by bias, a gate), CodeShell (rotary positions, grouped keys and values)
+//! Kin of GPT-2 outside transformers: Jais and BTLM (positions by bias, a gate), CodeShell (rotary positions, grouped keys and values)
 //! and Refact (one key and value head, a gate, no bias).
 
 use super::classic::{GPT_NAMES, Measured, gpt_like};
@@ -21,7 +21,7 @@ fn outside(f: &Fields, shape: &Shape, learned: bool) -> Result<Tensors, ConfigEr
     Ok(tensors)
 }
 
-/// Jais 1.
+/// Jais 1 and BTLM.
 pub(super) fn jais(f: &Fields) -> Result<Draft, ConfigError> {
     let measured = measured(f)?;
     let Measured { shape, intermediate, .. } = measured;

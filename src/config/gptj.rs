@@ -1,4 +1,4 @@
-//! GPT-J and CodeGen: one norm before attention and feed-forward in parallel, no biases in attention, a head with a bias.
+//! GPT-J, CodeGen and MOSS: one norm before attention and feed-forward in parallel, no biases in attention, a head with a bias.
 
 use super::classic::{GPT_NAMES, Measured, Sizes, gpt_like, plain_heads};
 use super::decoder::{Draft, Head, Tensors};

@@ -118,7 +118,7 @@ pub(super) fn internlm3(f: &Fields) -> Result<Draft, ConfigError> {
     variant.read(f)
 }
 
-/// XVERSE, Aquila and the first Yi: Llama 1 without any bias.
+/// XVERSE, Skywork, Aquila and the first Yi: Llama 1 without any bias.
 pub(super) fn unbiased(f: &Fields) -> Result<Draft, ConfigError> {
     Variant { qkv_bias: Bias::Never, output_bias: Bias::Never, mlp_bias: Bias::Never, spans: all_full, ..Variant::LLAMA }.read(f)
 }

@@ -29,6 +29,7 @@ mod internlm;
 mod llama;
 mod llama_kin;
 mod llama_more;
+mod mimo;
 mod minicpm;
 mod ministral;
 mod mistral;
@@ -77,6 +78,7 @@ static FAMILIES: &[Family] = &[
     family("biogpt", xglm::read_biogpt),
     family("bitnet", llama_more::bitnet),
     family("bloom", bloom::read),
+    family("btlm", gpt2_kin::jais),
     family("chatglm", chatglm::read),
     family("codegen", gptj::read_codegen),
     family("codeshell", gpt2_kin::codeshell),
@@ -106,6 +108,7 @@ static FAMILIES: &[Family] = &[
     family("granite", granite::read),
     family("granite_swa", granite::read_swa),
     family("helium", llama_kin::helium),
+    family("hf_olmo", olmo::read_own),
     family("hunyuan_v1_dense", llama_kin::hunyuan),
     family("hyperclovax", llama_kin::hyperclovax),
     family("internlm", internlm::read),
@@ -115,6 +118,7 @@ static FAMILIES: &[Family] = &[
     family("jais", gpt2_kin::jais),
     family("jais2", ungated::jais2),
     family("llama", llama::read),
+    family("mimo", mimo::read),
     family("minicpm", minicpm::read),
     family("ministral", ministral::read),
     family("ministral3", ministral::read_ministral3),
@@ -122,6 +126,7 @@ static FAMILIES: &[Family] = &[
     family("mixtral", mixtral::read),
     family("mobilellm", llama_kin::mobilellm),
     family("modernbert-decoder", modernbert_decoder::read),
+    family("moss", gptj::read_codegen),
     family("mpt", mpt::read),
     family("nanochat", ungated::nanochat),
     family("nemotron", ungated::nemotron),
@@ -145,6 +150,7 @@ static FAMILIES: &[Family] = &[
     family("RefinedWeb", falcon::read_refined_web),
     family("RefinedWebModel", falcon::read),
     family("seed_oss", llama_kin::seed_oss),
+    family("skywork", llama_kin::unbiased),
     family("smollm3", llama_kin::smollm3),
     family("solar", llama_kin::solar),
     family("stablelm", stablelm::read),
