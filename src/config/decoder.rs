@@ -31,22 +31,31 @@ impl Shape {
     }
 
     fn read_with(f: &Fields, head_dim: Option<u64>) -> Result<Self, ConfigError> {
-        let hidden = f.count("hidden_size")?;
-        let layers = f.count("num_hidden_layers")?;
+        let (hidden, layers, heads) = (f.count("hidden_size")?, f.count("num_hidden_layers")?, f.count("num_attention_heads")?);
+        let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        let head_dim = f.optional_count("head_dim")?.or(head_dim);
+        Self::checked(f, hidden, layers, f.count("vocab_size")?, (heads, kv_heads, head_dim))
+    }
+
+    /// Sizes that a family has read itself; `heads` are queries, keys and, unless it follows from the hidden size, the size of one.
+    pub fn checked(f: &Fields, hidden: u64, layers: u64, vocab: u64, heads: (u64, u64, Option<u64>)) -> Result<Self, ConfigError> {
         if layers > Self::MAX_LAYERS {
             return Err(f.impossible("num_hidden_layers", "no model has more than 10,000 layers"));
         }
-        let heads = f.count("num_attention_heads")?;
-        let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        let (heads, kv_heads, head_dim) = heads;
         if !heads.is_multiple_of(kv_heads) {
             return Err(f.impossible("num_key_value_heads", "it must divide `num_attention_heads`"));
         }
-        let head_dim = match f.optional_count("head_dim")?.or(head_dim) {
+        let head_dim = match head_dim {
             Some(head_dim) => head_dim,
             None if hidden.is_multiple_of(heads) => hidden / heads,
             None => return Err(f.impossible("num_attention_heads", "it must divide `hidden_size` when there is no `head_dim`")),
         };
-        Ok(Self { hidden, layers, vocab: f.count("vocab_size")?, heads, kv_heads, head_dim })
+        // Bounded like every other size, so that later sums and small multiples cannot overflow.
+        if heads.saturating_mul(head_dim) > 1 << 40 {
+            return Err(f.impossible("num_attention_heads", "its product with the size of a head is past any model"));
+        }
+        Ok(Self { hidden, layers, vocab, heads, kv_heads, head_dim })
     }
 
     /// The attention of a layer with this span.
@@ -165,6 +174,8 @@ pub enum Head {
     Language,
     /// A language-model head with a bias.
     LanguageWithBias,
+    /// What the class name says, a language-model head with a bias.
+    ByArchitectureWithBias,
     /// Nothing; whatever there is, the family has put among the tensors.
     Nothing,
 }
@@ -200,6 +211,12 @@ impl Decoder {
     fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
         let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
         let mut head = Tensors::default();
+        if self.head == Head::ByArchitectureWithBias {
+            self.head = match by_architecture(f, assumptions)? {
+                Top::Language => Head::LanguageWithBias,
+                Top::Score { .. } | Top::Nothing => Head::ByArchitecture,
+            };
+        }
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -210,7 +227,7 @@ impl Decoder {
             // A tied head still has a bias of its own.
             Head::LanguageWithBias if tied => _ = head.tensor(&format!("{}.bias", self.head_module), Role::Head, &[self.shape.vocab]),
             Head::LanguageWithBias => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, true),
-            Head::Language | Head::Nothing => {}
+            Head::Language | Head::Nothing | Head::ByArchitectureWithBias => {}
         }
         self.tensors.extend(head.build());
         Ok(Component {
@@ -274,14 +291,20 @@ pub fn component(
 }
 
 /// What a class name says of the head.
-enum Top {
+pub enum Top {
+    /// A language-model head.
     Language,
-    Score { labels: u64 },
+    /// A score or class per sequence or token.
+    Score {
+        /// How many.
+        labels: u64,
+    },
+    /// None.
     Nothing,
 }
 
 /// The head by the class name in `architectures`.
-fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, ConfigError> {
+pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, ConfigError> {
     let Some(class) = f.architecture()? else { return Ok(Top::Language) };
     let ends = |endings: &[&str]| endings.iter().any(|ending| class.ends_with(ending));
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {

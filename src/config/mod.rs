@@ -3,19 +3,56 @@
 //! To add a family: write `config/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
 //! blocks ([`decoder`]), and add its row to [`FAMILIES`].
 
+mod classic;
 mod decoder;
 mod fields;
 pub mod json;
 
+mod baichuan;
+mod bloom;
+mod chatglm;
+mod cohere;
+mod cpmant;
+mod exaone;
+mod falcon;
 mod gemma;
+mod gemma3;
+mod glm;
 mod gpt2;
+mod gpt2_kin;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
+mod granite;
+mod internlm;
 mod llama;
+mod llama_kin;
+mod llama_more;
+mod mimo;
+mod minicpm;
+mod ministral;
 mod mistral;
 mod mixtral;
+mod modernbert_decoder;
+mod mpt;
+mod olmo;
+mod openai_gpt;
+mod openelm;
+mod opt;
+mod persimmon;
+mod phi;
 mod phi3;
+mod plamo;
+mod qwen;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod stablelm;
+mod starcoder2;
+mod telechat;
+mod ungated;
+mod xglm;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -34,16 +71,96 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("apertus", ungated::apertus),
+    family("aquila", llama_kin::unbiased),
+    family("arcee", ungated::arcee),
+    family("baichuan", baichuan::read),
+    family("biogpt", xglm::read_biogpt),
+    family("bitnet", llama_more::bitnet),
+    family("bloom", bloom::read),
+    family("btlm", gpt2_kin::jais),
+    family("chatglm", chatglm::read),
+    family("codegen", gptj::read_codegen),
+    family("codeshell", gpt2_kin::codeshell),
+    family("cohere", cohere::read),
+    family("cohere2", cohere::read_cohere2),
+    family("cpmant", cpmant::read),
+    family("ctrl", openai_gpt::read_ctrl),
+    family("cwm", llama_kin::cwm),
+    family("diffllama", llama_more::diffllama),
+    family("doge", llama_more::doge),
+    family("ernie4_5", llama_kin::ernie4_5),
+    family("exaone", exaone::read),
+    family("exaone4", exaone::read_exaone4),
+    family("falcon", falcon::read),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("gemma3_text", gemma3::read),
+    family("glm", glm::read),
+    family("glm4", glm::read_glm4),
     family("gpt2", gpt2::read),
+    family("gpt_bigcode", gpt_bigcode::read),
+    family("gpt_neo", gpt_neo::read),
+    family("gpt_neox", gpt_neox::read),
+    family("gpt_neox_japanese", gpt_neox::read_japanese),
+    family("gpt_refact", gpt2_kin::refact),
+    family("gptj", gptj::read),
+    family("granite", granite::read),
+    family("granite_swa", granite::read_swa),
+    family("helium", llama_kin::helium),
+    family("hf_olmo", olmo::read_own),
+    family("hunyuan_v1_dense", llama_kin::hunyuan),
+    family("hyperclovax", llama_kin::hyperclovax),
+    family("internlm", internlm::read),
+    family("internlm2", internlm::read_internlm2),
+    family("internlm3", llama_kin::internlm3),
+    family("iquestcoder", llama_kin::iquestcoder),
+    family("jais", gpt2_kin::jais),
+    family("jais2", ungated::jais2),
     family("llama", llama::read),
+    family("mimo", mimo::read),
+    family("minicpm", minicpm::read),
+    family("ministral", ministral::read),
+    family("ministral3", ministral::read_ministral3),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("mobilellm", llama_kin::mobilellm),
+    family("modernbert-decoder", modernbert_decoder::read),
+    family("moss", gptj::read_codegen),
+    family("mpt", mpt::read),
+    family("nanochat", ungated::nanochat),
+    family("nemotron", ungated::nemotron),
+    family("olmo", olmo::read),
+    family("olmo2", olmo::read_olmo2),
+    family("olmo3", olmo::read_olmo3),
+    family("openai-gpt", openai_gpt::read),
+    family("openelm", openelm::read),
+    family("opt", opt::read),
+    family("orion", stablelm::read_orion),
+    family("persimmon", persimmon::read),
+    family("phi", phi::read),
+    family("phi-msft", phi::read_msft),
     family("phi3", phi3::read),
+    family("phi3small", phi::read_small),
+    family("plamo", plamo::read),
+    family("qwen", qwen::read),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("RefinedWeb", falcon::read_refined_web),
+    family("RefinedWebModel", falcon::read),
+    family("seed_oss", llama_kin::seed_oss),
+    family("skywork", llama_kin::unbiased),
+    family("smollm3", llama_kin::smollm3),
+    family("solar", llama_kin::solar),
+    family("stablelm", stablelm::read),
+    family("stablelm_epoch", stablelm::read),
+    family("starcoder2", starcoder2::read),
+    family("telechat", telechat::read),
+    family("vaultgemma", gemma3::read_vaultgemma),
+    family("xglm", xglm::read),
+    family("xverse", llama_kin::unbiased),
+    family("Yi", llama_kin::unbiased),
 ];
 
 /// What is wrong with a config.json.
