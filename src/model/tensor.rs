@@ -76,10 +76,6 @@ pub enum Role {
 
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
-    (Role::Embedding, "embedding", &["embed_tokens", "wte"]),
-    (Role::Position, "position", &["wpe"]),
-    (Role::Head, "head", &["lm_head"]),
-    (Role::Score, "score", &["score"]),
     (Role::Embedding, "embedding", &["embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed", "token_embeddings"]),
     (Role::Position, "position", &["wpe", "embed_positions", "positions_embed"]),
     (Role::Head, "head", &["lm_head", "embed_out", "output_layer", "output_projection"]),
@@ -98,17 +94,6 @@ const ROLES: &[(Role, &str, &[&str])] = &[
             "ln_1",
             "ln_2",
             "ln_f",
-        ],
-    ),
-    (Role::Query, "query", &["q_proj"]),
-    (Role::Key, "key", &["k_proj"]),
-    (Role::Value, "value", &["v_proj"]),
-    (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
-    (Role::AttentionOutput, "attention_output", &["o_proj"]),
-    (Role::Gate, "gate", &["gate_proj"]),
-    (Role::Up, "up", &["up_proj", "c_fc"]),
-    (Role::GateUp, "gate_up", &["gate_up_proj"]),
-    (Role::Down, "down", &["down_proj"]),
             "self_attn_layer_norm",
             "final_layer_norm",
             "layer_norm",
