@@ -131,9 +131,12 @@ impl Tensors {
 
     /// Gate, up and down projections under `mlp`.
     pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
-        self.linear("mlp.gate_proj", hidden, intermediate, bias)
-            .linear("mlp.up_proj", hidden, intermediate, bias)
-            .linear("mlp.down_proj", intermediate, hidden, bias)
+        self.linear("mlp.gate_proj", hidden, intermediate, bias).linear("mlp.up_proj", hidden, intermediate, bias).linear(
+            "mlp.down_proj",
+            intermediate,
+            hidden,
+            bias,
+        )
     }
 
     /// RMSNorms of the layer, by name.
@@ -259,7 +262,14 @@ impl Draft {
 }
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
-pub fn component(name: &'static str, kind: ComponentKind, hidden_size: u64, layer_prefix: &'static str, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>) -> Component {
+pub fn component(
+    name: &'static str,
+    kind: ComponentKind,
+    hidden_size: u64,
+    layer_prefix: &'static str,
+    tensors: Vec<Tensor>,
+    layers: Vec<(Layer, Vec<Tensor>)>,
+) -> Component {
     Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
 }
 
@@ -268,6 +278,11 @@ enum Top {
     Language,
     Score { labels: u64 },
     Nothing,
+}
+
+/// Whether the class name in `architectures` says that there is a language-model head.
+pub(super) fn has_language_head(f: &Fields, assumptions: &mut Vec<String>) -> Result<bool, ConfigError> {
+    Ok(matches!(by_architecture(f, assumptions)?, Top::Language))
 }
 
 /// The head by the class name in `architectures`.

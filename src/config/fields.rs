@@ -22,22 +22,107 @@ const ALIASES: &[(&str, &[&str])] = &[
 
 /// Keys that do not change memory: tokens, training, naming, numerics.
 const IRRELEVANT: &[&str] = &[
-    "_attn_implementation_autoset", "_name_or_path", "activation_function", "attention_dropout", "attn_logit_softcapping", "attn_pdrop", "auto_map",
-    "bos_token", "bos_token_id", "cache_implementation", "classifier_dropout", "embd_pdrop", "eos_token", "eos_token_id", "final_logit_softcapping",
-    "finetuning_task", "hidden_act", "hidden_activation", "id2label", "initializer_range", "label2id", "layer_norm_epsilon", "layer_norm_eps",
-    "n_special", "norm_topk_prob", "original_max_position_embeddings", "output_router_logits", "pad_token", "pad_token_id", "partial_rotary_factor",
-    "predict_special_tokens", "pretraining_tp", "query_pre_attn_scalar", "rescale_every", "resid_pdrop", "rms_norm_eps", "rope_parameters",
-    "rope_scaling", "rope_theta", "rotary_dim", "router_aux_loss_coef", "router_jitter_noise", "scale_attn_weights", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class",
-    "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache", "embd_layer_norm",
-    "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_decoder", "gradient_checkpointing",
-    "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "activation_function",
+    "attention_dropout",
+    "attn_logit_softcapping",
+    "attn_pdrop",
+    "auto_map",
+    "bos_token",
+    "bos_token_id",
+    "cache_implementation",
+    "classifier_dropout",
+    "embd_pdrop",
+    "eos_token",
+    "eos_token_id",
+    "final_logit_softcapping",
+    "finetuning_task",
+    "hidden_act",
+    "hidden_activation",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "layer_norm_epsilon",
+    "layer_norm_eps",
+    "n_special",
+    "norm_topk_prob",
+    "original_max_position_embeddings",
+    "output_router_logits",
+    "pad_token",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "predict_special_tokens",
+    "pretraining_tp",
+    "query_pre_attn_scalar",
+    "rescale_every",
+    "resid_pdrop",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rotary_dim",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "scale_attn_weights",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "tokenizer_class",
+    "transformers_version",
+    "transformers.js_config",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+    "embd_layer_norm",
+    "reorder_and_upcast_attn",
+    "scale_attn_by_inverse_layer_idx",
+    "add_cross_attention",
+    "is_decoder",
+    "gradient_checkpointing",
+    "hidden_dropout_prob",
+    "embedding_dropout",
+    "resid_dropout",
+    "attn_implementation",
+    "torchscript",
+    "return_dict",
+    "chunk_size_feed_forward",
 ];
 
 /// Parts of keys that say that layers are not those of a plain decoder.
 const STRUCTURAL: &[&str] = &[
-    "expert", "moe", "lora", "mamba", "ssm", "conv", "linear_attn", "linear_num", "recurrent", "state_size", "vision", "audio", "image", "encoder", "decoder_", "cross_", "_pattern",
-    "per_layer", "kv_shared", "layer_freq", "nextn", "hyena", "rwkv", "time_mix", "block_configs", "multi_query", "position_embedding_type", "relative_attention",
+    "expert",
+    "moe",
+    "lora",
+    "mamba",
+    "ssm",
+    "conv",
+    "linear_attn",
+    "linear_num",
+    "recurrent",
+    "state_size",
+    "vision",
+    "audio",
+    "image",
+    "encoder",
+    "decoder_",
+    "cross_",
+    "_pattern",
+    "per_layer",
+    "kv_shared",
+    "layer_freq",
+    "nextn",
+    "hyena",
+    "rwkv",
+    "time_mix",
+    "block_configs",
+    "multi_query",
+    "position_embedding_type",
+    "relative_attention",
 ];
 
 /// The largest value that a size in a config may have: past any real model, small enough that products are caught.
@@ -58,6 +143,8 @@ pub struct Fields {
     /// Where it stands in the file: empty, or `text_config.`.
     path: String,
     accounts: Rc<RefCell<Accounts>>,
+    /// What stands for keys that are not there at all.
+    defaults: Map<String, Value>,
 }
 
 impl Fields {
@@ -71,7 +158,7 @@ impl Fields {
 
     fn open(object: Map<String, Value>, path: String, accounts: Rc<RefCell<Accounts>>) -> Self {
         accounts.borrow_mut().present.extend(object.keys().map(|key| format!("{path}{key}")));
-        Self { object, path, accounts }
+        Self { object, path, accounts, defaults: Map::new() }
     }
 
     /// The first of these objects that is there (`text_config`, `llm_config` ...).
@@ -91,19 +178,34 @@ impl Fields {
         self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
     }
 
+    /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
+        let defaults = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
+    }
+
+    /// An empty object in the place of a nested one that the config leaves out.
+    #[must_use]
+    pub fn left_out(&self, key: &str) -> Self {
+        Self::open(Map::new(), format!("{}{key}.", self.path), Rc::clone(&self.accounts))
+    }
+
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
     fn get(&self, key: &str) -> Option<(&str, &Value)> {
         let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
         let mut found = None;
+        let mut is_there = false;
         for spelling in spellings.unwrap_or(&[key]) {
             if let Some((name, value)) = self.object.get_key_value(*spelling) {
+                is_there = true;
                 self.accounts.borrow_mut().used.insert(format!("{}{name}", self.path));
                 if found.is_none() && !value.is_null() {
                     found = Some((name.as_str(), value));
                 }
             }
         }
-        found
+        if is_there { found } else { self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value)) }
     }
 
     /// The spelling under which `key` stands in this config, for sources; the canonical one when it is absent.
@@ -176,6 +278,14 @@ impl Fields {
         match self.get(key) {
             None => Ok(default),
             Some((_, value)) => value.as_bool().ok_or_else(|| self.impossible(key, "it must be true or false")),
+        }
+    }
+
+    /// A flag, if the key is there.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(_) => self.flag(key, false).map(Some),
         }
     }
 

@@ -6,6 +6,7 @@
 mod decoder;
 mod fields;
 pub mod json;
+mod multimodal;
 
 mod gemma;
 mod gpt2;
