@@ -181,8 +181,10 @@ impl Fields {
     /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
     #[must_use]
     pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
-        let defaults = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
-        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
+        // Those given before come from nearer the class that is meant.
+        let mut all: Map<String, Value> = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        all.extend(self.defaults.clone());
+        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults: all }
     }
 
     /// An empty object in the place of a nested one that the config leaves out.

@@ -7,16 +7,33 @@ mod decoder;
 mod fields;
 pub mod json;
 mod multimodal;
+mod recurrent;
 
+mod bamba;
 mod gemma;
+mod gemma3n;
 mod gpt2;
+mod granitemoehybrid;
+mod jamba;
+mod kimi_linear;
+mod lfm2;
 mod llama;
+mod mamba;
+mod minimax;
 mod mistral;
 mod mixtral;
+mod nemotron_h;
+mod olmo_hybrid;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
+mod qwen3_next;
+mod recurrent_gemma;
+mod rwkv;
+mod xlstm;
+mod zamba;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -35,16 +52,44 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("bailing_hybrid", kimi_linear::read_bailing),
+    family("bamba", bamba::read_bamba),
+    family("falcon_h1", bamba::read_falcon_h1),
+    family("falcon_mamba", mamba::read_mamba),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("gemma3n", gemma3n::read),
+    family("gemma3n_text", gemma3n::read_text),
     family("gpt2", gpt2::read),
+    family("granitemoehybrid", granitemoehybrid::read),
+    family("jamba", jamba::read),
+    family("kimi_linear", kimi_linear::read),
+    family("lfm2", lfm2::read),
+    family("lfm2_moe", lfm2::read_moe),
+    family("lfm3", lfm2::read_lfm3),
     family("llama", llama::read),
+    family("mamba", mamba::read_mamba),
+    family("mamba2", mamba::read_mamba2),
+    family("minimax", minimax::read),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("nemotron_h", nemotron_h::read),
+    family("olmo_hybrid", olmo_hybrid::read),
     family("phi3", phi3::read),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
+    family("qwen3_5", qwen3_5::read_dense),
+    family("qwen3_5_moe", qwen3_5::read_sparse),
+    family("qwen3_5_moe_text", qwen3_next::read_sparse),
+    family("qwen3_5_text", qwen3_next::read_dense),
     family("qwen3_moe", qwen3_moe::read),
+    family("qwen3_next", qwen3_next::read),
+    family("recurrent_gemma", recurrent_gemma::read),
+    family("rwkv", rwkv::read_rwkv4),
+    family("rwkv5", rwkv::read_rwkv5),
+    family("xlstm", xlstm::read),
+    family("zamba", zamba::read),
+    family("zamba2", zamba::read_zamba2),
 ];
 
 /// What is wrong with a config.json.

@@ -70,32 +70,54 @@ pub enum Role {
     ExpertUp,
     /// Down projection of a routed expert.
     ExpertDown,
+    /// What a recurrence's input is projected by.
+    MixerInput,
+    /// A recurrence's output projection.
+    MixerOutput,
+    /// A recurrence's causal convolution.
+    MixerConvolution,
+    /// Decays, time steps and skips of a recurrence.
+    MixerState,
     /// Not recognised.
     Other,
 }
 
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
-    (Role::Embedding, "embedding", &["embed_tokens", "wte"]),
+    (Role::Embedding, "embedding", &["embed_tokens", "wte", "embeddings", "embed_tokens_per_layer"]),
     (Role::Position, "position", &["wpe"]),
-    (Role::Head, "head", &["lm_head"]),
+    (Role::Head, "head", &["lm_head", "head"]),
     (Role::Score, "score", &["score"]),
-    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f"]),
+    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f", "ln1", "ln2", "ln_x", "pre_ln", "ln_out"]),
     (Role::Query, "query", &["q_proj"]),
     (Role::Key, "key", &["k_proj"]),
     (Role::Value, "value", &["v_proj"]),
     (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
     (Role::AttentionOutput, "attention_output", &["o_proj"]),
-    (Role::Gate, "gate", &["gate_proj"]),
-    (Role::Up, "up", &["up_proj", "c_fc"]),
-    (Role::GateUp, "gate_up", &["gate_up_proj"]),
-    (Role::Down, "down", &["down_proj"]),
-    (Role::Router, "router", &["gate"]),
+    (Role::Gate, "gate", &["gate_proj", "proj_up_gate"]),
+    (Role::Up, "up", &["up_proj", "c_fc", "proj_up"]),
+    (Role::GateUp, "gate_up", &["gate_up_proj", "input_linear", "proj_up_gate_z"]),
+    (Role::Down, "down", &["down_proj", "output_linear", "proj_down"]),
+    (Role::Router, "router", &["gate", "router"]),
     (Role::ExpertGate, "expert_gate", &["w1"]),
     (Role::ExpertUp, "expert_up", &["w3"]),
     (Role::ExpertDown, "expert_down", &["w2"]),
+    (
+        Role::MixerInput,
+        "mixer_input",
+        &[
+            "in_proj", "in_proj_qkvz", "in_proj_ba", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "x_proj", "dt_proj", "a_proj", "b_proj", "g_proj",
+            "f_proj", "f_a_proj", "f_b_proj", "g_a_proj", "g_b_proj", "linear_x", "linear_y", "ogate_preact", "igate_preact", "fgate_preact",
+        ],
+    ),
+    (Role::MixerOutput, "mixer_output", &["linear_out"]),
+    (Role::MixerConvolution, "mixer_convolution", &["conv1d", "q_conv1d", "k_conv1d", "v_conv1d", "conv_1d"]),
+    (Role::MixerState, "mixer_state", &[]),
     (Role::Other, "other", &[]),
 ];
+
+/// Modules that hold a recurrence.
+const MIXERS: &[&str] = &["mamba", "mixer", "linear_attn", "conv", "mlstm_layer"];
 
 impl Role {
     /// The role's name in the JSON contract.
@@ -110,7 +132,9 @@ impl Role {
             // GPT-2 names two different matrices alike.
             "c_proj" if parent.ends_with("attn") => Self::AttentionOutput,
             "c_proj" => Self::Down,
-            leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or(Self::Other, |(role, ..)| *role),
+            // Attention's own output projection has this name in other families.
+            "out_proj" if MIXERS.iter().any(|mixer| parent.ends_with(mixer)) => Self::MixerOutput,
+            leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or_else(|| Self::of_unlisted(leaf), |(role, ..)| *role),
         };
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
@@ -118,6 +142,11 @@ impl Role {
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
             role => role,
         }
+    }
+
+    /// Norms have many names.
+    fn of_unlisted(leaf: &str) -> Self {
+        if leaf.contains("norm") { Self::Norm } else { Self::Other }
     }
 
     /// True for matrices of routed experts.
