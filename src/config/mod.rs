@@ -10,6 +10,7 @@ mod multimodal;
 mod recurrent;
 
 mod bamba;
+mod decilm;
 mod gemma;
 mod gemma3n;
 mod gpt2;
@@ -54,6 +55,7 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 static FAMILIES: &[Family] = &[
     family("bailing_hybrid", kimi_linear::read_bailing),
     family("bamba", bamba::read_bamba),
+    family("deci", decilm::read_deci),
     family("falcon_h1", bamba::read_falcon_h1),
     family("falcon_mamba", mamba::read_mamba),
     family("gemma", gemma::read_gemma),
@@ -73,7 +75,9 @@ static FAMILIES: &[Family] = &[
     family("minimax", minimax::read),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("nemotron-nas", decilm::read),
     family("nemotron_h", nemotron_h::read),
+    family("nemotron_h_puzzle", nemotron_h::read),
     family("olmo_hybrid", olmo_hybrid::read),
     family("phi3", phi3::read),
     family("qwen2", qwen2::read),
