@@ -136,9 +136,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     // Without either: every fourth, counted from the fifth layer.
     let by_default = || (0..shape.layers).map(|i| if i > 0 && i.is_multiple_of(4) { Kind::Full } else { Kind::Recurrent }).collect();
     let kinds = kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.or(of_nested).unwrap_or_else(by_default);
-    let mut draft_assumptions = Vec::new();
+    let mut assumptions = Vec::new();
     if f.optional_count_or_zero("num_nextn_predict_layers")?.is_some_and(|count| count > 0) {
-        draft_assumptions.push("the layers of multi-token prediction that `num_nextn_predict_layers` names are not sized".to_owned());
+        assumptions.push("the layers of multi-token prediction that `num_nextn_predict_layers` names are not sized".to_owned());
     }
     let layers = kinds.into_iter().zip(feed_forwards).map(|(kind, feed_forward)| {
         let mut t = Tensors::default();
@@ -160,7 +160,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         (Layer { mixer, feed_forward }, t.build())
     });
     let layers = layers.collect();
-    Ok(Draft { assumptions: draft_assumptions, ..Draft::from(Decoder::llama_like(shape, layers, false)) })
+    let mut draft = Decoder::llama_like(shape, layers, false).never_tied(f)?;
+    draft.assumptions.extend(assumptions);
+    Ok(draft)
 }
 
 /// `full_attn_layers` and `kda_layers`, which count from one and must cover every layer.
@@ -217,7 +219,7 @@ pub(super) fn read_bailing(f: &Fields) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let tensors = Tensors::default().embedding("model.word_embeddings", shape.vocab, shape.hidden).norm("model.norm", shape.hidden, false).build();
-    let mut draft = Draft::from(Decoder { tensors, ..Decoder::llama_like(shape, layers, false) });
+    let mut draft = Decoder { tensors, ..Decoder::llama_like(shape, layers, false) }.never_tied(f)?;
     if predictors > 0 {
         draft.assumptions.push("the layers of multi-token prediction that this model type has are not sized".to_owned());
     }

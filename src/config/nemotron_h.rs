@@ -64,7 +64,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let built = all_layers(f, shape, &kinds, of_layers.as_deref())?;
     let tensors = Tensors::default().embedding(&format!("{base}.embeddings"), shape.vocab, shape.hidden).norm(&format!("{base}.norm_f"), shape.hidden, false).build();
     let decoder = Decoder { shape, base, layer_prefix, tensors, layers: built, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: false };
-    let draft = Draft::from(decoder);
+    let draft = decoder.never_tied(f)?;
     let predictors = f.optional_count_or_zero("num_nextn_predict_layers")?.unwrap_or(0);
     let of_predicted = f.optional_objects("mtp_block_configs")?.filter(|blocks| !blocks.is_empty());
     let predicted = match of_predicted.as_deref().map(of_blocks).transpose()? {
@@ -189,8 +189,6 @@ fn blocks(sizes: &Sizes, shape: Shape) -> Result<Blocks, ConfigError> {
         return Err(f.impossible("num_key_value_heads", "it must divide `num_attention_heads`"));
     }
     let experts = sizes.count("num_experts")?;
-    // A block's own spelling is not the canonical one.
-    let experts = sizes.block.map(|block| block.optional_count("n_routed_experts")).transpose()?.flatten().unwrap_or(experts);
     let active = sizes.optional("num_experts_per_tok")?.unwrap_or(2.min(experts));
     if active > experts {
         return Err(f.impossible("num_experts_per_tok", "it cannot be more than the number of experts"));

@@ -14,7 +14,7 @@ pub(super) fn read_rwkv4(f: &Fields) -> Result<Draft, ConfigError> {
     mixes(&mut t, "attention", &["key", "value", "receptance"], shape.hidden);
     // Two shifted inputs and three sums, each of the hidden size.
     let mixer = plain_recurrence(RecurrenceKind::Rwkv, shape.hidden.saturating_mul(5));
-    Ok(decoder(shape, mixer, &mut t, &["key", "value", "receptance"], inner, intermediate, Head::ByArchitecture))
+    Ok(decoder(shape, mixer, &mut t, &["key", "value", "receptance"], inner, intermediate).into())
 }
 
 pub(super) fn read_rwkv5(f: &Fields) -> Result<Draft, ConfigError> {
@@ -33,10 +33,7 @@ pub(super) fn read_rwkv5(f: &Fields) -> Result<Draft, ConfigError> {
     t.norm("attention.ln_x", inner, true);
     let mixer = plain_recurrence(RecurrenceKind::Rwkv, inner.saturating_mul(head_size).saturating_add(2 * shape.hidden));
     // The files hold two matrices even where they say that the head is tied.
-    f.flag("tie_word_embeddings", false)?;
-    let mut draft = decoder(shape, mixer, &mut t, &["key", "value", "receptance", "gate"], inner, intermediate, Head::Nothing);
-    draft.decoder.tensors.extend(Tensors::default().linear("head", shape.hidden, shape.vocab, false).build());
-    Ok(draft)
+    decoder(shape, mixer, &mut t, &["key", "value", "receptance", "gate"], inner, intermediate).never_tied(f)
 }
 
 /// How much of the shifted input each projection takes.
@@ -47,7 +44,7 @@ fn mixes(t: &mut Tensors, at: &str, names: &[&str], hidden: u64) {
 }
 
 /// The decoder of both: `t` holds what the time mixing has besides its projections.
-fn decoder(shape: Shape, mixer: Mixer, t: &mut Tensors, projections: &[&str], inner: u64, intermediate: u64, head: Head) -> Draft {
+fn decoder(shape: Shape, mixer: Mixer, t: &mut Tensors, projections: &[&str], inner: u64, intermediate: u64) -> Decoder {
     for name in projections {
         t.tensor(&format!("attention.{name}.weight"), Role::MixerInput, &[inner, shape.hidden]);
     }
@@ -62,5 +59,5 @@ fn decoder(shape: Shape, mixer: Mixer, t: &mut Tensors, projections: &[&str], in
     let first = Tensors::default().norm("pre_ln", shape.hidden, true).build();
     let layers = (0..shape.layers).map(|number| (layer, if number == 0 { first.iter().chain(&tensors).cloned().collect() } else { tensors.clone() })).collect();
     let tensors = Tensors::default().embedding("rwkv.embeddings", shape.vocab, shape.hidden).norm("rwkv.ln_out", shape.hidden, true).build();
-    Decoder { shape, base: "rwkv", layer_prefix: "rwkv.blocks", tensors, layers, head, head_module: "head", tied_by_default: false }.into()
+    Decoder { shape, base: "rwkv", layer_prefix: "rwkv.blocks", tensors, layers, head: Head::ByArchitecture, head_module: "head", tied_by_default: false }
 }

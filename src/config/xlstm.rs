@@ -48,7 +48,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let tensors = t.build();
     let layers = (0..shape.layers).map(|_| (layer, tensors.clone())).collect();
     let tensors = Tensors::default().embedding("backbone.embeddings", shape.vocab, hidden).norm("backbone.out_norm", hidden, false).build();
-    Ok(Decoder { shape, base: "backbone", layer_prefix: "backbone.blocks", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: false }.into())
+    let decoder = Decoder { shape, base: "backbone", layer_prefix: "backbone.blocks", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: false };
+    decoder.never_tied(f)
 }
 
 /// A factor times the hidden size, up to a multiple.
