@@ -9,6 +9,7 @@ pub mod json;
 mod multimodal;
 mod recurrent;
 
+mod bailing_linear;
 mod bamba;
 mod decilm;
 mod gemma;
@@ -26,6 +27,8 @@ mod mixtral;
 mod nemotron_h;
 mod olmo_hybrid;
 mod phi3;
+mod phi4flash;
+mod plamo2;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
@@ -35,6 +38,7 @@ mod recurrent_gemma;
 mod rwkv;
 mod xlstm;
 mod zamba;
+mod zaya;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -54,6 +58,7 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
     family("bailing_hybrid", kimi_linear::read_bailing),
+    family("bailing_moe_linear", bailing_linear::read),
     family("bamba", bamba::read_bamba),
     family("deci", decilm::read_deci),
     family("falcon_h1", bamba::read_falcon_h1),
@@ -80,6 +85,8 @@ static FAMILIES: &[Family] = &[
     family("nemotron_h_puzzle", nemotron_h::read),
     family("olmo_hybrid", olmo_hybrid::read),
     family("phi3", phi3::read),
+    family("phi4flash", phi4flash::read),
+    family("plamo2", plamo2::read),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
     family("qwen3_5", qwen3_5::read_dense),
@@ -94,6 +101,7 @@ static FAMILIES: &[Family] = &[
     family("xlstm", xlstm::read),
     family("zamba", zamba::read),
     family("zamba2", zamba::read_zamba2),
+    family("zaya", zaya::read),
 ];
 
 /// What is wrong with a config.json.

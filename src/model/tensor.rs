@@ -84,7 +84,7 @@ pub enum Role {
 
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
-    (Role::Embedding, "embedding", &["embed_tokens", "wte", "embeddings", "embed_tokens_per_layer"]),
+    (Role::Embedding, "embedding", &["embed_tokens", "wte", "embeddings", "embed_tokens_per_layer", "word_embeddings"]),
     (Role::Position, "position", &["wpe"]),
     (Role::Head, "head", &["lm_head", "head"]),
     (Role::Score, "score", &["score"]),
@@ -92,7 +92,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::Query, "query", &["q_proj"]),
     (Role::Key, "key", &["k_proj"]),
     (Role::Value, "value", &["v_proj"]),
-    (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
+    (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "Wqkv"]),
     (Role::AttentionOutput, "attention_output", &["o_proj"]),
     (Role::Gate, "gate", &["gate_proj", "proj_up_gate"]),
     (Role::Up, "up", &["up_proj", "c_fc", "proj_up"]),
