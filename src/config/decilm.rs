@@ -44,7 +44,9 @@ fn layer(block: &Fields, shape: Shape, (attention_bias, mlp_bias): (bool, bool))
             mixer = Mixer::Attention(shape.attention(window.map_or(Span::Full, Span::Sliding)));
         }
     }
-    for unread in ["n_heads_in_group", "window_length", "replace_with_linear", "num_sink_tokens", "sparsify", "unshifted_sink", "use_prefill_window_in_sink_attention"] {
+    for unread in
+        ["n_heads_in_group", "window_length", "replace_with_linear", "num_sink_tokens", "sparsify", "unshifted_sink", "use_prefill_window_in_sink_attention"]
+    {
         attention.touch(unread);
     }
     let mut feed_forward = FeedForward::None;

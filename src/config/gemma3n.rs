@@ -19,8 +19,7 @@ const TEXT_DEFAULTS: &[(&str, u64)] = &[
     ("laurel_rank", 64),
 ];
 
-const NORMS: &[&str] =
-    &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm"];
+const NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "post_per_layer_input_norm"];
 
 pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(TEXT_DEFAULTS);
@@ -191,9 +190,12 @@ fn conformer_block(hidden: u64, head_dim: u64, kernel: u64) -> Vec<Tensor> {
             .linear(&format!("{at}.ffw_layer_1"), hidden, 4 * hidden, false)
             .linear(&format!("{at}.ffw_layer_2"), 4 * hidden, hidden, false);
     }
-    t.norms(&["attention.pre_attn_norm", "attention.post_norm"], hidden)
-        .tensor("attention.attn.per_dim_scale", Role::Other, &[head_dim])
-        .linear("attention.attn.relative_position_embedding.pos_proj", hidden, hidden, false);
+    t.norms(&["attention.pre_attn_norm", "attention.post_norm"], hidden).tensor("attention.attn.per_dim_scale", Role::Other, &[head_dim]).linear(
+        "attention.attn.relative_position_embedding.pos_proj",
+        hidden,
+        hidden,
+        false,
+    );
     for name in ["attn.q_proj", "attn.k_proj", "attn.v_proj", "post"] {
         t.linear(&format!("attention.{name}"), hidden, hidden, false);
     }

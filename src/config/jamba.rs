@@ -6,14 +6,8 @@ use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer, Span};
 
 /// `JambaConfig` of transformers 5.23.
-const DEFAULTS: &[(&str, u64)] = &[
-    ("num_key_value_heads", 8),
-    ("num_experts", 16),
-    ("expert_layer_period", 2),
-    ("attn_layer_period", 8),
-    ("mamba_d_state", 16),
-    ("mamba_d_conv", 4),
-];
+const DEFAULTS: &[(&str, u64)] =
+    &[("num_key_value_heads", 8), ("num_experts", 16), ("expert_layer_period", 2), ("attn_layer_period", 8), ("mamba_d_state", 16), ("mamba_d_conv", 4)];
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(DEFAULTS);
@@ -43,7 +37,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             Mixer::Attention(shape.attention(Span::Full))
         } else {
             block.tensors(&mut t, "mamba");
-            t.norm("mamba.dt_layernorm", block.time_step_rank, false).norm("mamba.b_layernorm", block.state, false).norm("mamba.c_layernorm", block.state, false);
+            t.norm("mamba.dt_layernorm", block.time_step_rank, false).norm("mamba.b_layernorm", block.state, false).norm(
+                "mamba.c_layernorm",
+                block.state,
+                false,
+            );
             Mixer::Recurrent(block.recurrence())
         };
         // A single expert is a plain feed-forward.

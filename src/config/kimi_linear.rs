@@ -7,7 +7,8 @@ use super::{ConfigError, Fields};
 use crate::model::{FeedForward, LatentAttention, Layer, Mixer};
 
 /// `KimiLinearConfig` of transformers 5.23.
-const KIMI: &[(&str, u64)] = &[("kv_lora_rank", 512), ("qk_rope_head_dim", 64), ("qk_nope_head_dim", 128), ("v_head_dim", 128), ("moe_intermediate_size", 1024)];
+const KIMI: &[(&str, u64)] =
+    &[("kv_lora_rank", 512), ("qk_rope_head_dim", 64), ("qk_nope_head_dim", 128), ("v_head_dim", 128), ("moe_intermediate_size", 1024)];
 
 /// `BailingHybridConfig` of transformers 5.23.
 const BAILING: &[(&str, u64)] = &[
@@ -56,7 +57,14 @@ impl Latent {
         let m = &self.mixer;
         let queries = m.heads.saturating_mul(m.nope_dim + m.rope_dim);
         match self.q_lora_rank {
-            Some(rank) => _ = t.linear(&format!("{at}.q_a_proj"), self.hidden, rank, self.bias).norm(&format!("{at}.q_a_layernorm"), rank, false).linear(&format!("{at}.q_b_proj"), rank, queries, false),
+            Some(rank) => {
+                _ = t.linear(&format!("{at}.q_a_proj"), self.hidden, rank, self.bias).norm(&format!("{at}.q_a_layernorm"), rank, false).linear(
+                    &format!("{at}.q_b_proj"),
+                    rank,
+                    queries,
+                    false,
+                )
+            }
             None => _ = t.linear(&format!("{at}.q_proj"), self.hidden, queries, false),
         }
         t.linear(&format!("{at}.kv_a_proj_with_mqa"), self.hidden, m.kv_lora_rank + m.rope_dim, self.bias)
@@ -149,7 +157,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         } else {
             delta.tensors(&mut t, "self_attn", "o_proj");
             for gate in ["f", "g"] {
-                t.linear(&format!("self_attn.{gate}_a_proj"), delta.hidden, delta.head_dim, false).linear(&format!("self_attn.{gate}_b_proj"), delta.head_dim, delta.width(), false);
+                t.linear(&format!("self_attn.{gate}_a_proj"), delta.hidden, delta.head_dim, false).linear(
+                    &format!("self_attn.{gate}_b_proj"),
+                    delta.head_dim,
+                    delta.width(),
+                    false,
+                );
             }
             Mixer::Recurrent(delta.recurrence())
         };
@@ -195,7 +208,8 @@ pub(super) fn read_bailing(f: &Fields) -> Result<Draft, ConfigError> {
     let feed_forwards = feed_forwards(f, shape.layers, 2)?;
     let delta = KimiDelta { hidden: shape.hidden, heads: shape.heads, head_dim: shape.head_dim, kernel: f.count("short_conv_kernel_size")? };
     let group = f.count("layer_group_size")?;
-    let kinds = kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.unwrap_or_else(|| periodic(shape.layers, group, group - 1, Kind::Full, Kind::Recurrent));
+    let kinds =
+        kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.unwrap_or_else(|| periodic(shape.layers, group, group - 1, Kind::Full, Kind::Recurrent));
     let predictors = match f.optional_count_or_zero("num_nextn_predict_layers")? {
         None => f.optional_count_or_zero("num_mtp_layers")?.unwrap_or(1),
         Some(predictors) => predictors,

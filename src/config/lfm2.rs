@@ -40,7 +40,8 @@ fn adjusted(f: &Fields) -> Result<u64, ConfigError> {
 pub(super) fn read_moe(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(&[("num_key_value_heads", 8), ("moe_intermediate_size", 1792), ("num_experts", 32), ("num_experts_per_tok", 4)]);
     let shape = Shape::read(f)?;
-    let kinds = kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.ok_or_else(|| ConfigError::Missing { key: "layer_types", model_type: f.model_type() })?;
+    let kinds =
+        kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.ok_or_else(|| ConfigError::Missing { key: "layer_types", model_type: f.model_type() })?;
     let (intermediate, width) = (f.count("intermediate_size")?, f.count("moe_intermediate_size")?);
     let dense = f.optional_count_or_zero("num_dense_layers")?.unwrap_or(2);
     let count = f.count("num_experts")?;
@@ -88,7 +89,8 @@ fn decoder(f: &Fields, shape: Shape, layers: Vec<LayerTensors>) -> Result<Draft,
     let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, shape.hidden).norm("model.embedding_norm", shape.hidden, false).build();
     // The older spelling wins, as in the class.
     let tied_by_default = f.flag("tie_embedding", true)?;
-    Ok(Decoder { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }.into())
+    Ok(Decoder { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }
+        .into())
 }
 
 pub(super) fn read_lfm3(f: &Fields) -> Result<Draft, ConfigError> {

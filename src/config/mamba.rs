@@ -55,5 +55,6 @@ fn decoder(shape: Shape, recurrence: Recurrence, tied_by_default: bool, block: i
     let layer = Layer { mixer: Mixer::Recurrent(recurrence), feed_forward: FeedForward::None };
     let layers = (0..shape.layers).map(|_| (layer, tensors.clone())).collect();
     let tensors = Tensors::default().embedding("backbone.embeddings", shape.vocab, shape.hidden).norm("backbone.norm_f", shape.hidden, false).build();
-    Decoder { shape, base: "backbone", layer_prefix: "backbone.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }.into()
+    Decoder { shape, base: "backbone", layer_prefix: "backbone.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }
+        .into()
 }

@@ -62,7 +62,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     // The class of per-block sizes has Llama's base.
     let (base, layer_prefix) = if of_layers.is_some() { ("model", "model.layers") } else { ("backbone", "backbone.layers") };
     let built = all_layers(f, shape, &kinds, of_layers.as_deref())?;
-    let tensors = Tensors::default().embedding(&format!("{base}.embeddings"), shape.vocab, shape.hidden).norm(&format!("{base}.norm_f"), shape.hidden, false).build();
+    let tensors =
+        Tensors::default().embedding(&format!("{base}.embeddings"), shape.vocab, shape.hidden).norm(&format!("{base}.norm_f"), shape.hidden, false).build();
     let decoder = Decoder { shape, base, layer_prefix, tensors, layers: built, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: false };
     let draft = decoder.never_tied(f)?;
     let predictors = f.optional_count_or_zero("num_nextn_predict_layers")?.unwrap_or(0);
@@ -235,9 +236,12 @@ impl Blocks {
             }
             Kind::Experts => {
                 let inputs = self.latent.unwrap_or(hidden);
-                t.linear("mixer.gate", hidden, self.experts, false)
-                    .experts("mixer.experts.{}.up_proj", self.experts, inputs, self.expert_width)
-                    .experts("mixer.experts.{}.down_proj", self.experts, self.expert_width, inputs);
+                t.linear("mixer.gate", hidden, self.experts, false).experts("mixer.experts.{}.up_proj", self.experts, inputs, self.expert_width).experts(
+                    "mixer.experts.{}.down_proj",
+                    self.experts,
+                    self.expert_width,
+                    inputs,
+                );
                 self.feed_forward(&mut t, "mixer.shared_experts", self.shared_width);
                 if let Some(latent) = self.latent {
                     t.linear("mixer.fc1_latent_proj", hidden, latent, self.mlp_bias).linear("mixer.fc2_latent_proj", latent, hidden, self.mlp_bias);

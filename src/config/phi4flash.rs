@@ -36,7 +36,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         t.norm("input_layernorm", hidden, true).norm("post_attention_layernorm", hidden, true);
         let mixer = if every > 0 && number.is_multiple_of(every) {
             if reads_others {
-                t.tensor("attn.in_proj.weight", Role::MixerInput, &[block.inner, hidden]).tensor("attn.out_proj.weight", Role::MixerOutput, &[hidden, block.inner]);
+                t.tensor("attn.in_proj.weight", Role::MixerInput, &[block.inner, hidden]).tensor(
+                    "attn.out_proj.weight",
+                    Role::MixerOutput,
+                    &[hidden, block.inner],
+                );
                 if block.bias {
                     t.tensor("attn.in_proj.bias", Role::MixerInput, &[block.inner]).tensor("attn.out_proj.bias", Role::MixerOutput, &[hidden]);
                 }
@@ -46,7 +50,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
                 Mixer::Recurrent(block.recurrence())
             }
         } else {
-            t.linear("attn.Wqkv", hidden, if reads_others { queries } else { queries + 2 * keys }, true).linear("attn.out_proj", queries, hidden, true);
+            t.linear("attn.Wqkv", hidden, if reads_others { queries } else { queries.saturating_add(keys.saturating_mul(2)) }, true).linear(
+                "attn.out_proj",
+                queries,
+                hidden,
+                true,
+            );
             for name in ["lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"] {
                 t.tensor(&format!("attn.inner_cross_attn.{name}"), Role::Other, &[shape.head_dim]);
             }

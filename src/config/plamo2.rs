@@ -29,7 +29,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         let mut t = Tensors::default();
         t.norms(NORMS, hidden);
         let mixer = if is_mamba(number) {
-            t.linear("mixer.in_proj", hidden, 2 * inner, false)
+            t.linear("mixer.in_proj", hidden, inner.saturating_mul(2), false)
                 .convolution("mixer.conv1d", &[inner, 1, kernel], false)
                 .tensor("mixer.bcdt_proj.weight", Role::MixerInput, &[rank + 2 * state, inner])
                 .linear("mixer.dt_proj", rank, heads, false)
@@ -43,7 +43,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             }
             Mixer::Recurrent(recurrence)
         } else {
-            t.linear("mixer.qkv_proj", hidden, queries + 2 * keys, false)
+            t.linear("mixer.qkv_proj", hidden, queries.saturating_add(keys.saturating_mul(2)), false)
                 .linear("mixer.o_proj", queries, hidden, false)
                 .tensor("mixer.q_weight", Role::Norm, &[shape.heads, head_dim])
                 .tensor("mixer.k_weight", Role::Norm, &[shape.kv_heads, head_dim]);
@@ -55,5 +55,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, hidden).norm("model.norm", hidden, false).build();
-    Ok(Decoder { shape, base: "model", layer_prefix: "model.layers.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: true }.into())
+    Ok(Decoder {
+        shape,
+        base: "model",
+        layer_prefix: "model.layers.layers",
+        tensors,
+        layers,
+        head: Head::ByArchitecture,
+        head_module: "lm_head",
+        tied_by_default: true,
+    }
+    .into())
 }

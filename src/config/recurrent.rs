@@ -91,7 +91,9 @@ pub fn divided(f: &Fields, key: &str, whole: u64, parts: u64, why: &'static str)
 /// A factor times a size, rounded down as Python's `int` does (`expand`, `ffn_proj_factor`).
 pub fn scaled(f: &Fields, key: &str, default: f64, size: u64) -> Result<u64, ConfigError> {
     let factor = f.optional_number(key)?.unwrap_or(default);
-    whole(factor * small(size)).filter(|_| factor > 0.0).ok_or_else(|| f.impossible(key, "it must be a factor that gives a width of at least 1 and at most 2^40"))
+    whole(factor * small(size))
+        .filter(|_| factor > 0.0)
+        .ok_or_else(|| f.impossible(key, "it must be a factor that gives a width of at least 1 and at most 2^40"))
 }
 
 /// A size as a float: sizes in a config are at most 2^40, which floats hold exactly.
@@ -108,7 +110,7 @@ pub fn whole(float: f64) -> Option<u64> {
 
 /// A count of which the config may say `"auto"`: then, and when it is absent, `default`.
 pub fn count_or_auto(f: &Fields, key: &str, default: u64) -> Result<u64, ConfigError> {
-    if f.raw(key).and_then(|value| value.as_str()) == Some("auto") {
+    if f.raw(key).and_then(serde_json::Value::as_str) == Some("auto") {
         return Ok(default);
     }
     Ok(f.optional_count(key)?.unwrap_or(default))
@@ -116,7 +118,14 @@ pub fn count_or_auto(f: &Fields, key: &str, default: u64) -> Result<u64, ConfigE
 
 /// The sizes of a model without attention.
 pub fn shape_without_attention(f: &Fields) -> Result<Shape, ConfigError> {
-    Ok(Shape { hidden: f.count("hidden_size")?, layers: layer_count(f, f.count("num_hidden_layers")?)?, vocab: f.count("vocab_size")?, heads: 0, kv_heads: 0, head_dim: 0 })
+    Ok(Shape {
+        hidden: f.count("hidden_size")?,
+        layers: layer_count(f, f.count("num_hidden_layers")?)?,
+        vocab: f.count("vocab_size")?,
+        heads: 0,
+        kv_heads: 0,
+        head_dim: 0,
+    })
 }
 
 /// A number of layers that is no more than any model has.
@@ -146,7 +155,7 @@ impl Mamba1 {
     pub fn tensors(&self, t: &mut Tensors, at: &str) {
         t.linear(&format!("{at}.in_proj"), self.hidden, 2 * self.inner, self.bias)
             .convolution(&format!("{at}.conv1d"), &[self.inner, 1, self.kernel], self.conv_bias)
-            .linear(&format!("{at}.x_proj"), self.inner, self.time_step_rank + 2 * self.state, false)
+            .linear(&format!("{at}.x_proj"), self.inner, self.time_step_rank.saturating_add(2 * self.state), false)
             .linear(&format!("{at}.dt_proj"), self.time_step_rank, self.inner, true)
             .tensor(&format!("{at}.A_log"), Role::MixerState, &[self.inner, self.state])
             .tensor(&format!("{at}.D"), Role::MixerState, &[self.inner])
@@ -154,7 +163,8 @@ impl Mamba1 {
     }
 }
 
-/// Mamba-2.
+/// Mamba-2. Its flags are those of the configs, each on its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug)]
 pub struct Mamba2 {
     pub hidden: u64,
@@ -211,8 +221,12 @@ impl Mamba2 {
     /// Its tensors under `at`.
     pub fn tensors(&self, t: &mut Tensors, at: &str) {
         let channels = self.channels();
-        let projected = channels.saturating_add(self.inner + self.heads);
-        t.linear(&format!("{at}.in_proj"), self.hidden, projected, self.in_bias).convolution(&format!("{at}.conv1d"), &[channels, 1, self.kernel], self.conv_bias);
+        let projected = channels.saturating_add(self.inner).saturating_add(self.heads);
+        t.linear(&format!("{at}.in_proj"), self.hidden, projected, self.in_bias).convolution(
+            &format!("{at}.conv1d"),
+            &[channels, 1, self.kernel],
+            self.conv_bias,
+        );
         for name in ["dt_bias", "A_log", "D"] {
             t.tensor(&format!("{at}.{name}"), Role::MixerState, &[self.heads]);
         }
@@ -305,7 +319,11 @@ impl KimiDelta {
     /// Its tensors under `at`, forget and output gate apart.
     pub fn tensors(&self, t: &mut Tensors, at: &str, output: &str) {
         for name in ["q", "k", "v"] {
-            t.linear(&format!("{at}.{name}_proj"), self.hidden, self.width(), false).convolution(&format!("{at}.{name}_conv1d"), &[self.width(), 1, self.kernel], false);
+            t.linear(&format!("{at}.{name}_proj"), self.hidden, self.width(), false).convolution(
+                &format!("{at}.{name}_conv1d"),
+                &[self.width(), 1, self.kernel],
+                false,
+            );
         }
         t.tensor(&format!("{at}.A_log"), Role::MixerState, &[self.heads])
             .tensor(&format!("{at}.dt_bias"), Role::MixerState, &[self.width()])
@@ -334,9 +352,12 @@ pub fn plain_recurrence(kind: RecurrenceKind, state: u64) -> Mixer {
 /// A gated feed-forward under `at`, its three matrices named gate, up, down.
 pub fn gated(t: &mut Tensors, at: &str, names: [&str; 3], hidden: u64, width: u64, bias: bool) -> FeedForward {
     let [gate, up, down] = names;
-    t.linear(&format!("{at}.{gate}"), hidden, width, bias)
-        .linear(&format!("{at}.{up}"), hidden, width, bias)
-        .linear(&format!("{at}.{down}"), width, hidden, bias);
+    t.linear(&format!("{at}.{gate}"), hidden, width, bias).linear(&format!("{at}.{up}"), hidden, width, bias).linear(
+        &format!("{at}.{down}"),
+        width,
+        hidden,
+        bias,
+    );
     FeedForward::Dense { intermediate: width, gated: true }
 }
 
@@ -349,9 +370,12 @@ pub const W1_W3_W2: [&str; 3] = ["w1", "w3", "w2"];
 /// Routed experts under `at` (`mlp.experts`), each gated.
 pub fn experts(t: &mut Tensors, at: &str, names: [&str; 3], count: u64, hidden: u64, width: u64) {
     let [gate, up, down] = names;
-    t.experts(&format!("{at}.{{}}.{gate}"), count, hidden, width)
-        .experts(&format!("{at}.{{}}.{up}"), count, hidden, width)
-        .experts(&format!("{at}.{{}}.{down}"), count, width, hidden);
+    t.experts(&format!("{at}.{{}}.{gate}"), count, hidden, width).experts(&format!("{at}.{{}}.{up}"), count, hidden, width).experts(
+        &format!("{at}.{{}}.{down}"),
+        count,
+        width,
+        hidden,
+    );
 }
 
 /// Softmax attention whose query projection also gives an output gate, with a norm per query and key head.

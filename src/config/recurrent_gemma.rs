@@ -59,5 +59,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, shape.hidden).norm("model.final_norm", shape.hidden, false).build();
-    Ok(Decoder { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: true }.into())
+    Ok(Decoder {
+        shape,
+        base: "model",
+        layer_prefix: "model.layers",
+        tensors,
+        layers,
+        head: Head::ByArchitecture,
+        head_module: "lm_head",
+        tied_by_default: true,
+    }
+    .into())
 }

@@ -41,14 +41,25 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     t.linear("mlstm_layer.out_proj", values, hidden, bias).linear("ffn.proj_down", intermediate, hidden, bias);
     // The state is padded to heads of whole multiples of 64, unlike the projections.
-    let head = |key, default| -> Result<u64, ConfigError> { divided(f, "num_heads", rounded_up(f, key, default, hidden, 64)?, heads, "it must divide the widths of keys and values") };
+    let head = |key, default| -> Result<u64, ConfigError> {
+        divided(f, "num_heads", rounded_up(f, key, default, hidden, 64)?, heads, "it must divide the widths of keys and values")
+    };
     let (key_dim, value_dim) = (head("qk_dim_factor", 0.5)?, head("v_dim_factor", 1.0)?);
     let state = heads.saturating_mul(key_dim.saturating_mul(value_dim).saturating_add(key_dim).saturating_add(1));
     let layer = Layer { mixer: plain_recurrence(RecurrenceKind::Xlstm, state), feed_forward: FeedForward::Dense { intermediate, gated: true } };
     let tensors = t.build();
     let layers = (0..shape.layers).map(|_| (layer, tensors.clone())).collect();
     let tensors = Tensors::default().embedding("backbone.embeddings", shape.vocab, hidden).norm("backbone.out_norm", hidden, false).build();
-    let decoder = Decoder { shape, base: "backbone", layer_prefix: "backbone.blocks", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: false };
+    let decoder = Decoder {
+        shape,
+        base: "backbone",
+        layer_prefix: "backbone.blocks",
+        tensors,
+        layers,
+        head: Head::ByArchitecture,
+        head_module: "lm_head",
+        tied_by_default: false,
+    };
     decoder.never_tied(f)
 }
 

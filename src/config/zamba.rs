@@ -28,7 +28,14 @@ impl Shared {
 }
 
 /// One hybrid or recurrent layer; `shared` adds the block that this layer is the first to hold.
-fn layer(shape: &Shape, kind: Kind, recurrence: Recurrence, feed_forward: FeedForward, block: impl Fn(&mut Tensors, &str), shared: impl Fn(&mut Tensors)) -> LayerTensors {
+fn layer(
+    shape: &Shape,
+    kind: Kind,
+    recurrence: Recurrence,
+    feed_forward: FeedForward,
+    block: impl Fn(&mut Tensors, &str),
+    shared: impl Fn(&mut Tensors),
+) -> LayerTensors {
     let mut t = Tensors::default();
     if kind == Kind::Recurrent {
         block(t.norm("input_layernorm", shape.hidden, false), "mamba");
@@ -139,26 +146,38 @@ pub(super) fn read_zamba2(f: &Fields) -> Result<Draft, ConfigError> {
     let layers = kinds.iter().map(|&kind| {
         let own = number;
         number += u64::from(kind == Kind::Hybrid);
-        layer(&shape, kind, block.recurrence(), feed_forward, |t, at| block.tensors(t, at), |t| {
-            if own >= blocks {
-                return;
-            }
-            let at = "shared_transformer";
-            shared.tensors(t, at);
-            t.linear(&format!("{at}.feed_forward.gate_up_proj"), hidden, 2 * intermediate, bias).linear(&format!("{at}.feed_forward.down_proj"), intermediate, hidden, bias);
-            // Each use of the block has low-rank adapters of its own; the block holds those of all its uses.
-            for user in (own..hybrids).step_by(usize::try_from(blocks).unwrap_or(usize::MAX)) {
-                let mut adapter = |list: &str, inputs, outputs| {
-                    t.linear(&format!("{at}.{list}.{user}.0"), inputs, rank, false).linear(&format!("{at}.{list}.{user}.1"), rank, outputs, false);
-                };
-                adapter("feed_forward.gate_up_proj_adapter_list", hidden, 2 * intermediate);
-                if adapts_attention {
-                    for list in ["q", "k", "v"] {
-                        adapter(&format!("self_attn.linear_{list}_adapter_list"), width, width);
+        layer(
+            &shape,
+            kind,
+            block.recurrence(),
+            feed_forward,
+            |t, at| block.tensors(t, at),
+            |t| {
+                if own >= blocks {
+                    return;
+                }
+                let at = "shared_transformer";
+                shared.tensors(t, at);
+                t.linear(&format!("{at}.feed_forward.gate_up_proj"), hidden, 2 * intermediate, bias).linear(
+                    &format!("{at}.feed_forward.down_proj"),
+                    intermediate,
+                    hidden,
+                    bias,
+                );
+                // Each use of the block has low-rank adapters of its own; the block holds those of all its uses.
+                for user in (own..hybrids).step_by(usize::try_from(blocks).unwrap_or(usize::MAX)) {
+                    let mut adapter = |list: &str, inputs, outputs| {
+                        t.linear(&format!("{at}.{list}.{user}.0"), inputs, rank, false).linear(&format!("{at}.{list}.{user}.1"), rank, outputs, false);
+                    };
+                    adapter("feed_forward.gate_up_proj_adapter_list", hidden, 2 * intermediate);
+                    if adapts_attention {
+                        for list in ["q", "k", "v"] {
+                            adapter(&format!("self_attn.linear_{list}_adapter_list"), width, width);
+                        }
                     }
                 }
-            }
-        })
+            },
+        )
     });
     let layers = layers.collect();
     Ok(decoder(shape, layers, true))

@@ -43,7 +43,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         }
     };
     let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));
-    let channels = queries + keys;
+    let channels = queries.saturating_add(keys);
     let recurrence = Recurrence { kind: RecurrenceKind::ShortConvolution, conv_channels: channels, conv_kernel: first + second - 2, state: keys / 2 };
     let layers = (0..shape.layers).zip(spans).map(|(number, span)| {
         let mut t = Tensors::default();
@@ -75,7 +75,10 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let mut decoder = Decoder::llama_like(shape, layers, true);
-    let scales = Tensors::default().tensor("model.input_hidden_states_scale", Role::Other, &[hidden]).tensor("model.input_hidden_states_bias", Role::Other, &[hidden]).build();
+    let scales = Tensors::default()
+        .tensor("model.input_hidden_states_scale", Role::Other, &[hidden])
+        .tensor("model.input_hidden_states_bias", Role::Other, &[hidden])
+        .build();
     decoder.tensors.extend(scales);
     if f.flag("lm_head_bias", false)? {
         decoder.head = Head::LanguageWithBias;
