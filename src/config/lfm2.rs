@@ -3,7 +3,7 @@
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
 use super::recurrent::{Kind, LayerTensors, W1_W3_W2, experts, gated, kinds_of_layers, short_convolution, small, whole};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, Layer, Mixer, Span};
+use crate::model::{FeedForward, Layer, Mixer, Role, Span};
 
 const KINDS: &[Kind] = &[Kind::Recurrent, Kind::Full];
 
@@ -119,7 +119,7 @@ pub(super) fn read_lfm3(f: &Fields) -> Result<Draft, ConfigError> {
         } else {
             t.attention(&shape, attention_bias, attention_bias).query_key_norm(&shape);
             if has_gate {
-                t.linear("self_attn.g_proj", shape.hidden, shape.heads, false);
+                t.tensor("self_attn.gate_proj.weight", Role::MixerInput, &[shape.heads, shape.hidden]);
             }
             let span = if kind == Kind::Sliding { window.map_or(Span::Full, Span::Sliding) } else { Span::Full };
             Mixer::Attention(shape.attention(span))

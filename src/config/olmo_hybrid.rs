@@ -1,6 +1,6 @@
 //! OLMo-Hybrid: gated delta-net with norms before, attention with norms after (and over all query and key heads) in every fourth layer.
 
-use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
+use super::decoder::{Decoder, Draft, Shape, Tensors};
 use super::recurrent::{DeltaNet, Kind, kinds_of_layers, periodic};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer, Role, Span};
@@ -38,7 +38,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             Mixer::Attention(shape.attention(Span::Full))
         } else {
             let (keys, values, heads) = (delta.keys(), delta.values(), delta.value_heads);
-            t.norms(LLAMA_NORMS, shape.hidden);
+            t.norms(&["attention_layer_norm", "feedforward_layer_norm"], shape.hidden);
             for (name, width) in [("q_proj", keys), ("k_proj", keys), ("v_proj", values), ("a_proj", heads), ("b_proj", heads), ("g_proj", values)] {
                 t.linear(&format!("linear_attn.{name}"), shape.hidden, width, false);
             }

@@ -2,15 +2,17 @@
 //! with a gated shared one, or a dense feed-forward; a multi-token-prediction module beside the model.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
-use super::recurrent::{DeltaNet, GATE_UP_DOWN, Kind, LayerTensors, experts, gated, gated_attention, interval_kinds, layer_count, token_predictor};
+use super::recurrent::{
+    DeltaNet, GATE_UP_DOWN, Kind, LayerTensors, experts, fused_experts, gated, gated_attention, interval_kinds, layer_count, token_predictor,
+};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer};
 
 /// What differs between the three classes of transformers 5.23.
 struct Variant {
     defaults: &'static [(&'static str, u64)],
-    /// Whether queries, keys, values and gates come from one matrix (Qwen3-Next) or one each.
-    is_fused: bool,
+    /// Qwen3-Next projects queries, keys, values and gates at once and holds its experts one by one; Qwen3.5 the other way round.
+    is_next: bool,
     experts: Experts,
     /// How the config says how many layers predict further tokens.
     predictors: &'static str,
@@ -34,13 +36,13 @@ const NEXT: Variant = Variant {
         ("moe_intermediate_size", 512),
         ("shared_expert_intermediate_size", 512),
     ],
-    is_fused: true,
+    is_next: true,
     experts: Experts::ByStep,
     predictors: "num_nextn_predict_layers",
 };
 
 const DENSE: Variant =
-    Variant { defaults: &[("num_key_value_heads", 4), ("head_dim", 256)], is_fused: false, experts: Experts::Never, predictors: "mtp_num_hidden_layers" };
+    Variant { defaults: &[("num_key_value_heads", 4), ("head_dim", 256)], is_next: false, experts: Experts::Never, predictors: "mtp_num_hidden_layers" };
 
 const SPARSE: Variant = Variant {
     defaults: &[
@@ -51,7 +53,7 @@ const SPARSE: Variant = Variant {
         ("moe_intermediate_size", 512),
         ("shared_expert_intermediate_size", 512),
     ],
-    is_fused: false,
+    is_next: false,
     experts: Experts::Always,
     predictors: "mtp_num_hidden_layers",
 };
@@ -107,7 +109,7 @@ fn read_variant(f: &Fields, variant: &Variant) -> Result<Draft, ConfigError> {
     let draft = Draft::from(Decoder::llama_like(shape, layers, false));
     let has_own_embedding = f.flag("mtp_use_dedicated_embeddings", false)?;
     // Qwen3-Next's config is silent about its one layer.
-    let silent = u64::from(variant.is_fused);
+    let silent = u64::from(variant.is_next);
     let predictors = layer_count(f, f.optional_count_or_zero(variant.predictors)?.unwrap_or(silent))?;
     if predictors == 0 {
         return Ok(draft);
@@ -129,7 +131,7 @@ impl Blocks<'_> {
             gated_attention(&mut t, &self.shape, self.attention_bias)
         } else {
             let (keys_values, values, heads) = (self.delta.channels(), self.delta.values(), self.delta.value_heads);
-            if self.variant.is_fused {
+            if self.variant.is_next {
                 self.delta.tensors(&mut t, &[("in_proj_qkvz", keys_values.saturating_add(values)), ("in_proj_ba", 2 * heads)]);
             } else {
                 self.delta.tensors(&mut t, &[("in_proj_qkv", keys_values), ("in_proj_z", values), ("in_proj_b", heads), ("in_proj_a", heads)]);
@@ -141,7 +143,11 @@ impl Blocks<'_> {
             Some((count, active, intermediate, shared)) => {
                 t.linear("mlp.gate", hidden, count, false).linear("mlp.shared_expert_gate", hidden, 1, false);
                 gated(&mut t, "mlp.shared_expert", GATE_UP_DOWN, hidden, shared, false);
-                experts(&mut t, "mlp.experts", GATE_UP_DOWN, count, hidden, intermediate);
+                if self.variant.is_next {
+                    experts(&mut t, "mlp.experts", GATE_UP_DOWN, count, hidden, intermediate);
+                } else {
+                    fused_experts(&mut t, "mlp.experts", count, hidden, intermediate);
+                }
                 FeedForward::MixtureOfExperts { experts: count, active, intermediate, shared }
             }
             None => gated(&mut t, "mlp", GATE_UP_DOWN, hidden, self.f.count("intermediate_size")?, false),

@@ -378,6 +378,15 @@ pub fn experts(t: &mut Tensors, at: &str, names: [&str; 3], count: u64, hidden: 
     );
 }
 
+/// Routed experts that the files hold in one tensor each for gate with up, and for down.
+pub fn fused_experts(t: &mut Tensors, at: &str, count: u64, hidden: u64, width: u64) {
+    t.tensor(&format!("{at}.gate_up_proj"), Role::ExpertUp, &[count, 2 * width, hidden]).tensor(
+        &format!("{at}.down_proj"),
+        Role::ExpertDown,
+        &[count, hidden, width],
+    );
+}
+
 /// Softmax attention whose query projection also gives an output gate, with a norm per query and key head.
 pub fn gated_attention(t: &mut Tensors, shape: &Shape, bias: bool) -> Mixer {
     let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));

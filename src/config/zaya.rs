@@ -2,7 +2,7 @@
 //! experts behind a small router network that may also skip them.
 
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
-use super::recurrent::{GATE_UP_DOWN, Kind, experts, kinds_of_layers};
+use super::recurrent::{Kind, fused_experts, kinds_of_layers};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer, Recurrence, RecurrenceKind, Role, Span};
 
@@ -69,7 +69,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
                 t.tensor(&format!("{at}.{name}"), Role::Other, &[hidden]);
             }
         }
-        experts(&mut t, "mlp.experts", GATE_UP_DOWN, count, hidden, width);
+        fused_experts(&mut t, "mlp.experts", count, hidden, width);
         let feed_forward = FeedForward::MixtureOfExperts { experts: count, active, intermediate: width, shared: 0 };
         (Layer { mixer: Mixer::Parallel(shape.attention(span), recurrence), feed_forward }, t.build())
     });
