@@ -15,7 +15,10 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("num_attention_heads", &["num_attention_heads", "n_head", "n_heads", "num_heads"]),
     ("num_key_value_heads", &["num_key_value_heads", "num_kv_heads", "n_head_kv"]),
     ("intermediate_size", &["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"]),
-    ("max_position_embeddings", &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "model_max_length", "context_length"]),
+    (
+        "max_position_embeddings",
+        &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "model_max_length", "context_length"],
+    ),
     ("num_experts", &["num_experts", "num_local_experts", "n_routed_experts"]),
     ("dtype", &["dtype", "torch_dtype"]),
 ];
