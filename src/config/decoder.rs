@@ -207,6 +207,17 @@ impl Decoder {
         Self { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }
     }
 
+    /// For classes that never tie their head, whatever `tie_word_embeddings` says.
+    pub fn never_tied(mut self, f: &Fields) -> Result<Draft, ConfigError> {
+        f.touch("tie_word_embeddings");
+        let mut assumptions = Vec::new();
+        if self.head == Head::ByArchitecture && has_language_head(f, &mut assumptions)? {
+            self.tensors.extend(Tensors::default().linear(self.head_module, self.shape.hidden, self.shape.vocab, false).build());
+            self.head = Head::Nothing;
+        }
+        Ok(Draft { assumptions, ..Draft::from(self) })
+    }
+
     /// The finished component with its head.
     fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
         let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
@@ -301,6 +312,11 @@ pub enum Top {
     },
     /// None.
     Nothing,
+}
+
+/// Whether the class name in `architectures` says that there is a language-model head.
+pub(super) fn has_language_head(f: &Fields, assumptions: &mut Vec<String>) -> Result<bool, ConfigError> {
+    Ok(matches!(by_architecture(f, assumptions)?, Top::Language))
 }
 
 /// The head by the class name in `architectures`.

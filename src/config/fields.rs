@@ -357,6 +357,8 @@ pub struct Fields {
     /// Where it stands in the file: empty, or `text_config.`.
     path: String,
     accounts: Rc<RefCell<Accounts>>,
+    /// What stands for keys that are not there at all.
+    defaults: Map<String, Value>,
 }
 
 impl Fields {
@@ -370,7 +372,7 @@ impl Fields {
 
     fn open(object: Map<String, Value>, path: String, accounts: Rc<RefCell<Accounts>>) -> Self {
         accounts.borrow_mut().present.extend(object.keys().map(|key| format!("{path}{key}")));
-        Self { object, path, accounts }
+        Self { object, path, accounts, defaults: Map::new() }
     }
 
     /// The first of these objects that is there (`text_config`, `llm_config` ...).
@@ -390,19 +392,36 @@ impl Fields {
         self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
     }
 
+    /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
+        // Those given before come from nearer the class that is meant.
+        let mut all: Map<String, Value> = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        all.extend(self.defaults.clone());
+        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults: all }
+    }
+
+    /// An empty object in the place of a nested one that the config leaves out.
+    #[must_use]
+    pub fn left_out(&self, key: &str) -> Self {
+        Self::open(Map::new(), format!("{}{key}.", self.path), Rc::clone(&self.accounts))
+    }
+
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
     fn get(&self, key: &str) -> Option<(&str, &Value)> {
         let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
         let mut found = None;
+        let mut is_there = false;
         for spelling in spellings.unwrap_or(&[key]) {
             if let Some((name, value)) = self.object.get_key_value(*spelling) {
+                is_there = true;
                 self.accounts.borrow_mut().used.insert(format!("{}{name}", self.path));
                 if found.is_none() && !value.is_null() {
                     found = Some((name.as_str(), value));
                 }
             }
         }
-        found
+        if is_there { found } else { self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value)) }
     }
 
     /// The spelling under which `key` stands in this config, for sources; the canonical one when it is absent.
@@ -475,6 +494,14 @@ impl Fields {
         match self.get(key) {
             None => Ok(default),
             Some((_, value)) => value.as_bool().ok_or_else(|| self.impossible(key, "it must be true or false")),
+        }
+    }
+
+    /// A flag, if the key is there.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(_) => self.flag(key, false).map(Some),
         }
     }
 

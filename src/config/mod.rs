@@ -7,16 +7,22 @@ mod classic;
 mod decoder;
 mod fields;
 pub mod json;
+mod multimodal;
+mod recurrent;
 
 mod baichuan;
+mod bailing_linear;
+mod bamba;
 mod bloom;
 mod chatglm;
 mod cohere;
 mod cpmant;
+mod decilm;
 mod exaone;
 mod falcon;
 mod gemma;
 mod gemma3;
+mod gemma3n;
 mod glm;
 mod gpt2;
 mod gpt2_kin;
@@ -25,34 +31,51 @@ mod gpt_neo;
 mod gpt_neox;
 mod gptj;
 mod granite;
+mod granitemoehybrid;
 mod internlm;
+mod jamba;
+mod kimi_linear;
+mod lfm2;
 mod llama;
 mod llama_kin;
 mod llama_more;
+mod mamba;
 mod mimo;
 mod minicpm;
+mod minimax;
 mod ministral;
 mod mistral;
 mod mixtral;
 mod modernbert_decoder;
 mod mpt;
+mod nemotron_h;
 mod olmo;
+mod olmo_hybrid;
 mod openai_gpt;
 mod openelm;
 mod opt;
 mod persimmon;
 mod phi;
 mod phi3;
+mod phi4flash;
 mod plamo;
+mod plamo2;
 mod qwen;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
+mod qwen3_next;
+mod recurrent_gemma;
+mod rwkv;
 mod stablelm;
 mod starcoder2;
 mod telechat;
 mod ungated;
 mod xglm;
+mod xlstm;
+mod zamba;
+mod zaya;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -144,8 +167,35 @@ static FAMILIES: &[Family] = &[
     family("phi3small", phi::read_small),
     family("plamo", plamo::read),
     family("qwen", qwen::read),
+    family("bailing_hybrid", kimi_linear::read_bailing),
+    family("bailing_moe_linear", bailing_linear::read),
+    family("bamba", bamba::read_bamba),
+    family("deci", decilm::read_deci),
+    family("falcon_h1", bamba::read_falcon_h1),
+    family("falcon_mamba", mamba::read_mamba),
+    family("gemma3n", gemma3n::read),
+    family("gemma3n_text", gemma3n::read_text),
+    family("granitemoehybrid", granitemoehybrid::read),
+    family("jamba", jamba::read),
+    family("kimi_linear", kimi_linear::read),
+    family("lfm2", lfm2::read),
+    family("lfm2_moe", lfm2::read_moe),
+    family("lfm3", lfm2::read_lfm3),
+    family("mamba", mamba::read_mamba),
+    family("mamba2", mamba::read_mamba2),
+    family("minimax", minimax::read),
+    family("nemotron-nas", decilm::read),
+    family("nemotron_h", nemotron_h::read),
+    family("nemotron_h_puzzle", nemotron_h::read),
+    family("olmo_hybrid", olmo_hybrid::read),
+    family("phi4flash", phi4flash::read),
+    family("plamo2", plamo2::read),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
+    family("qwen3_5", qwen3_5::read_dense),
+    family("qwen3_5_moe", qwen3_5::read_sparse),
+    family("qwen3_5_moe_text", qwen3_next::read_sparse),
+    family("qwen3_5_text", qwen3_next::read_dense),
     family("qwen3_moe", qwen3_moe::read),
     family("RefinedWeb", falcon::read_refined_web),
     family("RefinedWebModel", falcon::read),
@@ -161,6 +211,14 @@ static FAMILIES: &[Family] = &[
     family("xglm", xglm::read),
     family("xverse", llama_kin::unbiased),
     family("Yi", llama_kin::unbiased),
+    family("qwen3_next", qwen3_next::read),
+    family("recurrent_gemma", recurrent_gemma::read),
+    family("rwkv", rwkv::read_rwkv4),
+    family("rwkv5", rwkv::read_rwkv5),
+    family("xlstm", xlstm::read),
+    family("zamba", zamba::read),
+    family("zamba2", zamba::read_zamba2),
+    family("zaya", zaya::read),
 ];
 
 /// What is wrong with a config.json.

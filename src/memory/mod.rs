@@ -45,7 +45,10 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
     let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
     if !towers.is_empty() {
-        warnings.push(format!("only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet", towers.join(", ")));
+        warnings.push(format!(
+            "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
+            towers.join(", ")
+        ));
     }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
     Ok(Estimate { devices: vec![device], capacity, choices: setup.choices, assumptions, warnings })

@@ -30,11 +30,9 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Head => Share::Vocabulary,
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
-        Role::AttentionOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
-        Role::Query | Role::AttentionOutput | Role::Gate | Role::Up | Role::GateUp | Role::Down | Role::ExpertGate | Role::ExpertUp | Role::ExpertDown => {
-            Share::Split
-        }
+        Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
         Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other => Share::Whole,
+        _ => Share::Split,
     }
 }
 

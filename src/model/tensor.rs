@@ -70,6 +70,14 @@ pub enum Role {
     ExpertUp,
     /// Down projection of a routed expert.
     ExpertDown,
+    /// What a recurrence's input is projected by.
+    MixerInput,
+    /// A recurrence's output projection.
+    MixerOutput,
+    /// A recurrence's causal convolution.
+    MixerConvolution,
+    /// Decays, time steps and skips of a recurrence.
+    MixerState,
     /// Not recognised.
     Other,
 }
@@ -181,6 +189,9 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::Other, "other", &[]),
 ];
 
+/// Modules that hold a recurrence.
+const MIXERS: &[&str] = &["mamba", "mixer", "linear_attn", "conv", "mlstm_layer"];
+
 impl Role {
     /// The role's name in the JSON contract.
     pub fn name(self) -> &'static str {
@@ -202,7 +213,9 @@ impl Role {
             "Wo" if parent == "mlp" => Self::Down,
             "output" if parent.is_empty() => Self::Head,
             "linear" if parent == "lm_head" => Self::Head,
-            leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or(Self::Other, |(role, ..)| *role),
+            // Attention's own output projection has this name in other families.
+            "out_proj" if MIXERS.iter().any(|mixer| parent.ends_with(mixer)) => Self::MixerOutput,
+            leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or_else(|| Self::of_unlisted(leaf), |(role, ..)| *role),
         };
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
@@ -213,6 +226,11 @@ impl Role {
             Self::ExpertDown if !parent.contains("expert") => Self::Down,
             role => role,
         }
+    }
+
+    /// Norms have many names.
+    fn of_unlisted(leaf: &str) -> Self {
+        if leaf.contains("norm") { Self::Norm } else { Self::Other }
     }
 
     /// True for matrices of routed experts.
