@@ -74,9 +74,9 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
         Tie::Either => of_wrapper.unwrap_or(false) || of_text,
         Tie::Text => of_text,
     };
-    let bias = decoder.head == Head::LanguageWithBias;
+    let bias = matches!(decoder.head, Head::LanguageWithBias | Head::ByArchitectureWithBias);
     let is_wanted = match wrapper.head {
-        Head::ByArchitecture => has_language_head(f, &mut draft.assumptions)?,
+        Head::ByArchitecture | Head::ByArchitectureWithBias => has_language_head(f, &mut draft.assumptions)?,
         Head::Language | Head::LanguageWithBias => true,
         Head::Nothing => false,
     };
