@@ -18,7 +18,7 @@ pub struct Shape {
 
 impl Shape {
     /// Most layers that are read: an order above any real model, so that per-layer work stays bounded.
-    const MAX_LAYERS: u64 = 10_000;
+    pub const MAX_LAYERS: u64 = 10_000;
 
     /// Reads them with the usual defaults: `num_key_value_heads` = `num_attention_heads`, `head_dim` = `hidden_size` / heads.
     pub fn read(f: &Fields) -> Result<Self, ConfigError> {
@@ -32,10 +32,7 @@ impl Shape {
 
     fn read_with(f: &Fields, head_dim: Option<u64>) -> Result<Self, ConfigError> {
         let hidden = f.count("hidden_size")?;
-        let layers = f.count("num_hidden_layers")?;
-        if layers > Self::MAX_LAYERS {
-            return Err(f.impossible("num_hidden_layers", "no model has more than 10,000 layers"));
-        }
+        let layers = Self::layer_count(f)?;
         let heads = f.count("num_attention_heads")?;
         let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
@@ -47,6 +44,15 @@ impl Shape {
             None => return Err(f.impossible("num_attention_heads", "it must divide `hidden_size` when there is no `head_dim`")),
         };
         Ok(Self { hidden, layers, vocab: f.count("vocab_size")?, heads, kv_heads, head_dim })
+    }
+
+    /// `num_hidden_layers`, kept within reason.
+    pub fn layer_count(f: &Fields) -> Result<u64, ConfigError> {
+        let layers = f.count("num_hidden_layers")?;
+        if layers > Self::MAX_LAYERS {
+            return Err(f.impossible("num_hidden_layers", "no model has more than 10,000 layers"));
+        }
+        Ok(layers)
     }
 
     /// The attention of a layer with this span.

@@ -15,8 +15,12 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("num_attention_heads", &["num_attention_heads", "n_head", "n_heads", "num_heads"]),
     ("num_key_value_heads", &["num_key_value_heads", "num_kv_heads", "n_head_kv"]),
     ("intermediate_size", &["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"]),
-    ("max_position_embeddings", &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length"]),
-    ("num_experts", &["num_experts", "num_local_experts", "n_routed_experts"]),
+    ("max_position_embeddings", &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len"]),
+    ("num_experts", &["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"]),
+    ("num_experts_per_tok", &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k"]),
+    ("n_shared_experts", &["n_shared_experts", "num_shared_experts", "moe_num_shared_experts"]),
+    ("moe_intermediate_size", &["moe_intermediate_size", "expert_ffn_hidden_size"]),
+    ("num_nextn_predict_layers", &["num_nextn_predict_layers", "num_mtp_layers"]),
     ("dtype", &["dtype", "torch_dtype"]),
 ];
 
@@ -144,6 +148,12 @@ impl Fields {
     /// Whether the key is there, be it null.
     pub fn has(&self, key: &str) -> bool {
         self.object.contains_key(key)
+    }
+
+    /// Whether the key is there under any of its aliases, be it null.
+    pub fn has_any(&self, key: &str) -> bool {
+        let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
+        spellings.unwrap_or(&[key]).iter().any(|spelling| self.has(spelling))
     }
 
     /// Marks a key as understood whose value plays no part here.

@@ -4,9 +4,12 @@
 //! blocks ([`decoder`]), and add its row to [`FAMILIES`].
 
 mod decoder;
+mod experts;
 mod fields;
+mod latent;
 pub mod json;
 
+mod deepseek;
 mod gemma;
 mod gpt2;
 mod llama;
@@ -34,9 +37,17 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("axk1", deepseek::read_axk1),
+    family("deepseek", deepseek::read_v1),
+    family("deepseek_v2", deepseek::read_v2),
+    family("deepseek_v3", deepseek::read_v3),
+    family("deepseek_v32", deepseek::read_v32),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("glm4_moe_lite", deepseek::read_glm4_moe_lite),
+    family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
     family("gpt2", gpt2::read),
+    family("kimi_k2", deepseek::read_v3),
     family("llama", llama::read),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),

@@ -52,6 +52,10 @@ pub enum Role {
     Value,
     /// Query, key and value projections in one matrix.
     Qkv,
+    /// Projection of the hidden state to a latent that queries, or keys and values, are made from (MLA).
+    LatentDown,
+    /// Projection of that latent to the heads' keys and values.
+    LatentUp,
     /// Attention's output projection.
     AttentionOutput,
     /// Gate of a feed-forward.
@@ -68,6 +72,8 @@ pub enum Role {
     ExpertGate,
     /// Up projection of a routed expert.
     ExpertUp,
+    /// Gate and up projection of routed experts in one tensor.
+    ExpertGateUp,
     /// Down projection of a routed expert.
     ExpertDown,
     /// Not recognised.
@@ -76,23 +82,26 @@ pub enum Role {
 
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
-    (Role::Embedding, "embedding", &["embed_tokens", "wte"]),
+    (Role::Embedding, "embedding", &["embed_tokens", "wte", "word_embeddings"]),
     (Role::Position, "position", &["wpe"]),
-    (Role::Head, "head", &["lm_head"]),
+    (Role::Head, "head", &["lm_head", "head"]),
     (Role::Score, "score", &["score"]),
-    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f"]),
-    (Role::Query, "query", &["q_proj"]),
+    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f", "q_a_layernorm", "kv_a_layernorm", "enorm", "hnorm", "query_layernorm", "key_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm", "residual_layernorm", "norm_1", "norm_2", "norm_f", "kv_norm", "attn_norm", "ffn_norm", "inter_norm"]),
+    (Role::Query, "query", &["q_proj", "q_b_proj"]),
     (Role::Key, "key", &["k_proj"]),
     (Role::Value, "value", &["v_proj"]),
-    (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
+    (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "Wqkv", "query_key_value"]),
+    (Role::LatentDown, "latent_down", &["q_a_proj", "kv_a_proj_with_mqa"]),
+    (Role::LatentUp, "latent_up", &["kv_b_proj"]),
     (Role::AttentionOutput, "attention_output", &["o_proj"]),
     (Role::Gate, "gate", &["gate_proj"]),
     (Role::Up, "up", &["up_proj", "c_fc"]),
     (Role::GateUp, "gate_up", &["gate_up_proj"]),
     (Role::Down, "down", &["down_proj"]),
-    (Role::Router, "router", &["gate"]),
+    (Role::Router, "router", &["gate", "router", "wg", "classifier"]),
     (Role::ExpertGate, "expert_gate", &["w1"]),
     (Role::ExpertUp, "expert_up", &["w3"]),
+    (Role::ExpertGateUp, "expert_gate_up", &[]),
     (Role::ExpertDown, "expert_down", &["w2"]),
     (Role::Other, "other", &[]),
 ];
@@ -115,6 +124,7 @@ impl Role {
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
             Self::Up if parent.contains("experts.") => Self::ExpertUp,
+            Self::GateUp if parent.contains("experts") => Self::ExpertGateUp,
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
             role => role,
         }
@@ -122,7 +132,7 @@ impl Role {
 
     /// True for matrices of routed experts.
     pub const fn is_expert(self) -> bool {
-        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertGateUp | Self::ExpertDown)
     }
 }
 
