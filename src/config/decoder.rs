@@ -115,6 +115,12 @@ impl Tensors {
         self
     }
 
+    /// `count` equal tensors that the files keep as one (biases of fused experts).
+    pub fn repeated(&mut self, name: &str, role: Role, count: u64, shape: &[u64]) -> &mut Self {
+        self.0.push(Tensor { name: name.to_owned(), role, shape: shape.to_vec(), count, stored: None });
+        self
+    }
+
     /// A convolution's kernel (outputs × inputs per group × kernel ...) and, if wanted, its bias.
     pub fn convolution(&mut self, module: &str, shape: &[u64], bias: bool) -> &mut Self {
         self.push(module, "weight", shape.to_vec(), 1);
@@ -137,9 +143,12 @@ impl Tensors {
 
     /// Gate, up and down projections under `mlp`.
     pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
-        self.linear("mlp.gate_proj", hidden, intermediate, bias)
-            .linear("mlp.up_proj", hidden, intermediate, bias)
-            .linear("mlp.down_proj", intermediate, hidden, bias)
+        self.linear("mlp.gate_proj", hidden, intermediate, bias).linear("mlp.up_proj", hidden, intermediate, bias).linear(
+            "mlp.down_proj",
+            intermediate,
+            hidden,
+            bias,
+        )
     }
 
     /// RMSNorms of the layer, by name.
@@ -265,7 +274,14 @@ impl Draft {
 }
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
-pub fn component(name: &'static str, kind: ComponentKind, hidden_size: u64, layer_prefix: &'static str, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>) -> Component {
+pub fn component(
+    name: &'static str,
+    kind: ComponentKind,
+    hidden_size: u64,
+    layer_prefix: &'static str,
+    tensors: Vec<Tensor>,
+    layers: Vec<(Layer, Vec<Tensor>)>,
+) -> Component {
     Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
 }
 

@@ -15,11 +15,8 @@ pub struct Names {
 }
 
 /// As in DeepSeek, Qwen, GLM and most others.
-pub const MLP: Names = Names {
-    router: "mlp.gate",
-    experts: ["mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj", "mlp.experts.{}.down_proj"],
-    shared: "mlp.shared_experts",
-};
+pub const MLP: Names =
+    Names { router: "mlp.gate", experts: ["mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj", "mlp.experts.{}.down_proj"], shared: "mlp.shared_experts" };
 
 /// As in Mixtral, Phi-MoE and MiniMax.
 pub const BLOCK_SPARSE: Names = Names {
@@ -86,10 +83,12 @@ impl Mixture {
 
 /// Gate, up and down projections under any module.
 pub fn gated(tensors: &mut Tensors, module: &str, hidden: u64, intermediate: u64, bias: bool) {
-    tensors
-        .linear(&format!("{module}.gate_proj"), hidden, intermediate, bias)
-        .linear(&format!("{module}.up_proj"), hidden, intermediate, bias)
-        .linear(&format!("{module}.down_proj"), intermediate, hidden, bias);
+    tensors.linear(&format!("{module}.gate_proj"), hidden, intermediate, bias).linear(&format!("{module}.up_proj"), hidden, intermediate, bias).linear(
+        &format!("{module}.down_proj"),
+        intermediate,
+        hidden,
+        bias,
+    );
 }
 
 /// Which layers have experts: `mlp_layer_types`, or a list in `moe_layer_freq`, or every `moe_layer_freq`-th from

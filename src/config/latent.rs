@@ -62,7 +62,12 @@ impl Latent {
         match self.query_rank {
             None => _ = tensors.linear(&name("q_proj"), hidden, queries, false),
             Some(rank) => {
-                tensors.linear(&name("q_a_proj"), hidden, rank, self.bias).norm(&name("q_a_layernorm"), rank, false).linear(&name("q_b_proj"), rank, queries, false);
+                tensors.linear(&name("q_a_proj"), hidden, rank, self.bias).norm(&name("q_a_layernorm"), rank, false).linear(
+                    &name("q_b_proj"),
+                    rank,
+                    queries,
+                    false,
+                );
             }
         }
         tensors

@@ -6,17 +6,33 @@
 mod decoder;
 mod experts;
 mod fields;
-mod latent;
 pub mod json;
+mod latent;
 
+mod afmoe;
+mod dbrx;
 mod deepseek;
+mod dots1;
+mod ernie4_5_moe;
+mod exaone_moe;
 mod gemma;
+mod glm4_moe;
 mod gpt2;
+mod gpt_oss;
+mod granitemoe;
+mod grok;
+mod latent_dense;
 mod llama;
+mod llama4;
+mod mimo_v2_flash;
+mod minimax_m2;
 mod mistral;
 mod mixtral;
+mod olmoe;
 mod phi3;
+mod phimoe;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 
@@ -37,24 +53,45 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("afmoe", afmoe::read),
     family("axk1", deepseek::read_axk1),
+    family("dbrx", dbrx::read),
     family("deepseek", deepseek::read_v1),
     family("deepseek_v2", deepseek::read_v2),
     family("deepseek_v3", deepseek::read_v3),
     family("deepseek_v32", deepseek::read_v32),
+    family("dots1", dots1::read),
+    family("ernie4_5_moe", ernie4_5_moe::read),
+    family("exaone_moe", exaone_moe::read),
+    family("flex_olmo", olmoe::read_flex_olmo),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("glm4_moe", glm4_moe::read_glm4_moe),
     family("glm4_moe_lite", deepseek::read_glm4_moe_lite),
     family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
     family("gpt2", gpt2::read),
+    family("gpt_oss", gpt_oss::read),
+    family("granitemoe", granitemoe::read),
+    family("granitemoe_swa", granitemoe::read_sliding),
+    family("granitemoeshared", granitemoe::read_shared),
+    family("grok-1", grok::read),
     family("kimi_k2", deepseek::read_v3),
     family("llama", llama::read),
+    family("llama4_text", llama4::read),
+    family("mimo_v2_flash", mimo_v2_flash::read),
+    family("minicpm3", latent_dense::read_minicpm3),
+    family("minimax_m2", minimax_m2::read),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("olmoe", olmoe::read_olmoe),
     family("phi3", phi3::read),
+    family("phimoe", phimoe::read),
     family("qwen2", qwen2::read),
+    family("qwen2_moe", qwen2_moe::read),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("solar_open", glm4_moe::read_solar_open),
+    family("youtu", latent_dense::read_youtu),
 ];
 
 /// What is wrong with a config.json.
@@ -165,7 +202,8 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
 mod tests {
     use super::*;
 
-    const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+    const LLAMA: &str =
+        r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
 
     fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
         read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
@@ -173,7 +211,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_key() {
-        for (key, value) in [("num_key_value_heads", "0"), ("num_key_value_heads", "-8"), ("head_dim", "1.5"), ("head_dim", "\"x\""), ("num_key_value_heads", "1e30"), ("max_position_embeddings", "[]")] {
+        for (key, value) in [
+            ("num_key_value_heads", "0"),
+            ("num_key_value_heads", "-8"),
+            ("head_dim", "1.5"),
+            ("head_dim", "\"x\""),
+            ("num_key_value_heads", "1e30"),
+            ("max_position_embeddings", "[]"),
+        ] {
             let error = with(key, value).unwrap_err();
             assert!(error.to_string().contains(key), "{key}: {error}");
         }
