@@ -22,19 +22,20 @@ impl Shape {
 
     /// Reads them with the usual defaults: `num_key_value_heads` = `num_attention_heads`, `head_dim` = `hidden_size` / heads.
     pub fn read(f: &Fields) -> Result<Self, ConfigError> {
-        Self::read_with(f, None)
+        Self::read_with(f, None, None)
     }
 
     /// The same for families whose class has a `head_dim` of its own.
     pub fn read_with_head_dim(f: &Fields, head_dim: u64) -> Result<Self, ConfigError> {
-        Self::read_with(f, Some(head_dim))
+        Self::read_with(f, Some(head_dim), None)
     }
 
-    fn read_with(f: &Fields, head_dim: Option<u64>) -> Result<Self, ConfigError> {
+    /// The same for families whose class has numbers of its own where the config is silent.
+    pub fn read_with(f: &Fields, head_dim: Option<u64>, kv_heads: Option<u64>) -> Result<Self, ConfigError> {
         let hidden = f.count("hidden_size")?;
         let layers = Self::layer_count(f)?;
         let heads = f.count("num_attention_heads")?;
-        let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        let kv_heads = f.optional_count("num_key_value_heads")?.or(kv_heads.filter(|_| !f.has_any("num_key_value_heads"))).unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
             return Err(f.impossible("num_key_value_heads", "it must divide `num_attention_heads`"));
         }
@@ -208,10 +209,18 @@ impl Decoder {
         Self { shape, base: "model", layer_prefix: "model.layers", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default }
     }
 
+    /// The same, its modules under `language_model` as in checkpoints of models with other parts.
+    #[must_use]
+    pub fn within_language_model(self) -> Self {
+        let tensors = Tensors::default().nested("language_model", self.tensors).build();
+        Self { base: "language_model.model", layer_prefix: "language_model.model.layers", tensors, head_module: "language_model.lm_head", ..self }
+    }
+
     /// The finished component with its head.
     fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
         let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
         let mut head = Tensors::default();
+        f.touch("architectures");
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),

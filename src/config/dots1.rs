@@ -6,7 +6,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Mixer, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read(f)?;
+    let shape = Shape::read_with(f, None, Some(32))?;
     let sparse = sparse_layers(f, &shape, 0)?;
     f.count("num_experts")?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 1, active: 1, width: 1408, shared: 0 })?;

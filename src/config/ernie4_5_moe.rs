@@ -7,7 +7,7 @@ use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer, Role, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read(f)?;
+    let shape = Shape::read_with(f, None, Some(4))?;
     let bias = f.flag("use_bias", false)?;
     let intermediate = f.count("intermediate_size")?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 64, active: 6, width: 1536, shared: 2 })?;

@@ -6,7 +6,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Mixer, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read(f)?;
+    let shape = Shape::read_with(f, None, Some(32))?;
     let sparse = sparse_layers(f, &shape, 1)?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 64, active: 8, width: 1024, shared: 1 })?;
     let spans = spans(f, &shape)?;

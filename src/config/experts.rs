@@ -59,15 +59,17 @@ impl Mixture {
 
     /// Its tensors.
     pub fn add(&self, tensors: &mut Tensors, names: Names, hidden: u64) {
-        let [gate, up, down] = names.experts;
-        tensors
-            .linear(names.router, hidden, self.experts, false)
-            .experts(gate, self.experts, hidden, self.width)
-            .experts(up, self.experts, hidden, self.width)
-            .experts(down, self.experts, self.width, hidden);
+        tensors.linear(names.router, hidden, self.experts, false);
+        self.add_routed(tensors, names, hidden);
         if self.shared > 0 {
             gated(tensors, names.shared, hidden, self.shared, false);
         }
+    }
+
+    /// The routed experts alone.
+    pub fn add_routed(&self, tensors: &mut Tensors, names: Names, hidden: u64) {
+        let [gate, up, down] = names.experts;
+        tensors.experts(gate, self.experts, hidden, self.width).experts(up, self.experts, hidden, self.width).experts(down, self.experts, self.width, hidden);
     }
 
     /// The same with gate and up matrices of all experts in one tensor: (module, shape) of both, as the files have them.

@@ -16,7 +16,7 @@ pub(super) fn read_glm4_moe(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// The decoder and its token predictor, for GLM-4.5V too.
 pub(super) fn text(f: &Fields) -> Result<(Decoder, Option<Component>), ConfigError> {
-    let shape = Shape::read(f)?;
+    let shape = Shape::read_with(f, None, Some(8))?;
     let sparse = sparse_layers(f, &shape, 1)?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 128, active: 8, width: 1408, shared: 1 })?;
     let has_norms = f.flag("use_qk_norm", false)?;
@@ -27,7 +27,7 @@ pub(super) fn text(f: &Fields) -> Result<(Decoder, Option<Component>), ConfigErr
 
 /// Solar Open: experts in every layer.
 pub(super) fn read_solar_open(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read_with_head_dim(f, 128)?;
+    let shape = Shape::read_with(f, Some(128), Some(8))?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 128, active: 8, width: 1280, shared: 1 })?;
     let sparse = vec![true; usize::try_from(shape.layers).unwrap_or(0)];
     Ok(decoder(f, shape, &sparse, &mixture, false)?.into())

@@ -7,7 +7,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Role, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read_with_head_dim(f, 64)?;
+    let shape = Shape::read_with(f, Some(64), Some(8))?;
     let bias = f.flag("attention_bias", true)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(128);
     let width = f.count("intermediate_size")?;

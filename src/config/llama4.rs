@@ -12,7 +12,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// The decoder, for the model with a vision tower too.
 pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
-    let shape = Shape::read_with_head_dim(f, 128)?;
+    let shape = Shape::read_with(f, Some(128), Some(8))?;
     let bias = f.flag("attention_bias", false)?;
     let width = f.count("intermediate_size")?;
     let experts = f.optional_count("num_experts")?.unwrap_or(16);

@@ -6,7 +6,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Attention, Keeps, Mixer, Role, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read_with_head_dim(f, 192)?;
+    let shape = Shape::read_with(f, Some(192), Some(4))?;
     let sparse = sparse_layers(f, &shape, 1)?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 256, active: 8, width: 2048, shared: 0 })?;
     let bias = f.flag("attention_bias", false)?;

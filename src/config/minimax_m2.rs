@@ -6,7 +6,7 @@ use super::{ConfigError, Fields};
 use crate::model::Span;
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read_with_head_dim(f, 128)?;
+    let shape = Shape::read_with(f, Some(128), Some(8))?;
     let experts = f.optional_count("num_experts")?.unwrap_or(256);
     let mixture = Mixture {
         experts,

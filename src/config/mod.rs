@@ -10,8 +10,13 @@ pub mod json;
 mod latent;
 
 mod afmoe;
+mod arctic;
+mod aria_text;
+mod axk2;
+mod bailing_moe;
 mod dbrx;
 mod deepseek;
+mod deepseek_v4;
 mod dots1;
 mod ernie4_5_moe;
 mod exaone_moe;
@@ -21,9 +26,14 @@ mod gpt2;
 mod gpt_oss;
 mod granitemoe;
 mod grok;
+mod hunyuan_v1_moe;
+mod jetmoe;
+mod kimi_k25;
+mod kimi_k3;
 mod latent_dense;
 mod llama;
 mod llama4;
+mod longcat_flash;
 mod mimo_v2_flash;
 mod minimax_m2;
 mod mistral;
@@ -35,6 +45,7 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod step3_text;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -54,12 +65,18 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
     family("afmoe", afmoe::read),
+    family("arctic", arctic::read),
+    family("aria_text", aria_text::read),
     family("axk1", deepseek::read_axk1),
+    family("axk2", axk2::read),
+    family("bailing_moe", bailing_moe::read_v1),
+    family("bailing_moe_v2", bailing_moe::read_v2),
     family("dbrx", dbrx::read),
     family("deepseek", deepseek::read_v1),
     family("deepseek_v2", deepseek::read_v2),
     family("deepseek_v3", deepseek::read_v3),
     family("deepseek_v32", deepseek::read_v32),
+    family("deepseek_v4", deepseek_v4::read),
     family("dots1", dots1::read),
     family("ernie4_5_moe", ernie4_5_moe::read),
     family("exaone_moe", exaone_moe::read),
@@ -75,9 +92,14 @@ static FAMILIES: &[Family] = &[
     family("granitemoe_swa", granitemoe::read_sliding),
     family("granitemoeshared", granitemoe::read_shared),
     family("grok-1", grok::read),
+    family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("jetmoe", jetmoe::read),
     family("kimi_k2", deepseek::read_v3),
+    family("kimi_k25", kimi_k25::read),
+    family("kimi_k3", kimi_k25::read_k3),
     family("llama", llama::read),
     family("llama4_text", llama4::read),
+    family("longcat_flash", longcat_flash::read),
     family("mimo_v2_flash", mimo_v2_flash::read),
     family("minicpm3", latent_dense::read_minicpm3),
     family("minimax_m2", minimax_m2::read),
@@ -91,6 +113,7 @@ static FAMILIES: &[Family] = &[
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
     family("solar_open", glm4_moe::read_solar_open),
+    family("step3_text", step3_text::read),
     family("youtu", latent_dense::read_youtu),
 ];
 

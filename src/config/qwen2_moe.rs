@@ -8,7 +8,7 @@ use crate::model::{FeedForward, Layer, Mixer, Span};
 const NAMES: Names = Names { shared: "mlp.shared_expert", ..MLP };
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let shape = Shape::read(f)?;
+    let shape = Shape::read_with(f, None, Some(16))?;
     let bias = f.flag("qkv_bias", true)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(60);
     let mixture = Mixture {
