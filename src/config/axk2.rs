@@ -16,7 +16,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let mixture = Mixture::read(f, MixtureDefaults { experts: 128, active: 8, width: 512, shared: 1 })?;
     let latent = Latent::read(f, shape.heads, LATENT)?;
     let rank = latent.query_rank.ok_or_else(|| f.impossible("q_lora_rank", "the indexer reads the compressed queries, so it must be a number"))?;
-    let indexer = Indexer::read_if(f, Some(16))?;
+    let indexer = Indexer::read(f, 16)?;
     let gate_rank = f.optional_count("gated_norm_rank")?.unwrap_or(16);
     f.touch("layer_types");
     let dense = f.count("intermediate_size")?;
@@ -37,9 +37,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             let outputs = latent.heads.saturating_mul(latent.query_dim().saturating_add(latent.value));
             tensor.shape = vec![outputs, rank.saturating_mul(2)];
         }
-        if let Some(indexer) = indexer {
-            indexer.add(&mut tensors, hidden, rank);
-        }
+        indexer.add(&mut tensors, hidden, rank);
         add_norm(&mut tensors, "input_layernorm");
         let feed_forward = if is_sparse {
             add_norm(&mut tensors, "post_attention_layernorm");
@@ -50,7 +48,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             FeedForward::Dense { intermediate: dense, gated: true }
         };
         tensors_of_layer.extend(tensors.build());
-        (Layer { mixer: latent.mixer(indexer.map_or(0, |indexer| indexer.head_dim)), feed_forward }, tensors_of_layer)
+        (Layer { mixer: latent.mixer(indexer.head_dim), feed_forward }, tensors_of_layer)
     });
     let layers = layers.collect();
     Ok(Decoder::llama_like(shape, layers, false).into())

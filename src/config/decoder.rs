@@ -273,6 +273,13 @@ impl Draft {
         self
     }
 
+    /// The same with another part, if there is one.
+    #[must_use]
+    pub fn with_any(mut self, component: Option<Component>) -> Self {
+        self.others.extend(component);
+        self
+    }
+
     /// The finished parts, the decoder first. `f` is the config's outermost object; `text` the one that holds the decoder's fields.
     pub(super) fn into_components(self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Vec<Component>, ConfigError> {
         assumptions.extend(self.assumptions);

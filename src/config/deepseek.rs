@@ -63,22 +63,22 @@ pub(super) fn read_axk1(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &AXK1)
 }
 
-/// DeepSeek-V2 and V3 as the language part of a larger model: the decoder and its token predictor.
-pub(super) fn text_v2(f: &Fields) -> Result<(Decoder, Option<Component>), ConfigError> {
-    parts(f, &V2)
-}
-
-pub(super) fn text_v3(f: &Fields) -> Result<(Decoder, Option<Component>), ConfigError> {
-    parts(f, &V3)
+/// The language part of a larger model, by the `model_type` that it names (or that its class takes for granted): the decoder
+/// and its token predictor.
+pub(super) fn text(f: &Fields, default: &str) -> Result<(Decoder, Option<Component>), ConfigError> {
+    let model_type = f.optional_text("model_type")?;
+    match model_type.as_deref().unwrap_or(default) {
+        "deepseek" => parts(f, &V1),
+        "deepseek_v2" => parts(f, &V2),
+        "deepseek_v3" | "kimi_k2" => parts(f, &V3),
+        "deepseek_v32" => parts(f, &V32),
+        _ => Err(f.impossible("model_type", "as a language part only DeepSeek's types are known here")),
+    }
 }
 
 fn read(f: &Fields, kin: &Kin) -> Result<Draft, ConfigError> {
     let (decoder, predictor) = parts(f, kin)?;
-    let draft = Draft::from(decoder);
-    Ok(match predictor {
-        Some(predictor) => draft.with(predictor),
-        None => draft,
-    })
+    Ok(Draft::from(decoder).with_any(predictor))
 }
 
 fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigError> {
@@ -91,7 +91,7 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
     let mixture = Mixture::read(f, kin.mixture)?;
     let latent = latent.map(|defaults| Latent::read(f, shape.heads, defaults)).transpose()?;
     let indexed = indexed_layers(f, kin, &shape)?;
-    let indexer = Indexer::read_if(f, kin.indexer)?;
+    let indexer = kin.indexer.map(|heads| Indexer::read(f, heads)).transpose()?;
     let bias = f.flag("attention_bias", false)?;
     let mut layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, tensors| {
         let Some(latent) = latent else {

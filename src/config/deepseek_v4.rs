@@ -43,7 +43,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         query_rank: f.optional_count("q_lora_rank")?.unwrap_or(1024),
         groups: f.optional_count("o_groups")?.unwrap_or(8),
         output_rank: f.optional_count("o_lora_rank")?.unwrap_or(1024),
-        indexer: Indexer::read_if(f, Some(64))?.ok_or(ConfigError::Overflow)?,
+        indexer: Indexer::read(f, 64)?,
         window: f.optional_count("sliding_window")?.unwrap_or(128),
         rates: (small, large),
         streams: f.optional_count("hc_mult")?.unwrap_or(4),

@@ -7,11 +7,7 @@ use crate::model::{Component, Mixer, Span};
 
 pub(super) fn read_glm4_moe(f: &Fields) -> Result<Draft, ConfigError> {
     let (decoder, predictor) = text(f)?;
-    let draft = Draft::from(decoder);
-    Ok(match predictor {
-        Some(predictor) => draft.with(predictor),
-        None => draft,
-    })
+    Ok(Draft::from(decoder).with_any(predictor))
 }
 
 /// The decoder and its token predictor, for GLM-4.5V too.

@@ -6,13 +6,9 @@ use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Laye
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = f.required_nested(&["text_config"])?;
-    let (decoder, predictor) = deepseek::text_v3(&text)?;
+    let (decoder, predictor) = deepseek::text(&text, "deepseek_v3")?;
     // The class ties the head unless the outer config says otherwise.
-    let draft = with_vision(f, Decoder { tied_by_default: true, ..decoder })?;
-    Ok(match predictor {
-        Some(predictor) => draft.with(predictor),
-        None => draft,
-    })
+    Ok(with_vision(f, Decoder { tied_by_default: true, ..decoder })?.with_any(predictor))
 }
 
 pub(super) fn read_k3(f: &Fields) -> Result<Draft, ConfigError> {

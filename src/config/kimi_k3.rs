@@ -32,7 +32,8 @@ impl Delta {
             .linear("self_attn.f_a_proj", hidden, self.head_dim, false)
             .linear("self_attn.f_b_proj", self.head_dim, width, false)
             .linear("self_attn.b_proj", hidden, self.heads, false)
-            .tensor("self_attn.A_log", Role::Other, &[self.heads])
+            // Padded in the published model.
+            .tensor("self_attn.A_log", Role::Other, &[self.heads.next_multiple_of(128)])
             .tensor("self_attn.dt_bias", Role::Other, &[width]);
         if self.full_rank_gate {
             tensors.linear("self_attn.g_proj", hidden, width, false);

@@ -91,12 +91,11 @@ pub struct Indexer {
 }
 
 impl Indexer {
-    /// Reads it with the class's number of heads, for classes that have one; keys have 128 elements in all of them.
-    pub fn read_if(f: &Fields, heads: Option<u64>) -> Result<Option<Self>, ConfigError> {
-        let Some(heads) = heads else { return Ok(None) };
+    /// Reads it with the class's number of heads; keys have 128 elements in every class.
+    pub fn read(f: &Fields, heads: u64) -> Result<Self, ConfigError> {
         // How many tokens it picks costs nothing per token.
         f.touch("index_topk");
-        Ok(Some(Self { heads: f.optional_count("index_n_heads")?.unwrap_or(heads), head_dim: f.optional_count("index_head_dim")?.unwrap_or(128) }))
+        Ok(Self { heads: f.optional_count("index_n_heads")?.unwrap_or(heads), head_dim: f.optional_count("index_head_dim")?.unwrap_or(128) })
     }
 
     /// Its tensors; it reads the compressed queries, so there must be some.

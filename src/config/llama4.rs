@@ -4,7 +4,7 @@
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
 use super::experts::{Mixture, gated};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, Layer, Mixer, Role, Span};
+use crate::model::{FeedForward, Layer, Mixer, Span};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     text(f).map(Draft::from)

@@ -38,6 +38,7 @@ mod mimo_v2_flash;
 mod minimax_m2;
 mod mistral;
 mod mixtral;
+mod normed_moe;
 mod olmoe;
 mod phi3;
 mod phimoe;
@@ -93,13 +94,16 @@ static FAMILIES: &[Family] = &[
     family("granitemoeshared", granitemoe::read_shared),
     family("grok-1", grok::read),
     family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("hy_v3", normed_moe::read_hy_v3),
     family("jetmoe", jetmoe::read),
     family("kimi_k2", deepseek::read_v3),
     family("kimi_k25", kimi_k25::read),
     family("kimi_k3", kimi_k25::read_k3),
+    family("laguna", normed_moe::read_laguna),
     family("llama", llama::read),
     family("llama4_text", llama4::read),
     family("longcat_flash", longcat_flash::read),
+    family("mellum", normed_moe::read_mellum),
     family("mimo_v2_flash", mimo_v2_flash::read),
     family("minicpm3", latent_dense::read_minicpm3),
     family("minimax_m2", minimax_m2::read),
