@@ -125,6 +125,10 @@ impl Role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
             Self::Up if parent.contains("experts.") => Self::ExpertUp,
             Self::GateUp if parent.contains("experts") => Self::ExpertGateUp,
+            // Mixtral's names outside of its experts.
+            Self::ExpertGate if !parent.contains("experts.") => Self::Gate,
+            Self::ExpertUp if !parent.contains("experts.") => Self::Up,
+            Self::ExpertDown if !parent.contains("experts.") => Self::Down,
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
             role => role,
         }
@@ -150,6 +154,9 @@ mod tests {
             ("mlp.experts.{}.gate_proj", Role::ExpertGate),
             ("block_sparse_moe.experts.{}.w2", Role::ExpertDown),
             ("mlp.gate", Role::Router),
+            ("ffn.shared_experts.w2", Role::Down),
+            ("mlp.experts.gate_up_proj", Role::ExpertGateUp),
+            ("self_attn.kv_a_proj_with_mqa", Role::LatentDown),
             ("lm_head", Role::Head),
             ("rotary_emb", Role::Other),
         ] {
