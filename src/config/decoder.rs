@@ -116,7 +116,7 @@ impl Tensors {
         self
     }
 
-    /// `count` equal tensors that the files keep as one (biases of fused experts).
+    /// `count` equal tensors of any shape: experts, or what the files keep as one for all experts (their biases).
     pub fn repeated(&mut self, name: &str, role: Role, count: u64, shape: &[u64]) -> &mut Self {
         self.0.push(Tensor { name: name.to_owned(), role, shape: shape.to_vec(), count, stored: None });
         self

@@ -36,6 +36,23 @@ const IRRELEVANT: &[&str] = &[
     "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache", "embd_layer_norm",
     "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_decoder", "gradient_checkpointing",
     "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
+    "_attn_implementation", "activation_func", "activation_situ_beta", "activation_situ_linear_beta", "attention_multiplier", "attention_value_scale",
+    "attn_output_multiplier", "attn_scale", "attn_temperature_tuning", "aux_loss_alpha", "aux_loss_coef", "bad_words_ids", "begin_suppress_tokens",
+    "clip_qkv", "cross_attention_hidden_size", "decoder_start_token_id", "dim_model_base", "diversity_penalty", "do_sample", "early_stopping",
+    "embedding_initializer_range", "embedding_multiplier", "embedding_multiplier_scale", "encoder_no_repeat_ngram_size", "ep_size", "expert_dtype",
+    "exponential_decay_length_penalty", "floor_scale", "forced_bos_token_id", "forced_eos_token_id", "gate_lower_bound", "hc_eps", "hc_sinkhorn_iters",
+    "hidden_dropout", "ignore_index", "image_placeholder", "indexer_rope_interleave", "initial_context_length", "input_jitter_noise", "is_encoder_decoder",
+    "kda_lower_bound", "kda_safe_gate", "layernorm_epsilon", "length_penalty", "logits_scaling", "max_attn_value", "max_length",
+    "media_placeholder_token_id", "merge_type", "min_length", "mlp_type", "mla_scale_kv_lora", "mla_scale_q_lora", "moe_capacity",
+    "moe_eval_capacity_factor", "moe_jitter_eps", "moe_loss_weight", "moe_min_capacity", "moe_norm_min", "moe_normalize_expert_weights", "moe_renormalize",
+    "moe_router_activation_func", "moe_token_dropping", "moe_train_capacity_factor", "moe_use_aux_free", "mup_enabled", "n_group", "no_repeat_ngram_size",
+    "num_beam_groups", "num_beams", "num_expert_group", "num_return_sequences", "output_attentions", "output_hidden_states", "output_multiplier_scale",
+    "output_scores", "pos_emb_interpolation_mode", "pos_emb_type", "prefix", "problem_type", "projector_hidden_act", "projector_ln_eps", "pruned_heads",
+    "qk_norm_type", "remove_invalid_values", "repetition_penalty", "residual_multiplier", "return_dict_in_generate", "rope_interleave", "route_scale",
+    "routed_scaling_factor", "scale_depth", "scale_emb", "score_function", "scoring_func", "seq_aux", "sep_token_id", "suppress_tokens", "swa_rope_theta",
+    "swiglu_alpha", "swiglu_limit", "temperature", "text_hidden_size", "tf_legacy_loss", "tie_encoder_decoder", "top_k", "top_p", "topk_group",
+    "topk_method", "typical_p", "use_bfloat16", "use_grouped_topk", "use_routing_bias", "use_unified_vision_chunk", "video_attn_type", "video_placeholder",
+    "zero_expert_type",
 ];
 
 /// Parts of keys that say that layers are not those of a plain decoder.

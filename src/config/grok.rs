@@ -1,12 +1,9 @@
 //! Grok-1: norms before and after attention and experts, tied head.
 
 use super::decoder::{Decoder, Draft, Shape, Tensors, layers_by_span};
-use super::experts::{Mixture, Names};
+use super::experts::Mixture;
 use super::{ConfigError, Fields};
 use crate::model::{Role, Span};
-
-const NAMES: Names =
-    Names { router: "moe_block.gate", experts: ["moe_block.experts.{}.linear", "moe_block.experts.{}.linear_v", "moe_block.experts.{}.linear_1"], shared: "" };
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
@@ -18,8 +15,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         .linear("attn.q_proj", shape.hidden, queries, false)
         .linear("attn.k_proj", shape.hidden, keys, false)
         .linear("attn.v_proj", shape.hidden, keys, false)
-        .linear("attn.o_proj", queries, shape.hidden, false);
-    mixture.add(&mut tensors, NAMES, shape.hidden);
+        .linear("attn.o_proj", queries, shape.hidden, false)
+        .linear("moe_block.gate", shape.hidden, experts, false)
+        .repeated("moe_block.experts.{}.linear.weight", Role::ExpertGate, experts, &[mixture.width, shape.hidden])
+        .repeated("moe_block.experts.{}.linear_v.weight", Role::ExpertUp, experts, &[mixture.width, shape.hidden])
+        .repeated("moe_block.experts.{}.linear_1.weight", Role::ExpertDown, experts, &[shape.hidden, mixture.width]);
     for norm in ["pre_attn_norm.scale", "post_attn_norm.scale", "pre_moe_norm.scale", "post_moe_norm.scale"] {
         tensors.tensor(norm, Role::Norm, &[shape.hidden]);
     }

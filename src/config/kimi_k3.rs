@@ -2,53 +2,13 @@
 //! than the hidden state, and learned residuals over blocks of layers.
 
 use super::decoder::{Decoder, LLAMA_NORMS, Tensors};
+use super::delta::{Delta, Gate};
 use super::experts::{BLOCK_SPARSE, Mixture, MixtureDefaults, gated, sparse_layers};
 use super::latent::{Defaults, Latent, latent_shape};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, Layer, Mixer, Recurrence, RecurrenceKind, Role};
+use crate::model::{FeedForward, Layer};
 
 const LATENT: Defaults = Defaults { query_rank: Some(1536), rank: 512, rope: 64, nope: 128, value: 128 };
-
-/// Kimi delta attention: as many heads for queries and keys as for values.
-struct Delta {
-    heads: u64,
-    head_dim: u64,
-    kernel: u64,
-    /// Whether the output gate is one matrix instead of two through `head_dim`.
-    full_rank_gate: bool,
-}
-
-impl Delta {
-    fn add(&self, tensors: &mut Tensors, hidden: u64) -> Mixer {
-        let width = self.heads.saturating_mul(self.head_dim);
-        for one in ["q", "k", "v"] {
-            tensors.linear(&format!("self_attn.{one}_proj"), hidden, width, false).convolution(
-                &format!("self_attn.{one}_conv1d"),
-                &[width, 1, self.kernel],
-                false,
-            );
-        }
-        tensors
-            .linear("self_attn.f_a_proj", hidden, self.head_dim, false)
-            .linear("self_attn.f_b_proj", self.head_dim, width, false)
-            .linear("self_attn.b_proj", hidden, self.heads, false)
-            // Padded in the published model.
-            .tensor("self_attn.A_log", Role::Other, &[self.heads.next_multiple_of(128)])
-            .tensor("self_attn.dt_bias", Role::Other, &[width]);
-        if self.full_rank_gate {
-            tensors.linear("self_attn.g_proj", hidden, width, false);
-        } else {
-            tensors.linear("self_attn.g_a_proj", hidden, self.head_dim, false).linear("self_attn.g_b_proj", self.head_dim, width, false);
-        }
-        tensors.norm("self_attn.o_norm", self.head_dim, false).linear("self_attn.o_proj", width, hidden, false);
-        Mixer::Recurrent(Recurrence {
-            kind: RecurrenceKind::KimiDelta,
-            conv_channels: width.saturating_mul(3),
-            conv_kernel: self.kernel,
-            state: width.saturating_mul(self.head_dim),
-        })
-    }
-}
 
 pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let shape = latent_shape(f)?;
@@ -64,11 +24,15 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let linear = f.required_nested(&["linear_attn_config"])?;
     let full_layers = linear.layer_numbers("full_attn_layers")?;
     linear.layer_numbers("kda_layers")?;
+    let heads = linear.optional_count("num_heads")?.unwrap_or(shape.heads);
     let delta = Delta {
-        heads: linear.optional_count("num_heads")?.unwrap_or(shape.heads),
+        heads,
         head_dim: linear.optional_count("head_dim")?.unwrap_or(128),
         kernel: linear.optional_count("short_conv_kernel_size")?.unwrap_or(4),
-        full_rank_gate: linear.flag("use_full_rank_gate", false)?,
+        forget: Gate::LowRank,
+        output: if linear.flag("use_full_rank_gate", false)? { Gate::Full } else { Gate::LowRank },
+        // Padded in the published model.
+        decays: heads.next_multiple_of(128),
     };
     let has_residuals = f.optional_count("attn_res_block_size")?.is_some();
     let dense = f.count("intermediate_size")?;
@@ -82,7 +46,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
             }
             latent.mixer(0)
         } else {
-            delta.add(&mut tensors, hidden)
+            delta.add(&mut tensors, "self_attn", "o_proj", hidden)
         };
         let feed_forward = if is_sparse {
             // Router and shared experts read the hidden state, routed experts its projection.

@@ -13,6 +13,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let value_dim = f.optional_count("v_head_dim")?.unwrap_or(128);
     // The class counts the token itself beside those of `sliding_window_size`.
     let window = f.optional_count("sliding_window_size")?.map(|size| size + 1).or(f.optional_count("sliding_window")?).unwrap_or(129);
+    // The window once more.
+    f.touch("attention_chunk_size");
     let spans = spans(f, &shape, window)?;
     let full = Attention { heads: shape.heads, kv_heads: shape.kv_heads, key_dim: shape.head_dim, value_dim, span: Span::Full, keeps: Keeps::Own };
     let sliding = Attention {

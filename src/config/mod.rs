@@ -4,6 +4,7 @@
 //! blocks ([`decoder`]), and add its row to [`FAMILIES`].
 
 mod decoder;
+mod delta;
 mod experts;
 mod fields;
 pub mod json;
@@ -13,6 +14,7 @@ mod afmoe;
 mod arctic;
 mod aria_text;
 mod axk2;
+mod bailing_hybrid;
 mod bailing_moe;
 mod dbrx;
 mod deepseek;
@@ -70,6 +72,7 @@ static FAMILIES: &[Family] = &[
     family("aria_text", aria_text::read),
     family("axk1", deepseek::read_axk1),
     family("axk2", axk2::read),
+    family("bailing_hybrid", bailing_hybrid::read),
     family("bailing_moe", bailing_moe::read_v1),
     family("bailing_moe_v2", bailing_moe::read_v2),
     family("dbrx", dbrx::read),
