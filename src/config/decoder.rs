@@ -103,7 +103,7 @@ impl Tensors {
 
     /// Separate q, k, v and o projections under `self_attn`, as Llama has them.
     pub fn attention(&mut self, shape: &Shape, qkv_bias: bool, output_bias: bool) -> &mut Self {
-        let (queries, keys) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));
         self.linear("self_attn.q_proj", shape.hidden, queries, qkv_bias)
             .linear("self_attn.k_proj", shape.hidden, keys, qkv_bias)
             .linear("self_attn.v_proj", shape.hidden, keys, qkv_bias)
