@@ -586,7 +586,7 @@ mod tests {
         assert_eq!(elements(&matched.files.loaded), total);
         let role = |name: &str| matched.files.loaded.iter().find(|(tensor, _)| tensor.name == name).unwrap().0.role;
         assert_eq!(role("visual.blocks.{}.mlp.up_proj.weight"), Role::Up);
-        assert_eq!(role("model.layers.{}.mlp.experts.gate_up_proj"), Role::GateUp);
+        assert_eq!(role("model.layers.{}.mlp.experts.gate_up_proj"), Role::ExpertGateUp);
     }
 
     #[test]

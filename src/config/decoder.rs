@@ -18,21 +18,22 @@ pub struct Shape {
 
 impl Shape {
     /// Most layers that are read: an order above any real model, so that per-layer work stays bounded.
-    const MAX_LAYERS: u64 = 10_000;
+    pub const MAX_LAYERS: u64 = 10_000;
 
     /// Reads them with the usual defaults: `num_key_value_heads` = `num_attention_heads`, `head_dim` = `hidden_size` / heads.
     pub fn read(f: &Fields) -> Result<Self, ConfigError> {
-        Self::read_with(f, None)
+        Self::read_with(f, None, None)
     }
 
     /// The same for families whose class has a `head_dim` of its own.
     pub fn read_with_head_dim(f: &Fields, head_dim: u64) -> Result<Self, ConfigError> {
-        Self::read_with(f, Some(head_dim))
+        Self::read_with(f, Some(head_dim), None)
     }
 
-    fn read_with(f: &Fields, head_dim: Option<u64>) -> Result<Self, ConfigError> {
-        let (hidden, layers, heads) = (f.count("hidden_size")?, f.count("num_hidden_layers")?, f.count("num_attention_heads")?);
-        let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+    /// The same for families whose class has numbers of its own where the config is silent.
+    pub fn read_with(f: &Fields, head_dim: Option<u64>, kv_heads: Option<u64>) -> Result<Self, ConfigError> {
+        let (hidden, layers, heads) = (f.count("hidden_size")?, Self::layer_count(f)?, f.count("num_attention_heads")?);
+        let kv_heads = f.optional_count("num_key_value_heads")?.or(kv_heads.filter(|_| !f.has_any("num_key_value_heads"))).unwrap_or(heads);
         let head_dim = f.optional_count("head_dim")?.or(head_dim);
         Self::checked(f, hidden, layers, f.count("vocab_size")?, (heads, kv_heads, head_dim))
     }
@@ -56,6 +57,15 @@ impl Shape {
             return Err(f.impossible("num_attention_heads", "its product with the size of a head is past any model"));
         }
         Ok(Self { hidden, layers, vocab, heads, kv_heads, head_dim })
+    }
+
+    /// `num_hidden_layers`, kept within reason.
+    pub fn layer_count(f: &Fields) -> Result<u64, ConfigError> {
+        let layers = f.count("num_hidden_layers")?;
+        if layers > Self::MAX_LAYERS {
+            return Err(f.impossible("num_hidden_layers", "no model has more than 10,000 layers"));
+        }
+        Ok(layers)
     }
 
     /// The attention of a layer with this span.
@@ -105,7 +115,7 @@ impl Tensors {
 
     /// Separate q, k, v and o projections under `self_attn`, as Llama has them.
     pub fn attention(&mut self, shape: &Shape, qkv_bias: bool, output_bias: bool) -> &mut Self {
-        let (queries, keys) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));
         self.linear("self_attn.q_proj", shape.hidden, queries, qkv_bias)
             .linear("self_attn.k_proj", shape.hidden, keys, qkv_bias)
             .linear("self_attn.v_proj", shape.hidden, keys, qkv_bias)
@@ -115,6 +125,12 @@ impl Tensors {
     /// A tensor of any shape, with its full name (`self_attn.sinks`, `A_log`).
     pub fn tensor(&mut self, name: &str, role: Role, shape: &[u64]) -> &mut Self {
         self.0.push(Tensor { name: name.to_owned(), role, shape: shape.to_vec(), count: 1, stored: None });
+        self
+    }
+
+    /// `count` equal tensors of any shape: experts, or what the files keep as one for all experts (their biases).
+    pub fn repeated(&mut self, name: &str, role: Role, count: u64, shape: &[u64]) -> &mut Self {
+        self.0.push(Tensor { name: name.to_owned(), role, shape: shape.to_vec(), count, stored: None });
         self
     }
 
@@ -218,10 +234,18 @@ impl Decoder {
         Ok(Draft { assumptions, ..Draft::from(self) })
     }
 
+    /// The same, its modules under `language_model` as in checkpoints of models with other parts.
+    #[must_use]
+    pub fn within_language_model(self) -> Self {
+        let tensors = Tensors::default().nested("language_model", self.tensors).build();
+        Self { base: "language_model.model", layer_prefix: "language_model.model.layers", tensors, head_module: "language_model.lm_head", ..self }
+    }
+
     /// The finished component with its head.
     fn into_component(mut self, f: &Fields, assumptions: &mut Vec<String>) -> Result<Component, ConfigError> {
         let tied = f.flag("tie_word_embeddings", self.tied_by_default)?;
         let mut head = Tensors::default();
+        f.touch("architectures");
         if self.head == Head::ByArchitectureWithBias {
             self.head = match by_architecture(f, assumptions)? {
                 Top::Language => Head::LanguageWithBias,
@@ -277,6 +301,13 @@ impl Draft {
     #[must_use]
     pub fn with(mut self, component: Component) -> Self {
         self.others.push(component);
+        self
+    }
+
+    /// The same with another part, if there is one.
+    #[must_use]
+    pub fn with_any(mut self, component: Option<Component>) -> Self {
+        self.others.extend(component);
         self
     }
 

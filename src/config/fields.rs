@@ -561,6 +561,12 @@ impl Fields {
         self.object.contains_key(key)
     }
 
+    /// Whether the key is there under any of its aliases, be it null.
+    pub fn has_any(&self, key: &str) -> bool {
+        let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
+        spellings.unwrap_or(&[key]).iter().any(|spelling| self.has(spelling))
+    }
+
     /// Marks a key as understood whose value plays no part here.
     pub fn touch(&self, key: &str) -> Option<u64> {
         self.get(key);

@@ -5,6 +5,8 @@
 
 mod classic;
 mod decoder;
+mod delta;
+mod experts;
 mod fields;
 pub mod json;
 mod multimodal;
@@ -35,6 +37,7 @@ mod granitemoehybrid;
 mod internlm;
 mod jamba;
 mod kimi_linear;
+mod latent;
 mod lfm2;
 mod llama;
 mod llama_kin;
@@ -61,7 +64,37 @@ mod phi4flash;
 mod plamo;
 mod plamo2;
 mod qwen;
+
+mod afmoe;
+mod arctic;
+mod aria_text;
+mod axk2;
+mod bailing_hybrid;
+mod bailing_moe;
+mod dbrx;
+mod deepseek;
+mod deepseek_v4;
+mod dots1;
+mod ernie4_5_moe;
+mod exaone_moe;
+mod glm4_moe;
+mod gpt_oss;
+mod granitemoe;
+mod grok;
+mod hunyuan_v1_moe;
+mod jetmoe;
+mod kimi_k25;
+mod kimi_k3;
+mod latent_dense;
+mod llama4;
+mod longcat_flash;
+mod mimo_v2_flash;
+mod minimax_m2;
+mod normed_moe;
+mod olmoe;
+mod phimoe;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
@@ -70,6 +103,7 @@ mod recurrent_gemma;
 mod rwkv;
 mod stablelm;
 mod starcoder2;
+mod step3_text;
 mod telechat;
 mod ungated;
 mod xglm;
@@ -167,7 +201,7 @@ static FAMILIES: &[Family] = &[
     family("phi3small", phi::read_small),
     family("plamo", plamo::read),
     family("qwen", qwen::read),
-    family("bailing_hybrid", kimi_linear::read_bailing),
+    family("bailing_hybrid", bailing_hybrid::read),
     family("bailing_moe_linear", bailing_linear::read),
     family("bamba", bamba::read_bamba),
     family("deci", decilm::read_deci),
@@ -190,7 +224,48 @@ static FAMILIES: &[Family] = &[
     family("olmo_hybrid", olmo_hybrid::read),
     family("phi4flash", phi4flash::read),
     family("plamo2", plamo2::read),
+    family("afmoe", afmoe::read),
+    family("arctic", arctic::read),
+    family("aria_text", aria_text::read),
+    family("axk1", deepseek::read_axk1),
+    family("axk2", axk2::read),
+    family("bailing_moe", bailing_moe::read_v1),
+    family("bailing_moe_v2", bailing_moe::read_v2),
+    family("dbrx", dbrx::read),
+    family("deepseek", deepseek::read_v1),
+    family("deepseek_v2", deepseek::read_v2),
+    family("deepseek_v3", deepseek::read_v3),
+    family("deepseek_v32", deepseek::read_v32),
+    family("deepseek_v4", deepseek_v4::read),
+    family("dots1", dots1::read),
+    family("ernie4_5_moe", ernie4_5_moe::read),
+    family("exaone_moe", exaone_moe::read),
+    family("flex_olmo", olmoe::read_flex_olmo),
+    family("glm4_moe", glm4_moe::read_glm4_moe),
+    family("glm4_moe_lite", deepseek::read_glm4_moe_lite),
+    family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
+    family("gpt_oss", gpt_oss::read),
+    family("granitemoe", granitemoe::read),
+    family("granitemoe_swa", granitemoe::read_sliding),
+    family("granitemoeshared", granitemoe::read_shared),
+    family("grok-1", grok::read),
+    family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("hy_v3", normed_moe::read_hy_v3),
+    family("jetmoe", jetmoe::read),
+    family("kimi_k2", deepseek::read_v3),
+    family("kimi_k25", kimi_k25::read),
+    family("kimi_k3", kimi_k25::read_k3),
+    family("laguna", normed_moe::read_laguna),
+    family("llama4_text", llama4::read),
+    family("longcat_flash", longcat_flash::read),
+    family("mellum", normed_moe::read_mellum),
+    family("mimo_v2_flash", mimo_v2_flash::read),
+    family("minicpm3", latent_dense::read_minicpm3),
+    family("minimax_m2", minimax_m2::read),
+    family("olmoe", olmoe::read_olmoe),
+    family("phimoe", phimoe::read),
     family("qwen2", qwen2::read),
+    family("qwen2_moe", qwen2_moe::read),
     family("qwen3", qwen3::read),
     family("qwen3_5", qwen3_5::read_dense),
     family("qwen3_5_moe", qwen3_5::read_sparse),
@@ -219,6 +294,9 @@ static FAMILIES: &[Family] = &[
     family("zamba", zamba::read),
     family("zamba2", zamba::read_zamba2),
     family("zaya", zaya::read),
+    family("solar_open", glm4_moe::read_solar_open),
+    family("step3_text", step3_text::read),
+    family("youtu", latent_dense::read_youtu),
 ];
 
 /// What is wrong with a config.json.

@@ -52,6 +52,10 @@ pub enum Role {
     Value,
     /// Query, key and value projections in one matrix.
     Qkv,
+    /// Projection of the hidden state to a latent that queries, or keys and values, are made from (MLA).
+    LatentDown,
+    /// Projection of that latent to the heads' keys and values.
+    LatentUp,
     /// Attention's output projection.
     AttentionOutput,
     /// Gate of a feed-forward.
@@ -68,6 +72,8 @@ pub enum Role {
     ExpertGate,
     /// Up projection of a routed expert.
     ExpertUp,
+    /// Gate and up projection of routed experts in one tensor.
+    ExpertGateUp,
     /// Down projection of a routed expert.
     ExpertDown,
     /// What a recurrence's input is projected by.
@@ -231,10 +237,12 @@ impl Role {
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
             Self::Up if parent.contains("experts.") => Self::ExpertUp,
+            Self::GateUp if parent.contains("experts") => Self::ExpertGateUp,
+            // Mixtral's names outside of its experts.
+            Self::ExpertGate if !parent.contains("experts.") => Self::Gate,
+            Self::ExpertUp if !parent.contains("experts.") => Self::Up,
+            Self::ExpertDown if !parent.contains("experts.") => Self::Down,
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
-            Self::ExpertGate if !parent.contains("expert") => Self::Gate,
-            Self::ExpertUp if !parent.contains("expert") => Self::Up,
-            Self::ExpertDown if !parent.contains("expert") => Self::Down,
             role => role,
         }
     }
@@ -246,7 +254,7 @@ impl Role {
 
     /// True for matrices of routed experts.
     pub const fn is_expert(self) -> bool {
-        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertGateUp | Self::ExpertDown)
     }
 }
 
@@ -268,6 +276,9 @@ mod tests {
             ("mlp.w2", Role::Gate),
             ("self_attention.dense", Role::AttentionOutput),
             ("output", Role::Head),
+            ("ffn.shared_experts.w2", Role::Down),
+            ("mlp.experts.gate_up_proj", Role::ExpertGateUp),
+            ("self_attn.kv_a_proj_with_mqa", Role::LatentDown),
             ("lm_head", Role::Head),
             ("rotary_emb", Role::Other),
         ] {
