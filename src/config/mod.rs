@@ -8,15 +8,23 @@ mod fields;
 pub mod json;
 mod multimodal;
 
+mod cohere_vision;
 mod gemma;
 mod gpt2;
+mod idefics;
+mod internvl;
+mod lfm2_vl;
 mod llama;
+mod llava;
 mod mistral;
+mod mistral3;
 mod mixtral;
+mod paligemma;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod vision;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -35,16 +43,36 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("aya_vision", cohere_vision::read_aya),
+    family("cohere2_vision", cohere_vision::read_command),
+    family("colpali", paligemma::read_colpali),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
     family("gpt2", gpt2::read),
+    family("idefics2", idefics::read2),
+    family("idefics3", idefics::read3),
+    family("internvl", internvl::read),
+    family("internvl_chat", internvl::read_chat),
+    family("lfm2_vl", lfm2_vl::read),
     family("llama", llama::read),
+    family("llava", llava::read),
+    family("llava_llama", llava::read),
+    family("llava_mistral", llava::read_first_mistral),
+    family("llava_next", llava::read_next),
+    family("llava_next_video", llava::read_next),
+    family("llava_onevision", llava::read_onevision),
+    family("llava_qwen", llava::read_first_qwen),
     family("mistral", mistral::read),
+    family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
+    family("paligemma", paligemma::read),
     family("phi3", phi3::read),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("smolvlm", idefics::read3),
+    family("video_llava", llava::read_video),
+    family("vipllava", llava::read_vip),
 ];
 
 /// What is wrong with a config.json.
