@@ -1,13 +1,13 @@
 //! Idefics 2 (a perceiver between tower and text), Idefics 3 and SmolVLM (pixel shuffle and one matrix).
 
 use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Names, Wrapper, language, squared, vision};
+use super::multimodal::{Names, Tie, Wrapper, language, squared, vision};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::{Component, ComponentKind, Role};
 
 const fn wrapper(default_type: &'static str) -> Wrapper {
-    Wrapper { names: Names::Inside("model.text_model"), ..Wrapper::new(default_type) }
+    Wrapper { names: Names::Inside("model.text_model"), tie: Tie::Wrapper, ..Wrapper::new(default_type) }
 }
 
 /// Idefics 3 and SmolVLM.

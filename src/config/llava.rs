@@ -14,22 +14,27 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     if !f.has("vision_config") && f.has("mm_vision_tower") {
         return read_first(f, "llama");
     }
-    Ok(two_matrices(f, "llama", CLIP)?.0)
+    Ok(two_matrices(f, &wrapper("llama", Tie::Either), CLIP)?.0)
 }
 
-/// LLaVA 1.6 (`NeXT`) and its video model: the same with a vector that ends image rows.
+/// LLaVA 1.6 (`NeXT`): the same with a vector that ends image rows.
 pub(super) fn read_next(f: &Fields) -> Result<Draft, ConfigError> {
-    with_newline(f, "llama", CLIP)
+    with_newline(f, &wrapper("llama", Tie::Wrapper), CLIP)
+}
+
+/// Its video model.
+pub(super) fn read_next_video(f: &Fields) -> Result<Draft, ConfigError> {
+    with_newline(f, &wrapper("llama", Tie::Either), CLIP)
 }
 
 /// LLaVA-OneVision.
 pub(super) fn read_onevision(f: &Fields) -> Result<Draft, ConfigError> {
-    with_newline(f, "qwen2", "siglip_vision_model")
+    with_newline(f, &wrapper("qwen2", Tie::Either), "siglip_vision_model")
 }
 
 /// Video-LLaVA: one tower for images, one for videos.
 pub(super) fn read_video(f: &Fields) -> Result<Draft, ConfigError> {
-    let mut draft = language(f, &wrapper("llama"))?;
+    let mut draft = language(f, &wrapper("llama", Tie::Wrapper))?;
     let width = draft.decoder.shape.hidden;
     let image = vision(f, CLIP)?.below("image_tower");
     let video = vision(f, CLIP)?.below("video_tower");
@@ -41,7 +46,7 @@ pub(super) fn read_video(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// `ViP-LLaVA`: a norm over the features of several layers of the tower, side by side.
 pub(super) fn read_vip(f: &Fields) -> Result<Draft, ConfigError> {
-    let draft = language(f, &wrapper("llama"))?;
+    let draft = language(f, &wrapper("llama", Tie::Wrapper))?;
     let width = draft.decoder.shape.hidden;
     let tower = vision(f, CLIP)?.below("vision_tower");
     let inputs = tower.hidden().saturating_mul(feature_layers(f, 5)?);
@@ -62,12 +67,12 @@ pub(super) fn read_first_qwen(f: &Fields) -> Result<Draft, ConfigError> {
     read_first(f, "qwen2")
 }
 
-const fn wrapper(default_type: &'static str) -> Wrapper {
-    Wrapper { tie: Tie::Either, ..Wrapper::new(default_type) }
+const fn wrapper(default_type: &'static str, tie: Tie) -> Wrapper {
+    Wrapper { tie, ..Wrapper::new(default_type) }
 }
 
-fn two_matrices(f: &Fields, text: &'static str, tower: &str) -> Result<(Draft, u64), ConfigError> {
-    let draft = language(f, &wrapper(text))?;
+fn two_matrices(f: &Fields, wrapper: &Wrapper, tower: &str) -> Result<(Draft, u64), ConfigError> {
+    let draft = language(f, wrapper)?;
     let width = draft.decoder.shape.hidden;
     let tower = vision(f, tower)?.below("vision_tower");
     let projector = projector(f, &tower, width)?;
@@ -75,8 +80,8 @@ fn two_matrices(f: &Fields, text: &'static str, tower: &str) -> Result<(Draft, u
     Ok((draft.with(component("projector", ComponentKind::Projector, width, "", projector, Vec::new())), width))
 }
 
-fn with_newline(f: &Fields, text: &'static str, tower: &str) -> Result<Draft, ConfigError> {
-    let (mut draft, width) = two_matrices(f, text, tower)?;
+fn with_newline(f: &Fields, wrapper: &Wrapper, tower: &str) -> Result<Draft, ConfigError> {
+    let (mut draft, width) = two_matrices(f, wrapper, tower)?;
     if let Some(projector) = draft.others.last_mut() {
         projector.tensors.extend(Tensors::default().tensor("image_newline", Role::Other, &[width]).build());
     }

@@ -8,6 +8,7 @@ mod fields;
 pub mod json;
 mod multimodal;
 
+mod clip;
 mod cohere_vision;
 mod gemma;
 mod gpt2;
@@ -25,6 +26,7 @@ mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod vision;
+mod vit;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -43,36 +45,64 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("altclip", clip::read_altclip),
     family("aya_vision", cohere_vision::read_aya),
+    family("beit", vit::read_beit),
+    family("chinese_clip", clip::read_chinese),
+    family("clip", clip::read),
+    family("clip_text_model", clip::read_text),
+    family("clip_vision_model", clip::read_vision),
     family("cohere2_vision", cohere_vision::read_command),
     family("colpali", paligemma::read_colpali),
+    family("data2vec-vision", vit::read_data2vec),
+    family("deit", vit::read_deit),
+    family("dinov2", vit::read_dinov2),
+    family("dinov2_with_registers", vit::read_dinov2_registers),
+    family("dinov3_vit", vit::read_dinov3),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
     family("gpt2", gpt2::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
+    family("ijepa", vit::read_ijepa),
+    family("intern_vit_6b", clip::read_vision),
     family("internvl", internvl::read),
     family("internvl_chat", internvl::read_chat),
+    family("internvl_vision", clip::read_vision),
     family("lfm2_vl", lfm2_vl::read),
     family("llama", llama::read),
     family("llava", llava::read),
     family("llava_llama", llava::read),
     family("llava_mistral", llava::read_first_mistral),
     family("llava_next", llava::read_next),
-    family("llava_next_video", llava::read_next),
+    family("llava_next_video", llava::read_next_video),
     family("llava_onevision", llava::read_onevision),
     family("llava_qwen", llava::read_first_qwen),
+    family("metaclip_2", clip::read),
+    family("metaclip_2_text_model", clip::read_text),
+    family("metaclip_2_vision_model", clip::read_vision),
     family("mistral", mistral::read),
     family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
     family("paligemma", paligemma::read),
     family("phi3", phi3::read),
+    family("pixtral", clip::read_vision),
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("siglip", clip::read_siglip),
+    family("siglip2", clip::read_siglip2),
+    family("siglip2_text_model", clip::read_siglip_text),
+    family("siglip2_vision_model", clip::read_vision),
+    family("siglip_text_model", clip::read_siglip_text),
+    family("siglip_vision_model", clip::read_vision),
     family("smolvlm", idefics::read3),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
+    family("vit", vit::read),
+    family("vit_mae", vit::read_mae),
+    family("vit_msn", vit::read_msn),
+    family("yolos", vit::read_yolos),
 ];
 
 /// What is wrong with a config.json.

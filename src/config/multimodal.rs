@@ -38,6 +38,8 @@ pub(super) enum Names {
 pub(super) enum Tie {
     /// The wrapper's where its config has one, else the language model's, else that of its family.
     WrapperThenText,
+    /// The wrapper's alone; untied when it does not say (Idefics, LLaVA-NeXT).
+    Wrapper,
     /// Tied when either says so (the LLaVA classes).
     Either,
     /// The language model's alone (remote code that builds it from its own config).
@@ -72,6 +74,7 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
     let of_text = text.flag("tie_word_embeddings", decoder.tied_by_default)?;
     let tied = match wrapper.tie {
         Tie::WrapperThenText => of_wrapper.unwrap_or(of_text),
+        Tie::Wrapper => of_wrapper.unwrap_or(false),
         Tie::Either => of_wrapper.unwrap_or(false) || of_text,
         Tie::Text => of_text,
     };
