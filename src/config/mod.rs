@@ -10,6 +10,7 @@ mod multimodal;
 
 mod clip;
 mod cohere_vision;
+mod convnet;
 mod gemma;
 mod gpt2;
 mod idefics;
@@ -25,6 +26,8 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod segformer;
+mod swin;
 mod vision;
 mod vit;
 
@@ -54,10 +57,13 @@ static FAMILIES: &[Family] = &[
     family("clip_vision_model", clip::read_vision),
     family("cohere2_vision", cohere_vision::read_command),
     family("colpali", paligemma::read_colpali),
+    family("convnext", convnet::read_convnext),
+    family("convnextv2", convnet::read_convnext2),
     family("data2vec-vision", vit::read_data2vec),
     family("deit", vit::read_deit),
     family("dinov2", vit::read_dinov2),
     family("dinov2_with_registers", vit::read_dinov2_registers),
+    family("dinov3_convnext", convnet::read_dinov3),
     family("dinov3_vit", vit::read_dinov3),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
@@ -90,6 +96,9 @@ static FAMILIES: &[Family] = &[
     family("qwen2", qwen2::read),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("regnet", convnet::read_regnet),
+    family("resnet", convnet::read_resnet),
+    family("segformer", segformer::read),
     family("siglip", clip::read_siglip),
     family("siglip2", clip::read_siglip2),
     family("siglip2_text_model", clip::read_siglip_text),
@@ -97,6 +106,8 @@ static FAMILIES: &[Family] = &[
     family("siglip_text_model", clip::read_siglip_text),
     family("siglip_vision_model", clip::read_vision),
     family("smolvlm", idefics::read3),
+    family("swin", swin::read),
+    family("swinv2", swin::read2),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
     family("vit", vit::read),

@@ -279,6 +279,64 @@ impl Tower {
     }
 }
 
+/// A network in stages, whose blocks differ in width: its tensors have their full names, its layers are only shapes.
+pub(super) fn staged(hidden: u64, tensors: Vec<Tensor>, layers: Vec<Layer>, base: &'static str) -> Draft {
+    let encoder = Encoder { hidden, layers: layers.len() as u64, heads: 1, intermediate: 0 };
+    let layers = layers.into_iter().map(|layer| (layer, Vec::new())).collect();
+    Tower { encoder, layers_at: String::new(), tensors, layers }.draft(ComponentKind::VisionTower, base, 0)
+}
+
+/// The layer of a block of this width, for [`staged`].
+pub(super) const fn block(hidden: u64, heads: u64, intermediate: u64) -> Layer {
+    let head = if heads == 0 { 0 } else { hidden / heads };
+    let attention = Attention { heads, kv_heads: heads, key_dim: head, value_dim: head, span: Span::Full, keeps: Keeps::Nothing };
+    Layer { mixer: Mixer::Attention(attention), feed_forward: FeedForward::Dense { intermediate, gated: false } }
+}
+
+/// One number per stage; the class's defaults when the key is absent. All at least 1, at most 100,000.
+pub(super) fn per_stage(f: &Fields, key: &'static str, default: &[u64]) -> Result<Vec<u64>, ConfigError> {
+    let list = f.optional_counts(key)?.unwrap_or_else(|| default.to_vec());
+    if list.is_empty() || list.iter().any(|&n| n == 0 || n > 100_000) {
+        return Err(f.impossible(key, "it must be a list of sizes, one per stage, from 1 to 100,000"));
+    }
+    Ok(list)
+}
+
+/// The same, of a given length.
+pub(super) fn per_stage_of(f: &Fields, key: &'static str, default: &[u64], stages: usize) -> Result<Vec<u64>, ConfigError> {
+    let list = per_stage(f, key, default)?;
+    if list.len() != stages {
+        return Err(f.impossible(key, "it must have as many entries as there are stages"));
+    }
+    Ok(list)
+}
+
+/// Most blocks of one stage that are read.
+pub(super) const MAX_BLOCKS: u64 = 1000;
+
+/// Blocks per stage.
+pub(super) fn depths(f: &Fields, default: &[u64]) -> Result<Vec<u64>, ConfigError> {
+    let list = per_stage(f, "depths", default)?;
+    if list.len() > 64 || list.iter().any(|&depth| depth > MAX_BLOCKS) {
+        return Err(f.impossible("depths", "it must have at most 64 stages of at most 1,000 blocks"));
+    }
+    Ok(list)
+}
+
+/// A number of channels, for networks whose other sizes are given per stage.
+pub(super) fn channels(f: &Fields) -> Result<u64, ConfigError> {
+    match f.optional_count("num_channels")?.unwrap_or(3) {
+        n if n <= 100_000 => Ok(n),
+        _ => Err(f.impossible("num_channels", "it must be at most 100,000")),
+    }
+}
+
+/// A convolution without a bias and its batch norm (whose running statistics are buffers).
+pub(super) fn normed_convolution(t: &mut Tensors, base: &str, shape: [u64; 4]) {
+    t.convolution(&format!("{base}.convolution"), &shape, false);
+    norm(t, &format!("{base}.normalization"), shape[0], true);
+}
+
 /// What stands above a vision encoder that is a model of its own, by the end of its class name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
@@ -295,7 +353,7 @@ pub(super) fn task(f: &Fields) -> Result<(Task, String), ConfigError> {
     let Some(class) = f.architecture()? else { return Ok((Task::Model, String::new())) };
     let task = if class.ends_with("ForImageClassification") {
         Task::Classification { labels: labels(f)? }
-    } else if class.ends_with("Model") || class.ends_with("Backbone") || class.ends_with("WithProjection") {
+    } else if class.ends_with("Model") || class.ends_with("WithProjection") {
         Task::Model
     } else {
         Task::Other

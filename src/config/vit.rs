@@ -147,15 +147,15 @@ pub(super) fn read_mae(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// BEiT: no bias on keys, layer scales, relative positions per layer or shared.
 pub(super) fn read_beit(f: &Fields) -> Result<Draft, ConfigError> {
-    beit(f, "beit")
+    beit(f, "beit", true)
 }
 
-/// Data2Vec-Vision: BEiT under another name.
+/// Data2Vec-Vision: BEiT under another name; the bare model has no pooler.
 pub(super) fn read_data2vec(f: &Fields) -> Result<Draft, ConfigError> {
-    beit(f, "data2vec_vision")
+    beit(f, "data2vec_vision", false)
 }
 
-fn beit(f: &Fields, base: &'static str) -> Result<Draft, ConfigError> {
+fn beit(f: &Fields, base: &'static str, has_pooler: bool) -> Result<Draft, ConfigError> {
     let f = &with_defaults(f, BASE);
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let (task, class) = task(f)?;
@@ -177,7 +177,7 @@ fn beit(f: &Fields, base: &'static str) -> Result<Draft, ConfigError> {
     let pools = f.flag("use_mean_pooling", true)?;
     if !pools {
         norm(&mut t, "layernorm", e.hidden, true);
-    } else if !is_masked && task != Task::Other {
+    } else if matches!(task, Task::Classification { .. }) || (has_pooler && task == Task::Model) {
         norm(&mut t, "pooler.layernorm", e.hidden, true);
     }
     let mut more = Tensors::default();
@@ -285,8 +285,9 @@ pub(super) fn read_dinov3(f: &Fields) -> Result<Draft, ConfigError> {
         ..CLIP
     };
     let tower = Tower { encoder: e, layers_at: "layer".to_owned(), tensors: t.build(), layers: style.layers(&e) };
-    let base = if task == Task::Model { "" } else { "dinov3_vit" };
-    Ok(finish(tower, Tensors::default(), task, &class, e.hidden.saturating_mul(2), base, false))
+    // There is no other published class of it.
+    let task = if task == Task::Model { task } else { Task::Other };
+    Ok(finish(tower, Tensors::default(), task, &class, e.hidden, "", class.ends_with("Backbone")))
 }
 
 /// YOLOS: detection tokens, positions of every layer but the last, two small networks above.
