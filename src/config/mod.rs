@@ -8,6 +8,7 @@ mod fields;
 pub mod json;
 mod multimodal;
 
+mod blip;
 mod clip;
 mod cohere_vision;
 mod convnet;
@@ -26,6 +27,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod sam;
 mod segformer;
 mod swin;
 mod vision;
@@ -51,6 +53,8 @@ static FAMILIES: &[Family] = &[
     family("altclip", clip::read_altclip),
     family("aya_vision", cohere_vision::read_aya),
     family("beit", vit::read_beit),
+    family("blip", blip::read),
+    family("blip-2", blip::read2),
     family("chinese_clip", clip::read_chinese),
     family("clip", clip::read),
     family("clip_text_model", clip::read_text),
@@ -67,10 +71,14 @@ static FAMILIES: &[Family] = &[
     family("dinov3_vit", vit::read_dinov3),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("git", blip::read_git),
+    family("got_ocr2", sam::read_got),
     family("gpt2", gpt2::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
     family("ijepa", vit::read_ijepa),
+    family("instructblip", blip::read_instruct),
+    family("instructblipvideo", blip::read_instruct),
     family("intern_vit_6b", clip::read_vision),
     family("internvl", internvl::read),
     family("internvl_chat", internvl::read_chat),
@@ -98,6 +106,8 @@ static FAMILIES: &[Family] = &[
     family("qwen3_moe", qwen3_moe::read),
     family("regnet", convnet::read_regnet),
     family("resnet", convnet::read_resnet),
+    family("sam", sam::read),
+    family("sam_vision_model", sam::read_vision),
     family("segformer", segformer::read),
     family("siglip", clip::read_siglip),
     family("siglip2", clip::read_siglip2),

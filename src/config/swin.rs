@@ -13,7 +13,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let table = side.checked_mul(side).ok_or(ConfigError::Overflow)?;
     let bias = f.flag("qkv_bias", true)?;
     let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias; 3], ..VIT };
-    stages(f, "swin", 4, style, |heads| {
+    stages(f, "swin", [4, 0], style, |heads| {
         Tensors::default().tensor("attention.self.relative_position_bias_table", Role::Position, &[table, heads]).build()
     })
 }
@@ -24,7 +24,7 @@ pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("pretrained_window_sizes");
     let bias = f.flag("qkv_bias", true)?;
     let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias, false, bias], ..VIT };
-    stages(f, "swinv2", 2, style, |heads| {
+    stages(f, "swinv2", [2, 1], style, |heads| {
         let mut t = Tensors::default();
         t.tensor("attention.self.logit_scale", Role::Other, &[heads, 1, 1]);
         linear(&mut t, Role::Position, "attention.self.continuous_position_bias_mlp.0", 2, 512, true);
@@ -33,8 +33,8 @@ pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     })
 }
 
-/// `merged_norm`: how many widths the norm of a merging layer spans.
-fn stages(f: &Fields, base: &'static str, merged_norm: u64, style: Style, more: impl Fn(u64) -> Vec<Tensor>) -> Result<Draft, ConfigError> {
+/// `merged_norm`: how many widths the norm of a merging layer spans; `more_positions`: absolute ones besides the patches.
+fn stages(f: &Fields, base: &'static str, [merged_norm, more_positions]: [u64; 2], style: Style, more: impl Fn(u64) -> Vec<Tensor>) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(&[("image_size", 224), ("patch_size", 4), ("embed_dim", 96)]);
     let depths = depths(f, &[2, 2, 6, 2])?;
     let heads = per_stage_of(f, "num_heads", &[3, 6, 12, 24], depths.len())?;
@@ -55,7 +55,7 @@ fn stages(f: &Fields, base: &'static str, merged_norm: u64, style: Style, more: 
     }
     patches.convolution(&mut t, &format!("{base}.embeddings.patch_embeddings.projection"), first, true);
     if f.flag("use_absolute_embeddings", false)? {
-        t.tensor(&format!("{base}.embeddings.position_embeddings"), Role::Position, &[1, patches.number, first]);
+        t.tensor(&format!("{base}.embeddings.position_embeddings"), Role::Position, &[1, patches.number + more_positions, first]);
     }
     norm(&mut t, &format!("{base}.embeddings.norm"), first, true);
     let mut width = first;
