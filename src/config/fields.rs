@@ -181,7 +181,10 @@ impl Fields {
     /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
     #[must_use]
     pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
-        let defaults = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let mut all: Map<String, Value> = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        // Those that are there already are the more particular ones.
+        all.extend(self.defaults.clone());
+        let defaults = all;
         Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
     }
 

@@ -16,12 +16,14 @@ mod gemma;
 mod gpt2;
 mod idefics;
 mod internvl;
+mod kosmos2;
 mod lfm2_vl;
 mod llama;
 mod llava;
 mod mistral;
 mod mistral3;
 mod mixtral;
+mod mobilenet;
 mod paligemma;
 mod phi3;
 mod qwen2;
@@ -69,6 +71,7 @@ static FAMILIES: &[Family] = &[
     family("dinov2_with_registers", vit::read_dinov2_registers),
     family("dinov3_convnext", convnet::read_dinov3),
     family("dinov3_vit", vit::read_dinov3),
+    family("efficientnet", mobilenet::read_efficient),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
     family("git", blip::read_git),
@@ -83,6 +86,7 @@ static FAMILIES: &[Family] = &[
     family("internvl", internvl::read),
     family("internvl_chat", internvl::read_chat),
     family("internvl_vision", clip::read_vision),
+    family("kosmos-2", kosmos2::read),
     family("lfm2_vl", lfm2_vl::read),
     family("llama", llama::read),
     family("llava", llava::read),
@@ -98,6 +102,8 @@ static FAMILIES: &[Family] = &[
     family("mistral", mistral::read),
     family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
+    family("mobilenet_v1", mobilenet::read),
+    family("mobilenet_v2", mobilenet::read2),
     family("paligemma", paligemma::read),
     family("phi3", phi3::read),
     family("pixtral", clip::read_vision),
@@ -216,12 +222,18 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
             draft
         }
     };
-    let dtype = match fields.optional_text("dtype")? {
-        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| fields.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
+    // Wrappers leave both to the language model's config.
+    let text = fields.nested(multimodal::TEXT_CONFIGS)?;
+    let with_dtype = text.as_ref().filter(|_| fields.raw("dtype").is_none()).unwrap_or(&fields);
+    let dtype = match with_dtype.optional_text("dtype")? {
+        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
         None => None,
     };
     let quantization = fields.quantization()?;
-    let max_context = fields.optional_count("max_position_embeddings")?;
+    let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
+        (None, Some(text)) => text.optional_count("max_position_embeddings")?,
+        (context, _) => context,
+    };
     let components = draft.into_components(&fields, &mut assumptions)?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
