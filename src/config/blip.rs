@@ -1,4 +1,4 @@
-//! BLIP (a BERT that attends to the image), BLIP-2 and InstructBLIP (a Q-Former before any language model), GIT.
+//! BLIP (a BERT that attends to the image), BLIP-2 and `InstructBLIP` (a Q-Former before any language model), GIT.
 
 use super::decoder::{Draft, Tensors, component};
 use super::multimodal::{Tie, Wrapper, language, vision};
@@ -61,7 +61,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text_fields = f.nested(&["text_config"])?.unwrap_or_else(|| f.left_out("text_config"));
     // The class sets it to the tower's width.
     text_fields.touch("encoder_hidden_size");
-    text_fields.touch("projection_dim");
+    for key in ["projection_dim", "tie_word_embeddings", "tie_encoder_decoder", "cross_attention_hidden_size", "add_cross_attention"] {
+        text_fields.touch(key);
+    }
     let text_fields = with_defaults(&text_fields, [30_524, 768, 3072, 12, 8, 512]);
     let width = text_fields.count("hidden_size")?;
     let own = blip_text(&text_fields, features)?;
@@ -114,7 +116,7 @@ pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     read_q_former(f, "blip_2_vision_model", false)
 }
 
-/// InstructBLIP, for images and videos: its Q-Former reads the instruction too.
+/// `InstructBLIP`, for images and videos: its Q-Former reads the instruction too.
 pub(super) fn read_instruct(f: &Fields) -> Result<Draft, ConfigError> {
     read_q_former(f, "instructblip_vision_model", true)
 }
@@ -144,7 +146,11 @@ fn q_former(f: &Fields, features: u64, always_reads_text: bool) -> Result<Compon
     let frequency = f.optional_count("cross_attention_frequency")?.unwrap_or(2);
     let reads_text = always_reads_text || f.flag("use_qformer_text_input", false)?;
     let base = Style { qkv: &["attention.attention.query", "attention.attention.key", "attention.attention.value"], ..BERT };
-    let style = if reads_text { base } else { Style { up: "intermediate_query.dense", down: "output_query.dense", norms: &["attention.output.LayerNorm", "output_query.LayerNorm"], ..base } };
+    let style = if reads_text {
+        base
+    } else {
+        Style { up: "intermediate_query.dense", down: "output_query.dense", norms: &["attention.output.LayerNorm", "output_query.LayerNorm"], ..base }
+    };
     let mut queries = Tensors::default();
     if reads_text {
         linear(&mut queries, Role::Up, "intermediate_query.dense", e.hidden, e.intermediate, true);

@@ -24,7 +24,7 @@ struct Text {
     vocab: u64,
 }
 
-/// The pre-norm encoder that CLIP and SigLIP share; SigLIP's has a head.
+/// The pre-norm encoder that CLIP and `SigLIP` share; `SigLIP`'s has a head.
 fn text(f: &Fields, defaults: [u64; 6], has_head: bool) -> Result<Text, ConfigError> {
     let f = &with_defaults(f, defaults);
     let e = Encoder::read(f)?;
@@ -41,7 +41,7 @@ fn text(f: &Fields, defaults: [u64; 6], has_head: bool) -> Result<Text, ConfigEr
     Ok(Text { tower: tower.below("text_model"), vocab })
 }
 
-/// The BERT of Chinese-CLIP and the XLM-RoBERTa of AltCLIP.
+/// The BERT of Chinese-CLIP and the XLM-RoBERTa of `AltCLIP`.
 fn bert(f: &Fields, defaults: [u64; 6], types: u64, prefix: &str) -> Result<Text, ConfigError> {
     let f = &with_defaults(f, defaults);
     let e = Encoder::read(f)?;
@@ -59,10 +59,11 @@ fn bert(f: &Fields, defaults: [u64; 6], types: u64, prefix: &str) -> Result<Text
 /// CLIP's own config: old files keep the text's under `text_config_dict` too, which wins.
 fn part(f: &Fields, legacy: &str, key: &'static str) -> Result<Fields, ConfigError> {
     f.touch(key);
-    match f.nested(&[legacy, key])? {
-        Some(part) => Ok(part),
-        None => Ok(f.left_out(key)),
+    let part = f.nested(&[legacy, key])?.unwrap_or_else(|| f.left_out(key));
+    for key in ["projection_dim", "tie_word_embeddings", "tie_encoder_decoder", "cross_attention_hidden_size"] {
+        part.touch(key);
     }
+    Ok(part)
 }
 
 fn vision_part(f: &Fields, default_type: &str) -> Result<Tower, ConfigError> {
@@ -87,7 +88,9 @@ fn vision_only(f: &Fields, vision: Tower) -> Result<Draft, ConfigError> {
     let width = vision.hidden();
     match task {
         Task::Classification { labels } => classifier(&mut t, "classifier", width, labels),
-        Task::Model if class.ends_with("WithProjection") => linear(&mut t, Role::Other, "visual_projection", width, f.optional_count("projection_dim")?.unwrap_or(512), false),
+        Task::Model if class.ends_with("WithProjection") => {
+            linear(&mut t, Role::Other, "visual_projection", width, f.optional_count("projection_dim")?.unwrap_or(512), false)
+        }
         Task::Model | Task::Other => _ = f.touch("projection_dim"),
     }
     let mut draft = vision.with(t).draft(ComponentKind::VisionTower, "", 0);
@@ -131,12 +134,12 @@ pub(super) fn read_vision(f: &Fields) -> Result<Draft, ConfigError> {
     vision_only(f, tower(f, "clip_vision_model")?)
 }
 
-/// SigLIP.
+/// `SigLIP`.
 pub(super) fn read_siglip(f: &Fields) -> Result<Draft, ConfigError> {
     siglip(f, "siglip_vision_model")
 }
 
-/// SigLIP 2 of variable resolution; those of fixed resolution are SigLIP to the class.
+/// `SigLIP` 2 of variable resolution; those of fixed resolution are `SigLIP` to the class.
 pub(super) fn read_siglip2(f: &Fields) -> Result<Draft, ConfigError> {
     siglip(f, "siglip2_vision_model")
 }
@@ -152,7 +155,7 @@ fn siglip(f: &Fields, vision_type: &str) -> Result<Draft, ConfigError> {
     Ok(text.tower.with(t).draft(ComponentKind::TextEncoder, "", text.vocab).with(vision.component("vision", ComponentKind::VisionTower)))
 }
 
-/// SigLIP's text encoder.
+/// `SigLIP`'s text encoder.
 pub(super) fn read_siglip_text(f: &Fields) -> Result<Draft, ConfigError> {
     let text = text(f, SIGLIP_TEXT, true)?;
     f.touch("architectures");
@@ -167,7 +170,7 @@ pub(super) fn read_chinese(f: &Fields) -> Result<Draft, ConfigError> {
     joined(f, text, width, vision_part(f, "chinese_clip_vision_model")?, 512)
 }
 
-/// AltCLIP: XLM-RoBERTa reads the text, a norm and a matrix bring it to `project_dim`.
+/// `AltCLIP`: XLM-RoBERTa reads the text, a norm and a matrix bring it to `project_dim`.
 pub(super) fn read_altclip(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("architectures");
     let fields = part(f, "text_config_dict", "text_config")?;

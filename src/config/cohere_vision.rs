@@ -1,4 +1,4 @@
-//! Aya Vision and Command A Vision: SigLIP, pixel shuffle, a gated pair of matrices, Cohere 2.
+//! Aya Vision and Command A Vision: `SigLIP`, pixel shuffle, a gated pair of matrices, Cohere 2.
 
 use super::decoder::{Draft, Tensors, component};
 use super::multimodal::{Wrapper, language, squared, vision};
@@ -28,5 +28,12 @@ fn read(f: &Fields, is_aya: bool) -> Result<Draft, ConfigError> {
     }
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", inputs, inner, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", inner / 2, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }

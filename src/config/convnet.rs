@@ -1,16 +1,16 @@
-//! Convolutional networks: ConvNeXt 1 and 2, DINOv3's ConvNeXt, ResNet, RegNet. Running statistics of batch norms are buffers.
+//! Convolutional networks: `ConvNeXt` 1 and 2, `DINOv3`'s `ConvNeXt`, `ResNet`, `RegNet`. Running statistics of batch norms are buffers.
 
 use super::decoder::{Draft, Tensors};
 use super::vision::{Task, bare, channels, classifier, depths, linear, norm, normed_convolution, pair, per_stage_of, staged, task};
 use super::{ConfigError, Fields};
 use crate::model::Role;
 
-/// ConvNeXt: depthwise convolution, norm, two matrices, a layer scale.
+/// `ConvNeXt`: depthwise convolution, norm, two matrices, a layer scale.
 pub(super) fn read_convnext(f: &Fields) -> Result<Draft, ConfigError> {
     convnext(f, "convnext", f.optional_number("layer_scale_init_value")?.unwrap_or(1e-6) > 0.0, false)
 }
 
-/// ConvNeXt 2: a response normalisation instead of the layer scale.
+/// `ConvNeXt` 2: a response normalisation instead of the layer scale.
 pub(super) fn read_convnext2(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("layer_scale_init_value");
     convnext(f, "convnextv2", false, true)
@@ -22,6 +22,8 @@ fn convnext(f: &Fields, base: &'static str, is_scaled: bool, is_second: bool) ->
     // Said besides the lists, and read only for their defaults.
     f.touch("num_stages");
     let patch = if f.has("patch_size") { pair(f, "patch_size")? } else { [4, 4] };
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let mut t = Tensors::default();
     t.convolution(&format!("{base}.embeddings.patch_embeddings"), &[widths[0], channels(f)?, patch[0], patch[1]], true);
@@ -78,11 +80,13 @@ fn finish(mut t: Tensors, width: u64, task: Task, class: &str, base: &'static st
     draft
 }
 
-/// DINOv3's ConvNeXt: other names, and the stem is the first downsampling.
+/// `DINOv3`'s `ConvNeXt`: other names, and the stem is the first downsampling.
 pub(super) fn read_dinov3(f: &Fields) -> Result<Draft, ConfigError> {
     let depths = depths(f, &[3, 3, 9, 3])?;
     let widths = per_stage_of(f, "hidden_sizes", &[96, 192, 384, 768], depths.len())?;
     let is_scaled = f.optional_number("layer_scale_init_value")?.unwrap_or(1e-6) > 0.0;
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let mut t = Tensors::default();
     let mut before = channels(f)?;
@@ -106,7 +110,7 @@ pub(super) fn read_dinov3(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(finish(t, before, task, &class, "", "classifier"))
 }
 
-/// ResNet: basic blocks of two convolutions, or bottlenecks of three; a shortcut where width or stride changes.
+/// `ResNet`: basic blocks of two convolutions, or bottlenecks of three; a shortcut where width or stride changes.
 pub(super) fn read_resnet(f: &Fields) -> Result<Draft, ConfigError> {
     let is_basic = layer_type(f, "bottleneck", ["basic", "bottleneck"])?;
     residual(f, "resnet", [64, 7], [&[256, 512, 1024, 2048], &[3, 4, 6, 3]], false, |t, name, before, width, _| {
@@ -126,7 +130,7 @@ pub(super) fn read_resnet(f: &Fields) -> Result<Draft, ConfigError> {
     })
 }
 
-/// RegNet: grouped convolutions; squeeze-and-excitation in Y layers.
+/// `RegNet`: grouped convolutions; squeeze-and-excitation in Y layers.
 pub(super) fn read_regnet(f: &Fields) -> Result<Draft, ConfigError> {
     let is_x = layer_type(f, "y", ["x", "y"])?;
     let group = f.optional_count("groups_width")?.unwrap_or(64);
@@ -159,7 +163,7 @@ fn layer_type(f: &Fields, default: &str, [first, second]: [&str; 2]) -> Result<b
     }
 }
 
-/// The frame that ResNet and RegNet share: a stem, stages of blocks with a shortcut where they need one, a classifier.
+/// The frame that `ResNet` and `RegNet` share: a stem, stages of blocks with a shortcut where they need one, a classifier.
 fn residual(
     f: &Fields,
     base: &'static str,
@@ -173,6 +177,8 @@ fn residual(
     let stem = f.optional_count("embedding_size")?.unwrap_or(stem);
     let first_strides = f.flag("downsample_in_first_stage", first_strides)?;
     f.touch("downsample_in_bottleneck");
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let mut t = Tensors::default();
     normed_convolution(&mut t, &format!("{base}.embedder.embedder"), [stem, channels(f)?, stem_kernel, stem_kernel]);

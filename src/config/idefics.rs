@@ -1,4 +1,4 @@
-//! Idefics 2 (a perceiver between tower and text), Idefics 3 and SmolVLM (pixel shuffle and one matrix).
+//! Idefics 2 (a perceiver between tower and text), Idefics 3 and `SmolVLM` (pixel shuffle and one matrix).
 
 use super::decoder::{Draft, Tensors, component};
 use super::multimodal::{Names, Tie, Wrapper, language, squared, vision};
@@ -10,7 +10,7 @@ const fn wrapper(default_type: &'static str) -> Wrapper {
     Wrapper { names: Names::Inside("model.text_model"), tie: Tie::Wrapper, ..Wrapper::new(default_type) }
 }
 
-/// Idefics 3 and SmolVLM.
+/// Idefics 3 and `SmolVLM`.
 pub(super) fn read3(f: &Fields) -> Result<Draft, ConfigError> {
     let draft = language(f, &wrapper("llama"))?;
     let width = draft.decoder.shape.hidden;
@@ -18,7 +18,14 @@ pub(super) fn read3(f: &Fields) -> Result<Draft, ConfigError> {
     let inputs = tower.hidden().saturating_mul(squared(f, "scale_factor", 2)?);
     let mut t = Tensors::default();
     linear(&mut t, Role::Other, "model.connector.modality_projection.proj", inputs, width, false);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }
 
 /// Idefics 2.

@@ -26,6 +26,8 @@ pub(super) fn read_chat(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 fn projector(f: &Fields, tower: &Tower, width: u64, [layer_norm, first, second]: [&str; 3]) -> Result<Component, ConfigError> {
+    // The features are always those of one layer.
+    f.touch("vision_feature_layer");
     let ratio = f.optional_number("downsample_ratio")?.unwrap_or(0.5);
     let merge = (1_u64..=64).rev().find(|&merge| f64::from(u32::try_from(merge).unwrap_or(1)) * ratio <= 1.0);
     let merge = merge.filter(|_| ratio > 0.0).ok_or_else(|| f.impossible("downsample_ratio", "it must be between 1/64 and 1"))?;

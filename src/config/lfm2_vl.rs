@@ -1,4 +1,4 @@
-//! LFM2-VL: SigLIP 2, pixel unshuffle, two matrices (a norm before them in some), LFM2.
+//! LFM2-VL: `SigLIP` 2, pixel unshuffle, two matrices (a norm before them in some), LFM2.
 
 use super::decoder::{Draft, Tensors, component};
 use super::multimodal::{Names, Wrapper, language, squared, vision};
@@ -19,5 +19,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     linear(&mut t, Role::Other, "model.multi_modal_projector.linear_1", inputs, inner, bias);
     linear(&mut t, Role::Other, "model.multi_modal_projector.linear_2", inner, width, bias);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }

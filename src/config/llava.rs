@@ -1,4 +1,4 @@
-//! LLaVA and its kin: a CLIP-like tower and a projector of two matrices before any language model. The first LLaVA files
+//! `LLaVA` and its kin: a CLIP-like tower and a projector of two matrices before any language model. The first `LLaVA` files
 //! (`mm_vision_tower` instead of `vision_config`) are a language model with a projector; their tower is another file's.
 
 use super::decoder::{Draft, Tensors, component};
@@ -9,7 +9,7 @@ use crate::model::{ComponentKind, Role};
 
 const CLIP: &str = "clip_vision_model";
 
-/// LLaVA 1.5.
+/// `LLaVA` 1.5.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     if !f.has("vision_config") && f.has("mm_vision_tower") {
         return read_first(f, "llama");
@@ -17,7 +17,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(two_matrices(f, &wrapper("llama", Tie::Either), CLIP)?.0)
 }
 
-/// LLaVA 1.6 (`NeXT`): the same with a vector that ends image rows.
+/// `LLaVA` 1.6 (`NeXT`): the same with a vector that ends image rows.
 pub(super) fn read_next(f: &Fields) -> Result<Draft, ConfigError> {
     with_newline(f, &wrapper("llama", Tie::Wrapper), CLIP)
 }
@@ -54,7 +54,14 @@ pub(super) fn read_vip(f: &Fields) -> Result<Draft, ConfigError> {
     norm(&mut t, "multi_modal_projector.projector_layernorm", inputs, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", inputs, width, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", width, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }
 
 /// The first files, whose language model the type names.
@@ -103,6 +110,9 @@ fn read_first(f: &Fields, text: &'static str) -> Result<Draft, ConfigError> {
     let mut draft = (family.read)(f)?;
     let width = draft.decoder.shape.hidden;
     let mut t = Tensors::default();
+    if f.optional_text("mm_resampler_type")?.is_some() {
+        return Err(f.impossible("mm_resampler_type", "a resampler before the projector is not understood"));
+    }
     if let Some(tower) = f.optional_text("mm_vision_tower")? {
         let kind = f.optional_text("mm_projector_type")?.unwrap_or_else(|| "linear".to_owned());
         let inputs = f.count("mm_hidden_size")?;

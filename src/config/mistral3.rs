@@ -18,5 +18,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     linear(&mut t, Role::Other, "multi_modal_projector.patch_merger.merging_layer", merged, features, false);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", features.saturating_mul(feature_layers(f, 1)?), width, bias);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", width, width, bias);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }

@@ -1,4 +1,4 @@
-//! MobileNet 1 and 2, EfficientNet: inverted residuals of depthwise convolutions; widths are scaled and rounded to a divisor.
+//! `MobileNet` 1 and 2, `EfficientNet`: inverted residuals of depthwise convolutions; widths are scaled and rounded to a divisor.
 
 use super::decoder::{Draft, Tensors, labels};
 use super::vision::{Task, bare, channels, classifier, norm, normed_convolution, per_stage, per_stage_of, staged, task};
@@ -37,10 +37,12 @@ fn divisible(value: f64, divisor: u64, least: u64) -> u64 {
     if float(near) < 0.9 * value { near + divisor } else { near }
 }
 
-/// MobileNet 1.
+/// `MobileNet` 1.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let multiplier = factor(f, "depth_multiplier", 1.0)?;
     let least = small(f, "min_depth", 8)?;
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let width = |depth: u64| whole(float(depth) * multiplier).max(least);
     let mut t = Tensors::default();
@@ -71,16 +73,18 @@ fn finish(mut t: Tensors, width: u64, task: Task, class: &str, base: &'static st
     draft
 }
 
-/// Widths between MobileNet 2's blocks.
+/// Widths between `MobileNet` 2's blocks.
 const WIDTHS: [u64; 17] = [16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320];
 
-/// MobileNet 2.
+/// `MobileNet` 2.
 pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     let multiplier = factor(f, "depth_multiplier", 1.0)?;
     let expand = factor(f, "expand_ratio", 6.0)?;
     let divisor = small(f, "depth_divisible_by", 8)?;
     let least = small(f, "min_depth", 8)?;
     f.touch("output_stride");
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let width = |depth: u64| divisible((float(depth) * multiplier).round_ties_even(), divisor, least);
     let widths = WIDTHS.map(width);
@@ -113,7 +117,7 @@ pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(finish(t, output, task, &class, "mobilenet_v2", is_segmentation))
 }
 
-/// EfficientNet.
+/// `EfficientNet`.
 pub(super) fn read_efficient(f: &Fields) -> Result<Draft, ConfigError> {
     let (wide, deep) = (factor(f, "width_coefficient", 2.0)?, factor(f, "depth_coefficient", 3.1)?);
     let divisor = small(f, "depth_divisor", 8)?;
@@ -129,6 +133,8 @@ pub(super) fn read_efficient(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("depthwise_padding");
     // Follows from the lists.
     f.touch("num_hidden_layers");
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
     let width = |depth: u64| divisible(float(depth) * wide, divisor, divisor);
     let mut t = Tensors::default();

@@ -20,6 +20,7 @@ mod kosmos2;
 mod lfm2_vl;
 mod llama;
 mod llava;
+mod minicpmv;
 mod mistral;
 mod mistral3;
 mod mixtral;
@@ -99,6 +100,7 @@ static FAMILIES: &[Family] = &[
     family("metaclip_2", clip::read),
     family("metaclip_2_text_model", clip::read_text),
     family("metaclip_2_vision_model", clip::read_vision),
+    family("minicpmv", minicpmv::read),
     family("mistral", mistral::read),
     family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),

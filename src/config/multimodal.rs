@@ -40,7 +40,7 @@ pub(super) enum Tie {
     WrapperThenText,
     /// The wrapper's alone; untied when it does not say (Idefics, LLaVA-NeXT).
     Wrapper,
-    /// Tied when either says so (the LLaVA classes).
+    /// Tied when either says so (the `LLaVA` classes).
     Either,
     /// The language model's alone (remote code that builds it from its own config).
     Text,
@@ -61,6 +61,11 @@ pub(super) fn language(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigErr
 /// The same for a language model whose config `text` stands elsewhere.
 pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let model_type = text.optional_text("model_type")?.unwrap_or_else(|| wrapper.default_type.to_owned());
+    language_of(f, text, model_type, wrapper)
+}
+
+/// The same for a language model whose fields `text` holds under another name than its own.
+pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
     };

@@ -1,4 +1,4 @@
-//! PaliGemma 1 and 2: SigLIP, one matrix, Gemma or Gemma 2; and ColPali, which puts an embedding above it.
+//! `PaliGemma` 1 and 2: `SigLIP`, one matrix, Gemma or Gemma 2; and `ColPali`, which puts an embedding above it.
 
 use super::decoder::{Draft, Head, Tensors, component};
 use super::multimodal::{Wrapper, language, vision};
@@ -10,7 +10,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     read_with(f, &Wrapper::new("gemma"))
 }
 
-/// `embedding_dim` numbers per token; the PaliGemma stands under `vlm_config` and has no head.
+/// `embedding_dim` numbers per token; the `PaliGemma` stands under `vlm_config` and has no head.
 pub(super) fn read_colpali(f: &Fields) -> Result<Draft, ConfigError> {
     let inner = f.required_nested(&["vlm_config"])?;
     inner.touch("model_type");
@@ -28,5 +28,12 @@ fn read_with(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let width = f.optional_count("projection_dim")?.unwrap_or(2048);
     let mut t = Tensors::default();
     linear(&mut t, Role::Other, "multi_modal_projector.linear", tower.hidden(), width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }

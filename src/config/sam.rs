@@ -11,13 +11,7 @@ const SAM: Style = Style { qkv: &["attn.qkv"], output: "attn.proj", up: "mlp.lin
 
 /// The tower: `mlp_dim` is the inner width; layers not in `global_attn_indexes` see windows.
 fn tower(f: &Fields) -> Result<Tower, ConfigError> {
-    let f = &f.with_defaults(&[
-        ("hidden_size", 768),
-        ("num_hidden_layers", 12),
-        ("num_attention_heads", 12),
-        ("image_size", 1024),
-        ("patch_size", 16),
-    ]);
+    let f = &f.with_defaults(&[("hidden_size", 768), ("num_hidden_layers", 12), ("num_attention_heads", 12), ("image_size", 1024), ("patch_size", 16)]);
     f.touch("model_type");
     // An old name that the class does not read.
     f.touch("intermediate_size");
@@ -176,7 +170,14 @@ pub(super) fn read_got(f: &Fields) -> Result<Draft, ConfigError> {
     let width = draft.decoder.shape.hidden;
     let vision = f.required_nested(&["vision_config"])?;
     // This class has no ratio: its inner width is fixed when the key is absent.
-    let vision = vision.with_defaults(&[("mlp_dim", 3072), ("hidden_size", 768), ("num_hidden_layers", 12), ("num_attention_heads", 12), ("image_size", 1024), ("patch_size", 16)]);
+    let vision = vision.with_defaults(&[
+        ("mlp_dim", 3072),
+        ("hidden_size", 768),
+        ("num_hidden_layers", 12),
+        ("num_attention_heads", 12),
+        ("image_size", 1024),
+        ("patch_size", 16),
+    ]);
     let outputs = vision.optional_count("output_channels")?.unwrap_or(256);
     let tower = tower(&vision)?.below("vision_tower");
     let twice = outputs.saturating_mul(2);
@@ -187,5 +188,12 @@ pub(super) fn read_got(f: &Fields) -> Result<Draft, ConfigError> {
         false,
     );
     linear(&mut t, Role::Other, "multi_modal_projector.multimodal_projector", width, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new())))
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
 }

@@ -1,4 +1,4 @@
-//! SegFormer: stages of attention over a reduced sequence and a feed-forward with a depthwise convolution.
+//! `SegFormer`: stages of attention over a reduced sequence and a feed-forward with a depthwise convolution.
 
 use super::decoder::{Draft, Tensors, labels};
 use super::vision::{Encoder, Style, Task, VIT, bare, block, channels, classifier, depths, linear, norm, per_stage_of, staged, task};
@@ -16,8 +16,16 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let reductions = list("sr_ratios", &[8, 4, 2, 1])?;
     let kernels = list("patch_sizes", &[7, 3, 3, 3])?;
     f.touch("strides");
+    // Images of any size pass.
+    f.touch("image_size");
     let (task, class) = task(f)?;
-    let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], up: "mlp.dense1", down: "mlp.dense2", norms: &["layer_norm_1", "layer_norm_2"], ..VIT };
+    let style = Style {
+        qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
+        up: "mlp.dense1",
+        down: "mlp.dense2",
+        norms: &["layer_norm_1", "layer_norm_2"],
+        ..VIT
+    };
     let mut t = Tensors::default();
     let mut layers = Vec::new();
     let mut before = channels(f)?;

@@ -13,9 +13,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let table = side.checked_mul(side).ok_or(ConfigError::Overflow)?;
     let bias = f.flag("qkv_bias", true)?;
     let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias; 3], ..VIT };
-    stages(f, "swin", [4, 0], style, |heads| {
-        Tensors::default().tensor("attention.self.relative_position_bias_table", Role::Position, &[table, heads]).build()
-    })
+    stages(f, "swin", [4, 0], style, |heads| Tensors::default().tensor("attention.self.relative_position_bias_table", Role::Position, &[table, heads]).build())
 }
 
 /// Swin 2.
@@ -34,7 +32,13 @@ pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 /// `merged_norm`: how many widths the norm of a merging layer spans; `more_positions`: absolute ones besides the patches.
-fn stages(f: &Fields, base: &'static str, [merged_norm, more_positions]: [u64; 2], style: Style, more: impl Fn(u64) -> Vec<Tensor>) -> Result<Draft, ConfigError> {
+fn stages(
+    f: &Fields,
+    base: &'static str,
+    [merged_norm, more_positions]: [u64; 2],
+    style: Style,
+    more: impl Fn(u64) -> Vec<Tensor>,
+) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(&[("image_size", 224), ("patch_size", 4), ("embed_dim", 96)]);
     let depths = depths(f, &[2, 2, 6, 2])?;
     let heads = per_stage_of(f, "num_heads", &[3, 6, 12, 24], depths.len())?;

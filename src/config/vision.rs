@@ -63,7 +63,7 @@ pub(super) struct Style {
     pub scales: &'static [&'static str],
 }
 
-/// CLIP, SigLIP, Idefics.
+/// CLIP, `SigLIP`, Idefics.
 pub(super) const CLIP: Style = Style {
     qkv: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     qkv_bias: [true; 3],
@@ -81,7 +81,7 @@ pub(super) const CLIP: Style = Style {
 /// BLIP and its kin: CLIP with one matrix for queries, keys and values.
 pub(super) const BLIP: Style = Style { qkv: &["self_attn.qkv"], output: "self_attn.projection", ..CLIP };
 
-/// ViT, DeiT, BEiT.
+/// `ViT`, `DeiT`, `BEiT`.
 pub(super) const VIT: Style = Style {
     qkv: &["attention.attention.query", "attention.attention.key", "attention.attention.value"],
     output: "attention.output.dense",
@@ -101,7 +101,7 @@ pub(super) const BERT: Style = Style {
     ..CLIP
 };
 
-/// DINOv2.
+/// `DINOv2`.
 pub(super) const DINOV2: Style = Style {
     qkv: &["attention.attention.query", "attention.attention.key", "attention.attention.value"],
     output: "attention.output.dense",
@@ -408,6 +408,12 @@ pub(super) fn tower(f: &Fields, default_type: &str) -> Result<Tower, ConfigError
     let Some(kind) = KINDS.iter().find(|kind| kind.types.contains(&model_type.as_str())) else {
         return Err(ConfigError::UnknownType { model_type, why: "it is the vision tower inside this model".to_owned() });
     };
+    // Written into every nested config by some versions, and read by none of the towers.
+    for key in
+        ["projection_dim", "tie_word_embeddings", "tie_encoder_decoder", "cross_attention_hidden_size", "vocab_size", "num_image_tokens", "num_positions"]
+    {
+        f.touch(key);
+    }
     let defaults: Vec<_> = DEFAULTS.into_iter().zip(kind.defaults).filter(|(_, value)| *value > 0).collect();
     (kind.read)(&f.with_defaults(&defaults))
 }
@@ -425,7 +431,7 @@ fn clip(f: &Fields) -> Result<Tower, ConfigError> {
     Ok(tower.below("vision_model"))
 }
 
-/// SigLIP: no class token; an attention-pooling head unless `vision_use_head` is false.
+/// `SigLIP`: no class token; an attention-pooling head unless `vision_use_head` is false.
 fn siglip(f: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let mut t = Tensors::default();
@@ -434,7 +440,7 @@ fn siglip(f: &Fields) -> Result<Tower, ConfigError> {
     siglip_tower(f, &e, t)
 }
 
-/// SigLIP 2 (NaFlex): patches come flattened, positions are those of `num_patches`.
+/// `SigLIP` 2 (`NaFlex`): patches come flattened, positions are those of `num_patches`.
 fn siglip2(f: &Fields) -> Result<Tower, ConfigError> {
     let e = Encoder::read(f)?;
     let [height, width] = pair(f, "patch_size")?;
@@ -449,9 +455,11 @@ fn siglip2(f: &Fields) -> Result<Tower, ConfigError> {
 fn siglip_tower(f: &Fields, e: &Encoder, mut t: Tensors) -> Result<Tower, ConfigError> {
     norm(&mut t, "post_layernorm", e.hidden, true);
     if f.flag("vision_use_head", true)? {
-        t.tensor("head.probe", Role::Other, &[1, 1, e.hidden])
-            .tensor("head.attention.in_proj_weight", Role::Qkv, &[3 * e.hidden, e.hidden])
-            .tensor("head.attention.in_proj_bias", Role::Qkv, &[3 * e.hidden]);
+        t.tensor("head.probe", Role::Other, &[1, 1, e.hidden]).tensor("head.attention.in_proj_weight", Role::Qkv, &[3 * e.hidden, e.hidden]).tensor(
+            "head.attention.in_proj_bias",
+            Role::Qkv,
+            &[3 * e.hidden],
+        );
         linear(&mut t, Role::AttentionOutput, "head.attention.out_proj", e.hidden, e.hidden, true);
         norm(&mut t, "head.layernorm", e.hidden, true);
         linear(&mut t, Role::Up, "head.mlp.fc1", e.hidden, e.intermediate, true);
@@ -461,8 +469,8 @@ fn siglip_tower(f: &Fields, e: &Encoder, mut t: Tensors) -> Result<Tower, Config
     Ok(tower.below("vision_model"))
 }
 
-/// Idefics 2 and 3, SmolVLM: SigLIP without a head, and without a module around it.
-fn idefics(f: &Fields) -> Result<Tower, ConfigError> {
+/// Idefics 2 and 3, `SmolVLM`: `SigLIP` without a head, and without a module around it.
+pub(super) fn idefics(f: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let mut t = Tensors::default();
     patches.convolution(&mut t, "embeddings.patch_embedding", e.hidden, true);
@@ -487,6 +495,7 @@ fn pixtral(f: &Fields) -> Result<Tower, ConfigError> {
 fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let norm_bias = norm_has_bias(f, "layer_norm")?;
+    f.touch("layer_scale_init_value");
     let mut t = Tensors::default();
     t.tensor("embeddings.cls_token", Role::Other, &[1, 1, e.hidden]);
     if f.flag("use_mask_token", false)? {

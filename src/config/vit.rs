@@ -1,4 +1,4 @@
-//! ViT and its kin: DeiT, ViT-MAE, ViT-MSN, I-JEPA, BEiT, Data2Vec-Vision, DINOv2 (with registers), DINOv3, YOLOS.
+//! `ViT` and its kin: `DeiT`, ViT-MAE, ViT-MSN, I-JEPA, `BEiT`, Data2Vec-Vision, `DINOv2` (with registers), `DINOv3`, YOLOS.
 //! The encoder is the whole model; what stands above it the class name says.
 
 use super::decoder::{Draft, Tensors, labels};
@@ -13,7 +13,7 @@ fn with_defaults(f: &Fields, values: [u64; 6]) -> Fields {
     f.with_defaults(&defaults)
 }
 
-/// The base sizes of all but DINOv3 and YOLOS.
+/// The base sizes of all but `DINOv3` and YOLOS.
 const BASE: [u64; 6] = [768, 12, 12, 3072, 224, 16];
 
 /// A member of the family without further parts.
@@ -28,7 +28,7 @@ struct Member {
 
 const VIT_MEMBER: Member = Member { base: "vit", tokens: &["cls_token"], has_pooler: true };
 
-/// ViT.
+/// `ViT`.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     member(f, &VIT_MEMBER)
 }
@@ -43,7 +43,7 @@ pub(super) fn read_ijepa(f: &Fields) -> Result<Draft, ConfigError> {
     member(f, &Member { base: "ijepa", tokens: &[], has_pooler: false })
 }
 
-/// DeiT has a second token, and with a teacher a second classifier.
+/// `DeiT` has a second token, and with a teacher a second classifier.
 pub(super) fn read_deit(f: &Fields) -> Result<Draft, ConfigError> {
     member(f, &Member { base: "deit", tokens: &["cls_token", "distillation_token"], has_pooler: true })
 }
@@ -145,12 +145,12 @@ pub(super) fn read_mae(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(finish(tower, top, task, &class, e.hidden, "vit", is_pretraining))
 }
 
-/// BEiT: no bias on keys, layer scales, relative positions per layer or shared.
+/// `BEiT`: no bias on keys, layer scales, relative positions per layer or shared.
 pub(super) fn read_beit(f: &Fields) -> Result<Draft, ConfigError> {
     beit(f, "beit", true)
 }
 
-/// Data2Vec-Vision: BEiT under another name; the bare model has no pooler.
+/// Data2Vec-Vision: `BEiT` under another name; the bare model has no pooler.
 pub(super) fn read_data2vec(f: &Fields) -> Result<Draft, ConfigError> {
     beit(f, "data2vec_vision", false)
 }
@@ -197,12 +197,12 @@ fn beit(f: &Fields, base: &'static str, has_pooler: bool) -> Result<Draft, Confi
     Ok(finish(tower, top, task, &class, e.hidden, base, is_masked))
 }
 
-/// DINOv2.
+/// `DINOv2`.
 pub(super) fn read_dinov2(f: &Fields) -> Result<Draft, ConfigError> {
     dinov2(f, "dinov2", 14, false)
 }
 
-/// DINOv2 with registers.
+/// `DINOv2` with registers.
 pub(super) fn read_dinov2_registers(f: &Fields) -> Result<Draft, ConfigError> {
     dinov2(f, "dinov2_with_registers", 16, true)
 }
@@ -256,7 +256,7 @@ fn swiglu(e: &Encoder) -> Vec<Tensor> {
     t.build()
 }
 
-/// DINOv3: rotary positions, registers, each bias by its own flag.
+/// `DINOv3`: rotary positions, registers, each bias by its own flag.
 pub(super) fn read_dinov3(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &with_defaults(f, [384, 12, 6, 1536, 224, 16]);
     let e = Encoder::read(f)?;
