@@ -31,11 +31,8 @@ pub(super) fn read_gemma2(f: &Fields) -> Result<Draft, ConfigError> {
 fn read(f: &Fields, shape: Shape, norms: &[&str], span: impl Fn(usize) -> Span) -> Result<Draft, ConfigError> {
     let intermediate = f.count("intermediate_size")?;
     let attention_bias = f.flag("attention_bias", false)?;
-    let tensors = Tensors::default()
-        .attention(&shape, attention_bias, attention_bias)
-        .gated_mlp(shape.hidden, intermediate, false)
-        .norms(norms, shape.hidden)
-        .build();
+    let tensors =
+        Tensors::default().attention(&shape, attention_bias, attention_bias).gated_mlp(shape.hidden, intermediate, false).norms(norms, shape.hidden).build();
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &tensors, span);
     Ok(Decoder::llama_like(shape, layers, true).into())
 }

@@ -22,6 +22,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         .embedding("transformer.wpe", positions, shape.hidden)
         .norm("transformer.ln_f", shape.hidden, true)
         .build();
-    Ok(Decoder { shape, base: "transformer", layer_prefix: "transformer.h", tensors, layers, head: Head::ByArchitecture, head_module: "lm_head", tied_by_default: true }
+    Ok(Decoder {
+        shape,
+        base: "transformer",
+        layer_prefix: "transformer.h",
+        tensors,
+        layers,
+        head: Head::ByArchitecture,
+        head_module: "lm_head",
+        tied_by_default: true,
+    }
     .into())
 }

@@ -7,7 +7,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Component, ComponentKind, Role};
 
 const fn wrapper(default_type: &'static str) -> Wrapper {
-    Wrapper { names: Names::Inside("model.text_model"), tie: Tie::Wrapper, ..Wrapper::new(default_type) }
+    Wrapper { names: Names::Inside("model.text_model"), tie: Tie::Wrapper { default: false }, ..Wrapper::new(default_type) }
 }
 
 /// Idefics 3 and `SmolVLM`.

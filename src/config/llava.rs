@@ -19,7 +19,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// `LLaVA` 1.6 (`NeXT`): the same with a vector that ends image rows.
 pub(super) fn read_next(f: &Fields) -> Result<Draft, ConfigError> {
-    with_newline(f, &wrapper("llama", Tie::Wrapper), CLIP)
+    with_newline(f, &wrapper("llama", Tie::Wrapper { default: false }), CLIP)
 }
 
 /// Its video model.
@@ -34,7 +34,7 @@ pub(super) fn read_onevision(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// Video-LLaVA: one tower for images, one for videos.
 pub(super) fn read_video(f: &Fields) -> Result<Draft, ConfigError> {
-    let mut draft = language(f, &wrapper("llama", Tie::Wrapper))?;
+    let mut draft = language(f, &wrapper("llama", Tie::Wrapper { default: false }))?;
     let width = draft.decoder.shape.hidden;
     let image = vision(f, CLIP)?.below("image_tower");
     let video = vision(f, CLIP)?.below("video_tower");
@@ -46,7 +46,7 @@ pub(super) fn read_video(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// `ViP-LLaVA`: a norm over the features of several layers of the tower, side by side.
 pub(super) fn read_vip(f: &Fields) -> Result<Draft, ConfigError> {
-    let draft = language(f, &wrapper("llama", Tie::Wrapper))?;
+    let draft = language(f, &wrapper("llama", Tie::Wrapper { default: false }))?;
     let width = draft.decoder.shape.hidden;
     let tower = vision(f, CLIP)?.below("vision_tower");
     let inputs = tower.hidden().saturating_mul(feature_layers(f, 5)?);

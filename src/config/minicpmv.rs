@@ -19,6 +19,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         return Err(f.impossible("version", "only 2.5, 2.6, 4.0 and 4.5 are understood"));
     };
     let wrapper = Wrapper { default_type: "", names: Names::Behind("llm"), head: Head::Language, tie: Tie::Text };
+    // How images are cut before the tower sees them.
+    f.touch("image_size");
+    f.touch("slice_config");
     let draft = language_of(f, f, (*text).to_owned(), &wrapper)?;
     let width = draft.decoder.shape.hidden;
     let vision = f.required_nested(&["vision_config"])?;

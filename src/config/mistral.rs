@@ -10,11 +10,7 @@ const DEFAULT_WINDOW: u64 = 4096;
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.count("intermediate_size")?;
-    let tensors = Tensors::default()
-        .attention(&shape, false, false)
-        .gated_mlp(shape.hidden, intermediate, false)
-        .norms(LLAMA_NORMS, shape.hidden)
-        .build();
+    let tensors = Tensors::default().attention(&shape, false, false).gated_mlp(shape.hidden, intermediate, false).norms(LLAMA_NORMS, shape.hidden).build();
     // The class slides by default: only an explicit null turns the window off.
     let everywhere = if f.has("sliding_window") { sliding_or_full(f)? } else { Span::Sliding(DEFAULT_WINDOW) };
     let spans = spans_by_layer_types(f, &shape)?;

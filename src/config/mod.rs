@@ -12,6 +12,7 @@ mod blip;
 mod clip;
 mod cohere_vision;
 mod convnet;
+mod depth_anything;
 mod gemma;
 mod gpt2;
 mod idefics;
@@ -68,6 +69,7 @@ static FAMILIES: &[Family] = &[
     family("convnextv2", convnet::read_convnext2),
     family("data2vec-vision", vit::read_data2vec),
     family("deit", vit::read_deit),
+    family("depth_anything", depth_anything::read),
     family("dinov2", vit::read_dinov2),
     family("dinov2_with_registers", vit::read_dinov2_registers),
     family("dinov3_convnext", convnet::read_dinov3),
@@ -248,7 +250,8 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
 mod tests {
     use super::*;
 
-    const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+    const LLAMA: &str =
+        r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
 
     fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
         read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
@@ -256,7 +259,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_key() {
-        for (key, value) in [("num_key_value_heads", "0"), ("num_key_value_heads", "-8"), ("head_dim", "1.5"), ("head_dim", "\"x\""), ("num_key_value_heads", "1e30"), ("max_position_embeddings", "[]")] {
+        for (key, value) in [
+            ("num_key_value_heads", "0"),
+            ("num_key_value_heads", "-8"),
+            ("head_dim", "1.5"),
+            ("head_dim", "\"x\""),
+            ("num_key_value_heads", "1e30"),
+            ("max_position_embeddings", "[]"),
+        ] {
             let error = with(key, value).unwrap_err();
             assert!(error.to_string().contains(key), "{key}: {error}");
         }

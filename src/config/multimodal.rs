@@ -38,8 +38,8 @@ pub(super) enum Names {
 pub(super) enum Tie {
     /// The wrapper's where its config has one, else the language model's, else that of its family.
     WrapperThenText,
-    /// The wrapper's alone; untied when it does not say (Idefics, LLaVA-NeXT).
-    Wrapper,
+    /// The wrapper's alone, with the default of its class (Idefics, GOT-OCR 2).
+    Wrapper { default: bool },
     /// Tied when either says so (the `LLaVA` classes).
     Either,
     /// The language model's alone (remote code that builds it from its own config).
@@ -79,7 +79,7 @@ pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper
     let of_text = text.flag("tie_word_embeddings", decoder.tied_by_default)?;
     let tied = match wrapper.tie {
         Tie::WrapperThenText => of_wrapper.unwrap_or(of_text),
-        Tie::Wrapper => of_wrapper.unwrap_or(false),
+        Tie::Wrapper { default } => of_wrapper.unwrap_or(default),
         Tie::Either => of_wrapper.unwrap_or(false) || of_text,
         Tie::Text => of_text,
     };

@@ -7,11 +7,7 @@ use crate::model::FeedForward;
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.count("intermediate_size")?;
-    let tensors = Tensors::default()
-        .attention(&shape, true, false)
-        .gated_mlp(shape.hidden, intermediate, false)
-        .norms(LLAMA_NORMS, shape.hidden)
-        .build();
+    let tensors = Tensors::default().attention(&shape, true, false).gated_mlp(shape.hidden, intermediate, false).norms(LLAMA_NORMS, shape.hidden).build();
     let spans = qwen_spans(f, &shape)?;
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &tensors, |i| spans[i]);
     Ok(Decoder::llama_like(shape, layers, false).into())

@@ -2,7 +2,7 @@
 //! convolutions; for masks a prompt encoder and a two-way decoder.
 
 use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Wrapper, language};
+use super::multimodal::{Tie, Wrapper, language};
 use super::vision::{CLIP, Encoder, Patches, Style, Task, Tower, bare, linear, norm, task};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Role, Tensor};
@@ -166,7 +166,7 @@ fn mask_decoder(f: &Fields) -> Result<(u64, Vec<Tensor>), ConfigError> {
 
 /// GOT-OCR 2: SAM's tower, two more convolutions, one matrix, Qwen2.
 pub(super) fn read_got(f: &Fields) -> Result<Draft, ConfigError> {
-    let draft = language(f, &Wrapper::new("qwen2"))?;
+    let draft = language(f, &Wrapper { tie: Tie::Wrapper { default: true }, ..Wrapper::new("qwen2") })?;
     let width = draft.decoder.shape.hidden;
     let vision = f.required_nested(&["vision_config"])?;
     // This class has no ratio: its inner width is fixed when the key is absent.

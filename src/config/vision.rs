@@ -209,7 +209,7 @@ impl Patches {
     pub(super) fn read(f: &Fields) -> Result<Self, ConfigError> {
         let (image, size) = (pair(f, "image_size")?, pair(f, "patch_size")?);
         let grid = [image[0] / size[0], image[1] / size[1]];
-        let number = grid[0].checked_mul(grid[1]).ok_or(ConfigError::Overflow)?;
+        let number = grid[0].checked_mul(grid[1]).filter(|&number| number <= 1 << 40).ok_or(ConfigError::Overflow)?;
         if number == 0 {
             return Err(f.impossible("patch_size", "it must not be larger than `image_size`"));
         }

@@ -297,7 +297,7 @@ pub(super) fn read_yolos(f: &Fields) -> Result<Draft, ConfigError> {
     let size = pair(f, "patch_size")?;
     let image = if f.has("image_size") { pair(f, "image_size")? } else { [512, 864] };
     let channels = f.optional_count("num_channels")?.unwrap_or(3);
-    let number = (image[0] / size[0]).checked_mul(image[1] / size[1]).ok_or(ConfigError::Overflow)?;
+    let number = (image[0] / size[0]).checked_mul(image[1] / size[1]).filter(|&number| number <= 1 << 40).ok_or(ConfigError::Overflow)?;
     let detections = f.optional_count("num_detection_tokens")?.unwrap_or(100);
     let positions = number.saturating_add(detections) + 1;
     let (task, class) = task(f)?;
