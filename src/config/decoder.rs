@@ -316,6 +316,9 @@ impl Draft {
         assumptions.extend(self.assumptions);
         let mut decoder = self.decoder.into_component(f, assumptions)?;
         decoder.kind = self.kind;
+        if self.kind == ComponentKind::VisionTower {
+            decoder.name = "vision";
+        }
         Ok(std::iter::once(decoder).chain(self.others).collect())
     }
 }
@@ -367,7 +370,7 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
 }
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.
-fn labels(f: &Fields) -> Result<u64, ConfigError> {
+pub(super) fn labels(f: &Fields) -> Result<u64, ConfigError> {
     match f.optional_count("num_labels")? {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),

@@ -15,11 +15,16 @@ mod recurrent;
 mod baichuan;
 mod bailing_linear;
 mod bamba;
+mod blip;
 mod bloom;
 mod chatglm;
+mod clip;
 mod cohere;
+mod cohere_vision;
+mod convnet;
 mod cpmant;
 mod decilm;
+mod depth_anything;
 mod exaone;
 mod falcon;
 mod gemma;
@@ -34,21 +39,29 @@ mod gpt_neox;
 mod gptj;
 mod granite;
 mod granitemoehybrid;
+mod idefics;
 mod internlm;
+mod internvl;
 mod jamba;
 mod kimi_linear;
+mod kosmos2;
 mod latent;
 mod lfm2;
+mod lfm2_vl;
 mod llama;
 mod llama_kin;
 mod llama_more;
+mod llava;
 mod mamba;
 mod mimo;
 mod minicpm;
+mod minicpmv;
 mod minimax;
 mod ministral;
 mod mistral;
+mod mistral3;
 mod mixtral;
+mod mobilenet;
 mod modernbert_decoder;
 mod mpt;
 mod nemotron_h;
@@ -57,6 +70,7 @@ mod olmo_hybrid;
 mod openai_gpt;
 mod openelm;
 mod opt;
+mod paligemma;
 mod persimmon;
 mod phi;
 mod phi3;
@@ -101,11 +115,16 @@ mod qwen3_moe;
 mod qwen3_next;
 mod recurrent_gemma;
 mod rwkv;
+mod sam;
+mod segformer;
 mod stablelm;
 mod starcoder2;
 mod step3_text;
+mod swin;
 mod telechat;
 mod ungated;
+mod vision;
+mod vit;
 mod xglm;
 mod xlstm;
 mod zamba;
@@ -179,7 +198,53 @@ static FAMILIES: &[Family] = &[
     family("minicpm", minicpm::read),
     family("ministral", ministral::read),
     family("ministral3", ministral::read_ministral3),
+    family("altclip", clip::read_altclip),
+    family("aya_vision", cohere_vision::read_aya),
+    family("beit", vit::read_beit),
+    family("blip", blip::read),
+    family("blip-2", blip::read2),
+    family("chinese_clip", clip::read_chinese),
+    family("clip", clip::read),
+    family("clip_text_model", clip::read_text),
+    family("clip_vision_model", clip::read_vision),
+    family("cohere2_vision", cohere_vision::read_command),
+    family("colpali", paligemma::read_colpali),
+    family("convnext", convnet::read_convnext),
+    family("convnextv2", convnet::read_convnext2),
+    family("data2vec-vision", vit::read_data2vec),
+    family("deit", vit::read_deit),
+    family("depth_anything", depth_anything::read),
+    family("dinov2", vit::read_dinov2),
+    family("dinov2_with_registers", vit::read_dinov2_registers),
+    family("dinov3_convnext", convnet::read_dinov3),
+    family("dinov3_vit", vit::read_dinov3),
+    family("efficientnet", mobilenet::read_efficient),
+    family("git", blip::read_git),
+    family("got_ocr2", sam::read_got),
+    family("idefics2", idefics::read2),
+    family("idefics3", idefics::read3),
+    family("ijepa", vit::read_ijepa),
+    family("instructblip", blip::read_instruct),
+    family("instructblipvideo", blip::read_instruct),
+    family("intern_vit_6b", clip::read_vision),
+    family("internvl", internvl::read),
+    family("internvl_chat", internvl::read_chat),
+    family("internvl_vision", clip::read_vision),
+    family("kosmos-2", kosmos2::read),
+    family("lfm2_vl", lfm2_vl::read),
+    family("llava", llava::read),
+    family("llava_llama", llava::read),
+    family("llava_mistral", llava::read_first_mistral),
+    family("llava_next", llava::read_next),
+    family("llava_next_video", llava::read_next_video),
+    family("llava_onevision", llava::read_onevision),
+    family("llava_qwen", llava::read_first_qwen),
+    family("metaclip_2", clip::read),
+    family("metaclip_2_text_model", clip::read_text),
+    family("metaclip_2_vision_model", clip::read_vision),
+    family("minicpmv", minicpmv::read),
     family("mistral", mistral::read),
+    family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
     family("mobilellm", llama_kin::mobilellm),
     family("modernbert-decoder", modernbert_decoder::read),
@@ -264,6 +329,10 @@ static FAMILIES: &[Family] = &[
     family("minimax_m2", minimax_m2::read),
     family("olmoe", olmoe::read_olmoe),
     family("phimoe", phimoe::read),
+    family("mobilenet_v1", mobilenet::read),
+    family("mobilenet_v2", mobilenet::read2),
+    family("paligemma", paligemma::read),
+    family("pixtral", clip::read_vision),
     family("qwen2", qwen2::read),
     family("qwen2_moe", qwen2_moe::read),
     family("qwen3", qwen3::read),
@@ -297,6 +366,26 @@ static FAMILIES: &[Family] = &[
     family("solar_open", glm4_moe::read_solar_open),
     family("step3_text", step3_text::read),
     family("youtu", latent_dense::read_youtu),
+    family("regnet", convnet::read_regnet),
+    family("resnet", convnet::read_resnet),
+    family("sam", sam::read),
+    family("sam_vision_model", sam::read_vision),
+    family("segformer", segformer::read),
+    family("siglip", clip::read_siglip),
+    family("siglip2", clip::read_siglip2),
+    family("siglip2_text_model", clip::read_siglip_text),
+    family("siglip2_vision_model", clip::read_vision),
+    family("siglip_text_model", clip::read_siglip_text),
+    family("siglip_vision_model", clip::read_vision),
+    family("smolvlm", idefics::read3),
+    family("swin", swin::read),
+    family("swinv2", swin::read2),
+    family("video_llava", llava::read_video),
+    family("vipllava", llava::read_vip),
+    family("vit", vit::read),
+    family("vit_mae", vit::read_mae),
+    family("vit_msn", vit::read_msn),
+    family("yolos", vit::read_yolos),
 ];
 
 /// What is wrong with a config.json.
@@ -389,12 +478,18 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
             draft
         }
     };
-    let dtype = match fields.optional_text("dtype")? {
-        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| fields.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
+    // Wrappers leave both to the language model's config.
+    let text = fields.nested(multimodal::TEXT_CONFIGS)?;
+    let with_dtype = text.as_ref().filter(|_| fields.raw("dtype").is_none()).unwrap_or(&fields);
+    let dtype = match with_dtype.optional_text("dtype")? {
+        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
         None => None,
     };
     let quantization = fields.quantization()?;
-    let max_context = fields.optional_count("max_position_embeddings")?;
+    let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
+        (None, Some(text)) => text.optional_count("max_position_embeddings")?,
+        (context, _) => context,
+    };
     let components = draft.into_components(&fields, &mut assumptions)?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::decoder::{Draft, Head, Tensors, has_language_head};
+use super::vision::{Tower, tower};
 use super::{ConfigError, FAMILIES, Fields};
 use crate::model::Tensor;
 
@@ -37,7 +38,9 @@ pub(super) enum Names {
 pub(super) enum Tie {
     /// The wrapper's where its config has one, else the language model's, else that of its family.
     WrapperThenText,
-    /// Tied when either says so (the LLaVA classes).
+    /// The wrapper's alone, with the default of its class (Idefics, GOT-OCR 2).
+    Wrapper { default: bool },
+    /// Tied when either says so (the `LLaVA` classes).
     Either,
     /// The language model's alone (remote code that builds it from its own config).
     Text,
@@ -58,6 +61,11 @@ pub(super) fn language(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigErr
 /// The same for a language model whose config `text` stands elsewhere.
 pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let model_type = text.optional_text("model_type")?.unwrap_or_else(|| wrapper.default_type.to_owned());
+    language_of(f, text, model_type, wrapper)
+}
+
+/// The same for a language model whose fields `text` holds under another name than its own.
+pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
     };
@@ -71,6 +79,7 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
     let of_text = text.flag("tie_word_embeddings", decoder.tied_by_default)?;
     let tied = match wrapper.tie {
         Tie::WrapperThenText => of_wrapper.unwrap_or(of_text),
+        Tie::Wrapper { default } => of_wrapper.unwrap_or(default),
         Tie::Either => of_wrapper.unwrap_or(false) || of_text,
         Tie::Text => of_text,
     };
@@ -124,7 +133,7 @@ impl Names {
 }
 
 /// The name for as long as the program runs. There are only as many as pairs of a wrapper's prefix and a family's.
-fn lasting(name: String) -> &'static str {
+pub(super) fn lasting(name: String) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = names.get(name.as_str()) {
@@ -170,4 +179,28 @@ const CLASS_DEFAULTS: &[(&str, [u64; 7])] = &[
 fn class_defaults(model_type: &str) -> Vec<(&'static str, u64)> {
     let known = CLASS_DEFAULTS.iter().find(|(name, _)| *name == model_type);
     known.map_or_else(Vec::new, |(_, values)| KEYS.into_iter().zip(*values).filter(|(_, value)| *value > 0).collect())
+}
+
+/// The vision tower of a wrapper's config; `default_type` is its `model_type` when the config names none.
+pub(super) fn vision(f: &Fields, default_type: &str) -> Result<Tower, ConfigError> {
+    tower(&f.required_nested(&["vision_config"])?, default_type)
+}
+
+/// How many of the tower's layers are laid side by side: `vision_feature_layer` is one number or a list.
+pub(super) fn feature_layers(f: &Fields, default: u64) -> Result<u64, ConfigError> {
+    match f.raw("vision_feature_layer") {
+        None => Ok(default),
+        Some(serde_json::Value::Array(list)) if list.is_empty() => Err(f.impossible("vision_feature_layer", "it must name a layer")),
+        Some(serde_json::Value::Array(list)) => Ok(list.len() as u64),
+        Some(_) => Ok(1),
+    }
+}
+
+/// A square of a small factor: how many patches a projector puts side by side.
+pub(super) fn squared(f: &Fields, key: &'static str, default: u64) -> Result<u64, ConfigError> {
+    let factor = f.optional_count(key)?.unwrap_or(default);
+    if factor > 1024 {
+        return Err(f.impossible(key, "it must be at most 1024"));
+    }
+    Ok(factor * factor)
 }

@@ -1,0 +1,78 @@
+//! Idefics 2 (a perceiver between tower and text), Idefics 3 and `SmolVLM` (pixel shuffle and one matrix).
+
+use super::decoder::{Draft, Tensors, component};
+use super::multimodal::{Names, Tie, Wrapper, language, squared, vision};
+use super::vision::{linear, norm};
+use super::{ConfigError, Fields};
+use crate::model::{Component, ComponentKind, Role};
+
+const fn wrapper(default_type: &'static str) -> Wrapper {
+    Wrapper { names: Names::Inside("model.text_model"), tie: Tie::Wrapper { default: false }, ..Wrapper::new(default_type) }
+}
+
+/// Idefics 3 and `SmolVLM`.
+pub(super) fn read3(f: &Fields) -> Result<Draft, ConfigError> {
+    let draft = language(f, &wrapper("llama"))?;
+    let width = draft.decoder.shape.hidden;
+    let tower = vision(f, "idefics3_vision")?.below("model.vision_model");
+    let inputs = tower.hidden().saturating_mul(squared(f, "scale_factor", 2)?);
+    let mut t = Tensors::default();
+    linear(&mut t, Role::Other, "model.connector.modality_projection.proj", inputs, width, false);
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
+        "projector",
+        ComponentKind::Projector,
+        width,
+        "",
+        t.build(),
+        Vec::new(),
+    )))
+}
+
+/// Idefics 2.
+pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
+    let text = f.required_nested(super::multimodal::TEXT_CONFIGS)?;
+    let draft = language(f, &wrapper("mistral"))?;
+    let width = draft.decoder.shape.hidden;
+    // The class does not read the name that its own config gives the tower.
+    let tower = vision(f, "idefics2_vision")?.below("model.vision_model");
+    let inner = text.optional_count("intermediate_size")?.unwrap_or(14_336);
+    let connector = perceiver(&f.nested(&["perceiver_config"])?.unwrap_or_else(|| f.left_out("perceiver_config")), tower.hidden(), inner, width)?;
+    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(connector))
+}
+
+/// A gated projection of the text's inner width, then layers in which latents attend to the image.
+fn perceiver(f: &Fields, features: u64, inner: u64, width: u64) -> Result<Component, ConfigError> {
+    f.touch("model_type");
+    // The class sets it to the text's.
+    f.touch("hidden_size");
+    let heads = f.optional_count("resampler_n_heads")?.unwrap_or(16);
+    let kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(4);
+    let head = f.optional_count("resampler_head_dim")?.unwrap_or(96);
+    let depth = f.optional_count("resampler_depth")?.unwrap_or(3);
+    let latents = f.optional_count("resampler_n_latents")?.unwrap_or(64);
+    if depth > 1000 {
+        return Err(f.impossible("resampler_depth", "it must be at most 1000"));
+    }
+    let (queries, keys) = (heads.saturating_mul(head), kv_heads.saturating_mul(head));
+    let mut t = Tensors::default();
+    let base = "model.connector.modality_projection";
+    linear(&mut t, Role::Gate, &format!("{base}.gate_proj"), features, inner, false);
+    linear(&mut t, Role::Up, &format!("{base}.up_proj"), features, inner, false);
+    linear(&mut t, Role::Down, &format!("{base}.down_proj"), inner, width, false);
+    t.tensor("model.connector.perceiver_resampler.latents", Role::Other, &[latents, width]);
+    for number in 0..depth {
+        let base = format!("model.connector.perceiver_resampler.layers.{number}");
+        for name in ["input_latents_norm", "input_context_norm", "post_attention_layernorm"] {
+            norm(&mut t, &format!("{base}.{name}"), width, false);
+        }
+        linear(&mut t, Role::Query, &format!("{base}.self_attn.q_proj"), width, queries, false);
+        linear(&mut t, Role::Key, &format!("{base}.self_attn.k_proj"), width, keys, false);
+        linear(&mut t, Role::Value, &format!("{base}.self_attn.v_proj"), width, keys, false);
+        linear(&mut t, Role::AttentionOutput, &format!("{base}.self_attn.o_proj"), queries, width, false);
+        linear(&mut t, Role::Gate, &format!("{base}.mlp.gate_proj"), width, width.saturating_mul(4), false);
+        linear(&mut t, Role::Up, &format!("{base}.mlp.up_proj"), width, width.saturating_mul(4), false);
+        linear(&mut t, Role::Down, &format!("{base}.mlp.down_proj"), width.saturating_mul(4), width, false);
+    }
+    norm(&mut t, "model.connector.perceiver_resampler.norm", width, false);
+    Ok(component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new()))
+}

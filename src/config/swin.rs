@@ -1,0 +1,103 @@
+//! Swin 1 and 2: windows of attention in stages that double the width; version 2 has relative positions from a small
+//! network, no bias on keys, and norms after instead of before.
+
+use super::decoder::{Draft, Tensors};
+use super::vision::{Encoder, Patches, Style, Task, VIT, bare, block, classifier, depths, linear, norm, per_stage_of, staged, task};
+use super::{ConfigError, Fields};
+use crate::model::{Role, Tensor};
+
+/// Swin.
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    let window = f.optional_count("window_size")?.unwrap_or(7);
+    let side = window.saturating_mul(2).saturating_sub(1);
+    let table = side.checked_mul(side).ok_or(ConfigError::Overflow)?;
+    let bias = f.flag("qkv_bias", true)?;
+    let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias; 3], ..VIT };
+    stages(f, "swin", [4, 0], style, |heads| Tensors::default().tensor("attention.self.relative_position_bias_table", Role::Position, &[table, heads]).build())
+}
+
+/// Swin 2.
+pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
+    f.touch("window_size");
+    f.touch("pretrained_window_sizes");
+    let bias = f.flag("qkv_bias", true)?;
+    let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias, false, bias], ..VIT };
+    stages(f, "swinv2", [2, 1], style, |heads| {
+        let mut t = Tensors::default();
+        t.tensor("attention.self.logit_scale", Role::Other, &[heads, 1, 1]);
+        linear(&mut t, Role::Position, "attention.self.continuous_position_bias_mlp.0", 2, 512, true);
+        linear(&mut t, Role::Position, "attention.self.continuous_position_bias_mlp.2", 512, heads, false);
+        t.build()
+    })
+}
+
+/// `merged_norm`: how many widths the norm of a merging layer spans; `more_positions`: absolute ones besides the patches.
+fn stages(
+    f: &Fields,
+    base: &'static str,
+    [merged_norm, more_positions]: [u64; 2],
+    style: Style,
+    more: impl Fn(u64) -> Vec<Tensor>,
+) -> Result<Draft, ConfigError> {
+    let f = &f.with_defaults(&[("image_size", 224), ("patch_size", 4), ("embed_dim", 96)]);
+    let depths = depths(f, &[2, 2, 6, 2])?;
+    let heads = per_stage_of(f, "num_heads", &[3, 6, 12, 24], depths.len())?;
+    // Both follow from the lists.
+    f.touch("hidden_size");
+    f.touch("num_layers");
+    let patches = Patches::read(f)?;
+    let first = f.count("embed_dim")?;
+    let ratio = f.optional_number("mlp_ratio")?.unwrap_or(4.0);
+    if first > 100_000 || depths.len() > 16 || !(0.0..=64.0).contains(&ratio) {
+        return Err(f.impossible("embed_dim", "stages double it to more than any model's width, or `mlp_ratio` is over 64"));
+    }
+    let (task, class) = task(f)?;
+    let is_masked = class.ends_with("ForMaskedImageModeling");
+    let mut t = Tensors::default();
+    if is_masked {
+        t.tensor(&format!("{base}.embeddings.mask_token"), Role::Other, &[1, 1, first]);
+    }
+    patches.convolution(&mut t, &format!("{base}.embeddings.patch_embeddings.projection"), first, true);
+    if f.flag("use_absolute_embeddings", false)? {
+        t.tensor(&format!("{base}.embeddings.position_embeddings"), Role::Position, &[1, patches.number + more_positions, first]);
+    }
+    norm(&mut t, &format!("{base}.embeddings.norm"), first, true);
+    let mut width = first;
+    let mut layers = Vec::new();
+    for (stage, (&depth, &heads)) in depths.iter().zip(&heads).enumerate() {
+        if stage > 0 {
+            let name = format!("{base}.encoder.layers.{}.downsample", stage - 1);
+            linear(&mut t, Role::Other, &format!("{name}.reduction"), 4 * width, 2 * width, false);
+            norm(&mut t, &format!("{name}.norm"), merged_norm * width, true);
+            width *= 2;
+        }
+        if !width.is_multiple_of(heads) {
+            return Err(f.impossible("num_heads", "each must divide its stage's width"));
+        }
+        // Exact: the ratio is a small number with few binary digits, the width below 2^40; the class truncates likewise.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let intermediate = (width as f64 * ratio) as u64;
+        let encoder = Encoder { hidden: width, layers: depth, heads, intermediate };
+        let block_tensors: Vec<_> = style.tensors(&encoder).into_iter().chain(more(heads)).collect();
+        for number in 0..depth {
+            t.nested(&format!("{base}.encoder.layers.{stage}.blocks.{number}"), block_tensors.clone());
+            layers.push(block(width, heads, intermediate));
+        }
+    }
+    norm(&mut t, &format!("{base}.layernorm"), width, true);
+    if let Task::Classification { labels } = task {
+        classifier(&mut t, "classifier", width, labels);
+    }
+    if is_masked {
+        let stride = f.optional_count("encoder_stride")?.unwrap_or(32);
+        let area = stride.checked_mul(stride).and_then(|area| area.checked_mul(patches.channels)).ok_or(ConfigError::Overflow)?;
+        t.convolution("decoder.0", &[area, width, 1, 1], true);
+    } else {
+        f.touch("encoder_stride");
+    }
+    let mut draft = staged(width, t.build(), layers, base);
+    if task == Task::Other && !is_masked {
+        bare(&mut draft, &class);
+    }
+    Ok(draft)
+}
