@@ -124,6 +124,12 @@ impl Tensors {
         self
     }
 
+    /// Everything of another list.
+    pub fn extend(&mut self, tensors: Vec<Tensor>) -> &mut Self {
+        self.0.extend(tensors);
+        self
+    }
+
     /// Norms of each query and key head.
     pub fn query_key_norm(&mut self, shape: &Shape) -> &mut Self {
         self.norm("self_attn.q_norm", shape.head_dim, false).norm("self_attn.k_norm", shape.head_dim, false)
@@ -131,9 +137,12 @@ impl Tensors {
 
     /// Gate, up and down projections under `mlp`.
     pub fn gated_mlp(&mut self, hidden: u64, intermediate: u64, bias: bool) -> &mut Self {
-        self.linear("mlp.gate_proj", hidden, intermediate, bias)
-            .linear("mlp.up_proj", hidden, intermediate, bias)
-            .linear("mlp.down_proj", intermediate, hidden, bias)
+        self.linear("mlp.gate_proj", hidden, intermediate, bias).linear("mlp.up_proj", hidden, intermediate, bias).linear(
+            "mlp.down_proj",
+            intermediate,
+            hidden,
+            bias,
+        )
     }
 
     /// RMSNorms of the layer, by name.
@@ -254,12 +263,22 @@ impl Draft {
         assumptions.extend(self.assumptions);
         let mut decoder = self.decoder.into_component(f, assumptions)?;
         decoder.kind = self.kind;
+        if self.kind == ComponentKind::VisionTower {
+            decoder.name = "vision";
+        }
         Ok(std::iter::once(decoder).chain(self.others).collect())
     }
 }
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
-pub fn component(name: &'static str, kind: ComponentKind, hidden_size: u64, layer_prefix: &'static str, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>) -> Component {
+pub fn component(
+    name: &'static str,
+    kind: ComponentKind,
+    hidden_size: u64,
+    layer_prefix: &'static str,
+    tensors: Vec<Tensor>,
+    layers: Vec<(Layer, Vec<Tensor>)>,
+) -> Component {
     Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
 }
 
@@ -268,6 +287,11 @@ enum Top {
     Language,
     Score { labels: u64 },
     Nothing,
+}
+
+/// Whether the class name in `architectures` says that there is a language-model head.
+pub(super) fn has_language_head(f: &Fields, assumptions: &mut Vec<String>) -> Result<bool, ConfigError> {
+    Ok(matches!(by_architecture(f, assumptions)?, Top::Language))
 }
 
 /// The head by the class name in `architectures`.
@@ -287,7 +311,7 @@ fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, Con
 }
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.
-fn labels(f: &Fields) -> Result<u64, ConfigError> {
+pub(super) fn labels(f: &Fields) -> Result<u64, ConfigError> {
     match f.optional_count("num_labels")? {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),

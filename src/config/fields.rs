@@ -22,22 +22,231 @@ const ALIASES: &[(&str, &[&str])] = &[
 
 /// Keys that do not change memory: tokens, training, naming, numerics.
 const IRRELEVANT: &[&str] = &[
-    "_attn_implementation_autoset", "_name_or_path", "activation_function", "attention_dropout", "attn_logit_softcapping", "attn_pdrop", "auto_map",
-    "bos_token", "bos_token_id", "cache_implementation", "classifier_dropout", "embd_pdrop", "eos_token", "eos_token_id", "final_logit_softcapping",
-    "finetuning_task", "hidden_act", "hidden_activation", "id2label", "initializer_range", "label2id", "layer_norm_epsilon", "layer_norm_eps",
-    "n_special", "norm_topk_prob", "original_max_position_embeddings", "output_router_logits", "pad_token", "pad_token_id", "partial_rotary_factor",
-    "predict_special_tokens", "pretraining_tp", "query_pre_attn_scalar", "rescale_every", "resid_pdrop", "rms_norm_eps", "rope_parameters",
-    "rope_scaling", "rope_theta", "rotary_dim", "router_aux_loss_coef", "router_jitter_noise", "scale_attn_weights", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "tokenizer_class",
-    "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache", "embd_layer_norm",
-    "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_decoder", "gradient_checkpointing",
-    "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "activation_function",
+    "attention_dropout",
+    "attn_logit_softcapping",
+    "attn_pdrop",
+    "auto_map",
+    "bos_token",
+    "bos_token_id",
+    "cache_implementation",
+    "classifier_dropout",
+    "embd_pdrop",
+    "eos_token",
+    "eos_token_id",
+    "final_logit_softcapping",
+    "finetuning_task",
+    "hidden_act",
+    "hidden_activation",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "layer_norm_epsilon",
+    "layer_norm_eps",
+    "n_special",
+    "norm_topk_prob",
+    "original_max_position_embeddings",
+    "output_router_logits",
+    "pad_token",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "predict_special_tokens",
+    "pretraining_tp",
+    "query_pre_attn_scalar",
+    "rescale_every",
+    "resid_pdrop",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rotary_dim",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
+    "scale_attn_weights",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    "task_specific_params",
+    "tokenizer_class",
+    "transformers_version",
+    "transformers.js_config",
+    "unk_token_id",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_cache",
+    "embd_layer_norm",
+    "reorder_and_upcast_attn",
+    "scale_attn_by_inverse_layer_idx",
+    "add_cross_attention",
+    "is_decoder",
+    "gradient_checkpointing",
+    "hidden_dropout_prob",
+    "embedding_dropout",
+    "resid_dropout",
+    "attn_implementation",
+    "torchscript",
+    "return_dict",
+    "chunk_size_feed_forward",
+    // Images, towers and what wrappers write.
+    "_pad_token_id",
+    "_vocab_size",
+    "activation_dropout",
+    "apply_layernorm",
+    "architectures",
+    "attention_probs_dropout_prob",
+    "auxiliary_loss",
+    "auxiliary_loss_weight",
+    "batch_norm_eps",
+    "batch_norm_momentum",
+    "bbox_cost",
+    "bbox_loss_coefficient",
+    "class_cost",
+    "classifier_dropout_prob",
+    "decoder_start_token_id",
+    "do_image_splitting",
+    "downsample_mode",
+    "downsampling_rates",
+    "drop_connect_rate",
+    "drop_path_rate",
+    "dropout",
+    "dropout_rate",
+    "dynamic_image_size",
+    "encoder_patch_size",
+    "eos_coefficient",
+    "force_image_size",
+    "freeze_mm_mlp_adapter",
+    "freeze_mm_vision_resampler",
+    "giou_cost",
+    "giou_loss_coefficient",
+    "ignore_index",
+    "image_aspect_ratio",
+    "image_grid_pinpoints",
+    "image_seq_length",
+    "image_token_id",
+    "image_token_index",
+    "init_std",
+    "initializer_factor",
+    "is_encoder_decoder",
+    "is_llama_config",
+    "label_smoothing",
+    "layerdrop",
+    "layerscale_value",
+    "logit_scale_init_value",
+    "mask_ratio",
+    "max_dynamic_patch",
+    "max_image_size",
+    "max_image_tokens",
+    "max_length",
+    "max_pixels_tolerance",
+    "max_tiles",
+    "min_dynamic_patch",
+    "min_image_tokens",
+    "min_tiles",
+    "mm_use_im_patch_token",
+    "mm_use_im_start_end",
+    "mm_vision_select_feature",
+    "mm_vision_select_layer",
+    "model_type",
+    "norm_pix_loss",
+    "num_pos_feats",
+    "out_features",
+    "out_indices",
+    "output_attentions",
+    "output_hidden_states",
+    "pooler_act",
+    "pooling_type",
+    "pos_embed_jitter",
+    "pos_embed_rescale",
+    "pos_embed_shift",
+    "prefix",
+    "problem_type",
+    "projection_dropout",
+    "projector_hidden_act",
+    "projector_layernorm_eps",
+    "pruned_heads",
+    "ps_version",
+    "reshape_hidden_states",
+    "reshape_last_stage",
+    "scale",
+    "scale_embedding",
+    "select_layer",
+    "semantic_loss_ignore_index",
+    "sep_token_id",
+    "spatial_pool_mode",
+    "spatial_pool_stride",
+    "stage_names",
+    "template",
+    "tf_legacy_loss",
+    "tf_padding",
+    "tile_size",
+    "torch_dtype",
+    "tune_mm_mlp_adapter",
+    "tune_mm_vision_resampler",
+    "unfreeze_mm_vision_tower",
+    "use_backbone_lora",
+    "use_bfloat16",
+    "use_bidirectional_attention",
+    "use_decoder_only_language_model",
+    "use_flash_attn",
+    "use_image_newline_parameter",
+    "use_image_special_tokens",
+    "use_llm_lora",
+    "use_mm_proj",
+    "use_thumbnail",
+    "video_seq_length",
+    "video_token_index",
+    "vision_aspect_ratio",
+    "vision_feature_select_strategy",
+    // Models with towers, and what old files wrote out.
+    "_attn_implementation", "audio_end_token_id", "audio_start_token_id", "audio_token_id", "aux_loss_alpha", "bad_words_ids",
+    "begin_suppress_tokens", "boa_token_id", "boi_token_id", "boi_token_index", "cross_attention_hidden_size", "diversity_penalty", "do_sample",
+    "early_stopping", "encoder_no_repeat_ngram_size", "eoa_token_id", "eoa_token_index", "eoi_token_id", "eoi_token_index", "ep_size",
+    "exponential_decay_length_penalty", "for_llm_compressor", "forced_bos_token_id", "forced_eos_token_id", "hidden_dropout", "image_end_token_id",
+    "image_start_token_id", "length_penalty", "media_placeholder_token_id", "min_length", "n_group", "no_repeat_ngram_size", "norm_eps",
+    "num_beam_groups", "num_beams", "num_return_sequences", "output_scores", "position_id_per_seconds", "projector_dropout", "remove_invalid_values",
+    "repetition_penalty", "return_dict_in_generate", "rope_local_base_freq", "routed_scaling_factor", "scoring_func", "seconds_per_chunk", "seq_aux",
+    "suppress_tokens", "temperature", "tie_encoder_decoder", "tokens_per_second", "top_k", "top_p", "topk_group", "topk_method", "typical_p",
+    "user_token_id", "video_end_token_id", "video_start_token_id", "video_token_id", "vision_end_token_id", "vision_soft_tokens_per_image",
+    "vision_start_token_id", "vision_token_id",
 ];
+
+/// Keys of nested objects that say nothing of their part: the wrapper's count, or the language model reads them itself.
+const NESTED: &[&str] = &["architectures", "dtype", "tie_word_embeddings", "torch_dtype"];
 
 /// Parts of keys that say that layers are not those of a plain decoder.
 const STRUCTURAL: &[&str] = &[
-    "expert", "moe", "lora", "mamba", "ssm", "conv", "linear_attn", "linear_num", "recurrent", "state_size", "vision", "audio", "image", "encoder", "decoder_", "cross_", "_pattern",
-    "per_layer", "kv_shared", "layer_freq", "nextn", "hyena", "rwkv", "time_mix", "block_configs", "multi_query", "position_embedding_type", "relative_attention",
+    "expert",
+    "moe",
+    "lora",
+    "mamba",
+    "ssm",
+    "conv",
+    "linear_attn",
+    "linear_num",
+    "recurrent",
+    "state_size",
+    "vision",
+    "audio",
+    "image",
+    "encoder",
+    "decoder_",
+    "cross_",
+    "_pattern",
+    "per_layer",
+    "kv_shared",
+    "layer_freq",
+    "nextn",
+    "hyena",
+    "rwkv",
+    "time_mix",
+    "block_configs",
+    "multi_query",
+    "position_embedding_type",
+    "relative_attention",
 ];
 
 /// The largest value that a size in a config may have: past any real model, small enough that products are caught.
@@ -58,6 +267,8 @@ pub struct Fields {
     /// Where it stands in the file: empty, or `text_config.`.
     path: String,
     accounts: Rc<RefCell<Accounts>>,
+    /// What stands for keys that are not there at all.
+    defaults: Map<String, Value>,
 }
 
 impl Fields {
@@ -71,7 +282,7 @@ impl Fields {
 
     fn open(object: Map<String, Value>, path: String, accounts: Rc<RefCell<Accounts>>) -> Self {
         accounts.borrow_mut().present.extend(object.keys().map(|key| format!("{path}{key}")));
-        Self { object, path, accounts }
+        Self { object, path, accounts, defaults: Map::new() }
     }
 
     /// The first of these objects that is there (`text_config`, `llm_config` ...).
@@ -91,19 +302,45 @@ impl Fields {
         self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
     }
 
+    /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
+    #[must_use]
+    pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
+        let mut all: Map<String, Value> = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        // Those that are there already are the more particular ones.
+        all.extend(self.defaults.clone());
+        let defaults = all;
+        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
+    }
+
+    /// The same object read as another type: for files that keep a language model's fields beside the wrapper's own.
+    #[must_use]
+    pub fn as_type(&self, model_type: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert("model_type".to_owned(), Value::from(model_type));
+        same
+    }
+
+    /// An empty object in the place of a nested one that the config leaves out.
+    #[must_use]
+    pub fn left_out(&self, key: &str) -> Self {
+        Self::open(Map::new(), format!("{}{key}.", self.path), Rc::clone(&self.accounts))
+    }
+
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
     fn get(&self, key: &str) -> Option<(&str, &Value)> {
         let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
         let mut found = None;
+        let mut is_there = false;
         for spelling in spellings.unwrap_or(&[key]) {
             if let Some((name, value)) = self.object.get_key_value(*spelling) {
+                is_there = true;
                 self.accounts.borrow_mut().used.insert(format!("{}{name}", self.path));
                 if found.is_none() && !value.is_null() {
                     found = Some((name.as_str(), value));
                 }
             }
         }
-        found
+        if is_there { found } else { self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value)) }
     }
 
     /// The spelling under which `key` stands in this config, for sources; the canonical one when it is absent.
@@ -176,6 +413,14 @@ impl Fields {
         match self.get(key) {
             None => Ok(default),
             Some((_, value)) => value.as_bool().ok_or_else(|| self.impossible(key, "it must be true or false")),
+        }
+    }
+
+    /// A flag, if the key is there.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(_) => self.flag(key, false).map(Some),
         }
     }
 
@@ -271,7 +516,11 @@ impl Fields {
     pub fn accounts(&self) -> (Vec<String>, Vec<String>) {
         let accounts = self.accounts.borrow();
         let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
-        let ignored = |key: &&String| !accounts.used.contains(*key) && !IRRELEVANT.contains(&name(key).as_str());
+        let ignored = |key: &&String| {
+            let leaf = name(key);
+            let is_nested = leaf.len() < key.len();
+            !accounts.used.contains(*key) && !IRRELEVANT.contains(&leaf.as_str()) && !(is_nested && NESTED.contains(&leaf.as_str()))
+        };
         (accounts.used.iter().cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }
 }

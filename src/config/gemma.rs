@@ -7,7 +7,7 @@ use crate::model::{FeedForward, Span};
 /// `GemmaConfig.head_dim` of transformers 5.23.
 const HEAD_DIM: u64 = 256;
 
-const GEMMA2_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
+pub(super) const GEMMA2_NORMS: &[&str] = &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
 
 pub(super) fn read_gemma(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with_head_dim(f, HEAD_DIM)?;

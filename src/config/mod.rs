@@ -7,15 +7,34 @@ mod decoder;
 mod fields;
 pub mod json;
 
+mod aria;
+mod chameleon;
+mod deepseek_vl;
+mod ernie4_5_vl;
+mod fuyu;
+mod gemma3_vision;
+mod gemma4;
 mod gemma;
+mod glm4v;
 mod gpt2;
+mod janus;
+mod kimi_vl;
+mod llama4;
 mod llama;
 mod mistral;
 mod mixtral;
+mod mllama;
+mod multimodal;
 mod phi3;
+mod phi3_v;
+mod phi4_multimodal;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod qwen_omni;
+mod qwen_vl;
+mod towers;
+mod vqgan;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -34,16 +53,62 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("aria", aria::read),
+    family("chameleon", chameleon::read),
+    family("deepseek_vl", deepseek_vl::read),
+    family("deepseek_vl_v2", deepseek_vl::read_v2),
+    family("ernie4_5_moe_vl", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe_text", ernie4_5_vl::read_text),
+    family("fuyu", fuyu::read),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
+    family("gemma3", gemma3_vision::read),
+    family("gemma3_text", gemma3_vision::read_text),
+    family("gemma4", gemma4::read),
+    family("gemma4_text", gemma4::read_text),
+    family("gemma4_unified", gemma4::read_unified),
+    family("gemma4_unified_text", gemma4::read_unified_text),
+    family("glm46v", glm4v::read),
+    family("glm4v", glm4v::read),
+    family("glm4v_moe", glm4v::read_moe),
+    family("glm4v_moe_text", glm4v::read_moe_text),
+    family("glm4v_text", glm4v::read_text),
+    family("glm_ocr", glm4v::read_ocr),
+    family("glm_ocr_text", glm4v::read_ocr_text),
     family("gpt2", gpt2::read),
+    family("janus", janus::read),
+    family("kimi_k25", kimi_vl::read),
+    family("kimi_vl", kimi_vl::read),
     family("llama", llama::read),
+    family("llama4", llama4::read),
+    family("llama4_text", llama4::read_text),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("mllama", mllama::read),
+    family("mllama_text_model", mllama::read_text),
+    family("multi_modality", janus::read_multi_modality),
     family("phi3", phi3::read),
+    family("phi3_v", phi3_v::read),
+    family("phi4_multimodal", phi4_multimodal::read),
+    family("phi4mm", phi4_multimodal::read_phi4mm),
     family("qwen2", qwen2::read),
+    family("qwen2_5_omni", qwen_omni::read),
+    family("qwen2_5_omni_text", qwen_omni::read_text),
+    family("qwen2_5_omni_thinker", qwen_omni::read_thinker),
+    family("qwen2_5_vl", qwen_vl::read_qwen2_5_vl),
+    family("qwen2_5_vl_text", qwen_vl::read_text),
+    family("qwen2_vl", qwen_vl::read_qwen2_vl),
+    family("qwen2_vl_text", qwen_vl::read_text),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("qwen3_omni_moe", qwen_omni::read3),
+    family("qwen3_omni_moe_text", qwen_omni::read_text3),
+    family("qwen3_omni_moe_thinker", qwen_omni::read_thinker3),
+    family("qwen3_vl", qwen_vl::read_qwen3_vl),
+    family("qwen3_vl_moe", qwen_vl::read_qwen3_vl_moe),
+    family("qwen3_vl_moe_text", qwen_vl::read_text3_moe),
+    family("qwen3_vl_text", qwen_vl::read_text3),
 ];
 
 /// What is wrong with a config.json.

@@ -31,7 +31,7 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
-        Role::Query | Role::AttentionOutput | Role::Gate | Role::Up | Role::GateUp | Role::Down | Role::ExpertGate | Role::ExpertUp | Role::ExpertDown => Share::Split,
+        Role::Query | Role::AttentionOutput | Role::Gate | Role::Up | Role::GateUp | Role::Down | Role::ExpertGate | Role::ExpertUp | Role::ExpertGateUp | Role::ExpertDown => Share::Split,
         Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other => Share::Whole,
     }
 }

@@ -66,6 +66,8 @@ pub enum Role {
     Router,
     /// Gate of a routed expert.
     ExpertGate,
+    /// Gate and up projection of routed experts in one matrix.
+    ExpertGateUp,
     /// Up projection of a routed expert.
     ExpertUp,
     /// Down projection of a routed expert.
@@ -77,22 +79,23 @@ pub enum Role {
 /// (role, name in the JSON contract, module names in checkpoints)
 const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::Embedding, "embedding", &["embed_tokens", "wte"]),
-    (Role::Position, "position", &["wpe"]),
+    (Role::Position, "position", &["wpe", "position_embedding", "pos_embed"]),
     (Role::Head, "head", &["lm_head"]),
     (Role::Score, "score", &["score"]),
-    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f"]),
+    (Role::Norm, "norm", &["norm", "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm", "ln_1", "ln_2", "ln_f", "norm1", "norm2", "ln_q", "layer_norm1", "layer_norm2", "layernorm", "layernorm_pre", "layernorm_post", "post_layernorm", "pre_layrnorm", "post_conv_layernorm", "post_projection_norm", "post_self_attn_layernorm", "post_mlp_layernorm", "mm_soft_emb_norm", "final_layernorm", "final_layer_norm", "ln_post", "post_per_layer_input_norm", "per_layer_projection_norm", "post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2", "pre_layer_norm", "post_layer_norm", "conv_norm", "norm_pre_attn", "norm_post_attn", "norm0", "pre_norm", "norm_out"]),
     (Role::Query, "query", &["q_proj"]),
     (Role::Key, "key", &["k_proj"]),
     (Role::Value, "value", &["v_proj"]),
-    (Role::Qkv, "qkv", &["qkv_proj", "c_attn"]),
-    (Role::AttentionOutput, "attention_output", &["o_proj"]),
+    (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "qkv", "query_key_value", "wqkv"]),
+    (Role::AttentionOutput, "attention_output", &["o_proj", "out_proj", "projection_layer", "wo"]),
     (Role::Gate, "gate", &["gate_proj"]),
-    (Role::Up, "up", &["up_proj", "c_fc"]),
+    (Role::Up, "up", &["up_proj", "c_fc", "fc1", "linear_fc1", "dense_h_to_4h", "fc0"]),
     (Role::GateUp, "gate_up", &["gate_up_proj"]),
-    (Role::Down, "down", &["down_proj"]),
-    (Role::Router, "router", &["gate"]),
+    (Role::Down, "down", &["down_proj", "fc2", "linear_fc2", "dense_4h_to_h"]),
+    (Role::Router, "router", &["gate", "router"]),
     (Role::ExpertGate, "expert_gate", &["w1"]),
     (Role::ExpertUp, "expert_up", &["w3"]),
+    (Role::ExpertGateUp, "expert_gate_up", &[]),
     (Role::ExpertDown, "expert_down", &["w2"]),
     (Role::Other, "other", &[]),
 ];
@@ -110,11 +113,16 @@ impl Role {
             // GPT-2 names two different matrices alike.
             "c_proj" if parent.ends_with("attn") => Self::AttentionOutput,
             "c_proj" => Self::Down,
+            // A matrix wrapped in a module of its own.
+            "linear" if !parent.is_empty() => return Self::of_module(parent),
+            "proj" if parent.ends_with("attn") => Self::AttentionOutput,
+            "dense" if parent.ends_with("self_attn") => Self::AttentionOutput,
             leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or(Self::Other, |(role, ..)| *role),
         };
         match role {
             Self::Gate if parent.contains("experts.") => Self::ExpertGate,
             Self::Up if parent.contains("experts.") => Self::ExpertUp,
+            Self::GateUp if parent.contains("experts.") => Self::ExpertGateUp,
             Self::Down if parent.contains("experts.") => Self::ExpertDown,
             role => role,
         }
@@ -122,7 +130,7 @@ impl Role {
 
     /// True for matrices of routed experts.
     pub const fn is_expert(self) -> bool {
-        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertGateUp | Self::ExpertDown)
     }
 }
 

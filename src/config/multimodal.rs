@@ -1,0 +1,168 @@
+//! Models around a language model: its nested config read by its own family, under the wrapper's names, head and tie.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use super::decoder::{Draft, Head, Tensors, has_language_head};
+use super::{ConfigError, FAMILIES, Fields};
+use crate::model::Tensor;
+
+/// Where wrappers keep their language model's config.
+pub(super) const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
+
+/// How a wrapper holds its language model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wrapper {
+    /// `model_type` of the nested config when it names none.
+    pub default_type: &'static str,
+    /// How its tensors are named.
+    pub names: Names,
+    /// Whether there is a language-model head: by the wrapper's class name, or always.
+    pub head: Head,
+    /// Whose flag ties the head to the embedding.
+    pub tie: Tie,
+}
+
+/// How a wrapper names its language model's tensors.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Names {
+    /// All behind a prefix, the head included (`language_model` makes `language_model.model.layers`).
+    Behind(&'static str),
+    /// Its base renamed, the head left where it is (`model.language_model` makes `model.language_model.layers` and `lm_head`).
+    Inside(&'static str),
+}
+
+/// Whose `tie_word_embeddings` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tie {
+    /// The wrapper's where its config has one, else the language model's, else that of its family.
+    WrapperThenText,
+    /// Tied when either says so (the LLaVA classes).
+    Either,
+    /// The language model's alone (remote code that builds it from its own config).
+    Text,
+}
+
+impl Wrapper {
+    /// `language_model.`, head by class name, and the wrapper's tie before the text's: what most have.
+    pub(super) const fn new(default_type: &'static str) -> Self {
+        Self { default_type, names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText }
+    }
+}
+
+/// The draft of the language model in a wrapper's config `f`: towers and projectors are added to it.
+pub(super) fn language(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
+    language_in(f, &f.required_nested(TEXT_CONFIGS)?, wrapper)
+}
+
+/// The same for a language model whose config `text` stands elsewhere.
+pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
+    let model_type = text.optional_text("model_type")?.unwrap_or_else(|| wrapper.default_type.to_owned());
+    let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+        return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
+    };
+    let mut draft = (family.read)(&text.with_defaults(&class_defaults(&model_type)))?;
+    text.touch("architectures");
+    text.touch("torch_dtype");
+    text.touch("dtype");
+
+    let decoder = &mut draft.decoder;
+    let of_wrapper = f.optional_flag("tie_word_embeddings")?;
+    let of_text = text.flag("tie_word_embeddings", decoder.tied_by_default)?;
+    let tied = match wrapper.tie {
+        Tie::WrapperThenText => of_wrapper.unwrap_or(of_text),
+        Tie::Either => of_wrapper.unwrap_or(false) || of_text,
+        Tie::Text => of_text,
+    };
+    let bias = decoder.head == Head::LanguageWithBias;
+    let is_wanted = match wrapper.head {
+        Head::ByArchitecture => has_language_head(f, &mut draft.assumptions)?,
+        Head::Language | Head::LanguageWithBias => true,
+        Head::Nothing => false,
+    };
+    let mut head = Tensors::default();
+    if is_wanted && decoder.head != Head::Nothing {
+        match (tied, bias) {
+            (false, bias) => _ = head.linear(decoder.head_module, decoder.shape.hidden, decoder.shape.vocab, bias),
+            // A tied head still has a bias of its own.
+            (true, true) => _ = head.tensor(&format!("{}.bias", decoder.head_module), crate::model::Role::Head, &[decoder.shape.vocab]),
+            (true, false) => {}
+        }
+    }
+    decoder.head = Head::Nothing;
+    decoder.tensors.extend(head.build());
+
+    let base = decoder.base;
+    let rename = |name: &str| wrapper.names.of(base, name);
+    for tensor in &mut decoder.tensors {
+        *tensor = Tensor { name: rename(&tensor.name), ..tensor.clone() };
+    }
+    decoder.layer_prefix = lasting(rename(decoder.layer_prefix));
+    for component in &mut draft.others {
+        component.layer_prefix = lasting(rename(component.layer_prefix));
+        for tensor in &mut component.tensors {
+            tensor.name = rename(&tensor.name);
+        }
+    }
+    decoder.base = match wrapper.names {
+        Names::Behind(_) => "",
+        Names::Inside(_) => "model",
+    };
+    Ok(draft)
+}
+
+impl Names {
+    fn of(self, base: &str, name: &str) -> String {
+        match self {
+            Self::Behind(prefix) => format!("{prefix}.{name}"),
+            Self::Inside(prefix) => match name.strip_prefix(base).and_then(|rest| rest.strip_prefix('.')) {
+                Some(rest) if !base.is_empty() => format!("{prefix}.{rest}"),
+                _ => name.to_owned(),
+            },
+        }
+    }
+}
+
+/// The name for as long as the program runs. There are only as many as pairs of a wrapper's prefix and a family's.
+pub(super) fn lasting(name: String) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name.as_str()) {
+        return known;
+    }
+    let name: &'static str = Box::leak(name.into_boxed_str());
+    names.insert(name);
+    name
+}
+
+/// The sizes that a nested config may leave out.
+const KEYS: [&str; 7] = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "sliding_window"];
+
+/// Their defaults in the transformers 5.23 classes; 0: the class has none, or the family knows it.
+const CLASS_DEFAULTS: &[(&str, [u64; 7])] = &[
+    ("cohere", [256_000, 8192, 22_528, 40, 64, 0, 0]),
+    ("cohere2", [256_000, 8192, 22_528, 40, 64, 0, 4096]),
+    ("gemma", [256_000, 3072, 24_576, 28, 16, 16, 0]),
+    ("gemma2", [256_000, 2304, 9216, 26, 8, 4, 4096]),
+    ("gpt2", [50_257, 768, 0, 12, 12, 0, 0]),
+    ("granite", [32_000, 4096, 11_008, 32, 32, 0, 0]),
+    ("lfm2", [65_536, 2560, 12_288, 32, 32, 8, 0]),
+    ("lfm2_moe", [65_536, 2048, 7168, 32, 32, 8, 0]),
+    ("llama", [32_000, 4096, 11_008, 32, 32, 0, 0]),
+    ("ministral3", [131_072, 4096, 14_336, 34, 32, 8, 0]),
+    ("mistral", [32_000, 4096, 14_336, 32, 32, 8, 0]),
+    ("mixtral", [32_000, 4096, 14_336, 32, 32, 8, 0]),
+    ("opt", [50_272, 768, 3072, 12, 12, 0, 0]),
+    ("phi", [51_200, 2048, 8192, 24, 32, 0, 0]),
+    ("phi3", [32_064, 3072, 8192, 32, 32, 0, 0]),
+    ("qwen2", [151_936, 4096, 22_016, 32, 32, 32, 4096]),
+    ("qwen3", [151_936, 4096, 22_016, 32, 32, 32, 4096]),
+    ("qwen3_moe", [151_936, 2048, 6144, 24, 32, 4, 4096]),
+    ("smollm3", [128_256, 2048, 11_008, 36, 16, 4, 0]),
+];
+
+/// The defaults of a nested config's class.
+fn class_defaults(model_type: &str) -> Vec<(&'static str, u64)> {
+    let known = CLASS_DEFAULTS.iter().find(|(name, _)| *name == model_type);
+    known.map_or_else(Vec::new, |(_, values)| KEYS.into_iter().zip(*values).filter(|(_, value)| *value > 0).collect())
+}
