@@ -149,6 +149,12 @@ impl Tensors {
         self
     }
 
+    /// Everything of another list.
+    pub fn extend(&mut self, tensors: Vec<Tensor>) -> &mut Self {
+        self.0.extend(tensors);
+        self
+    }
+
     /// Norms of each query and key head.
     pub fn query_key_norm(&mut self, shape: &Shape) -> &mut Self {
         self.norm("self_attn.q_norm", shape.head_dim, false).norm("self_attn.k_norm", shape.head_dim, false)

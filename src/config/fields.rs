@@ -508,6 +508,9 @@ const IRRELEVANT: &[&str] = &[
     "zero_expert_type",
 ];
 
+/// Keys of nested objects that say nothing of their part: the wrapper's count, or the language model reads them itself.
+const NESTED: &[&str] = &["architectures", "dtype", "tie_word_embeddings", "torch_dtype"];
+
 /// Parts of keys that say that layers are not those of a plain decoder.
 const STRUCTURAL: &[&str] = &[
     "_pattern",
@@ -596,10 +599,19 @@ impl Fields {
     /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
     #[must_use]
     pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
-        // Those given before come from nearer the class that is meant.
         let mut all: Map<String, Value> = defaults.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        // Those that are there already are the more particular ones.
         all.extend(self.defaults.clone());
-        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults: all }
+        let defaults = all;
+        Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
+    }
+
+    /// The same object read as another type: for files that keep a language model's fields beside the wrapper's own.
+    #[must_use]
+    pub fn as_type(&self, model_type: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert("model_type".to_owned(), Value::from(model_type));
+        same
     }
 
     /// An empty object in the place of a nested one that the config leaves out.
@@ -804,7 +816,11 @@ impl Fields {
     pub fn accounts(&self) -> (Vec<String>, Vec<String>) {
         let accounts = self.accounts.borrow();
         let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
-        let ignored = |key: &&String| !accounts.used.contains(*key) && !IRRELEVANT.contains(&name(key).as_str());
+        let ignored = |key: &&String| {
+            let leaf = name(key);
+            let is_nested = leaf.len() < key.len();
+            !accounts.used.contains(*key) && !IRRELEVANT.contains(&leaf.as_str()) && !(is_nested && NESTED.contains(&leaf.as_str()))
+        };
         (accounts.used.iter().cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }
 }

@@ -12,11 +12,13 @@ pub mod json;
 mod multimodal;
 mod recurrent;
 
+mod aria;
 mod baichuan;
 mod bailing_linear;
 mod bamba;
 mod blip;
 mod bloom;
+mod chameleon;
 mod chatglm;
 mod clip;
 mod cohere;
@@ -24,13 +26,19 @@ mod cohere_vision;
 mod convnet;
 mod cpmant;
 mod decilm;
+mod deepseek_vl;
 mod depth_anything;
+mod ernie4_5_vl;
 mod exaone;
 mod falcon;
+mod fuyu;
 mod gemma;
 mod gemma3;
+mod gemma3_vision;
 mod gemma3n;
+mod gemma4;
 mod glm;
+mod glm4v;
 mod gpt2;
 mod gpt2_kin;
 mod gpt_bigcode;
@@ -43,12 +51,15 @@ mod idefics;
 mod internlm;
 mod internvl;
 mod jamba;
+mod janus;
 mod kimi_linear;
+mod kimi_vl;
 mod kosmos2;
 mod latent;
 mod lfm2;
 mod lfm2_vl;
 mod llama;
+mod llama4;
 mod llama_kin;
 mod llama_more;
 mod llava;
@@ -100,12 +111,14 @@ mod jetmoe;
 mod kimi_k25;
 mod kimi_k3;
 mod latent_dense;
-mod llama4;
 mod longcat_flash;
 mod mimo_v2_flash;
 mod minimax_m2;
+mod mllama;
 mod normed_moe;
 mod olmoe;
+mod phi3_v;
+mod phi4_multimodal;
 mod phimoe;
 mod qwen2;
 mod qwen2_moe;
@@ -113,6 +126,8 @@ mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
 mod qwen3_next;
+mod qwen_omni;
+mod qwen_vl;
 mod recurrent_gemma;
 mod rwkv;
 mod sam;
@@ -122,9 +137,11 @@ mod starcoder2;
 mod step3_text;
 mod swin;
 mod telechat;
+mod towers;
 mod ungated;
 mod vision;
 mod vit;
+mod vqgan;
 mod xglm;
 mod xlstm;
 mod zamba;
@@ -171,7 +188,6 @@ static FAMILIES: &[Family] = &[
     family("falcon", falcon::read),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
-    family("gemma3_text", gemma3::read),
     family("glm", glm::read),
     family("glm4", glm::read_glm4),
     family("gpt2", gpt2::read),
@@ -243,6 +259,32 @@ static FAMILIES: &[Family] = &[
     family("metaclip_2_text_model", clip::read_text),
     family("metaclip_2_vision_model", clip::read_vision),
     family("minicpmv", minicpmv::read),
+    family("aria", aria::read),
+    family("chameleon", chameleon::read),
+    family("deepseek_vl", deepseek_vl::read),
+    family("deepseek_vl_v2", deepseek_vl::read_v2),
+    family("ernie4_5_moe_vl", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe_text", ernie4_5_vl::read_text),
+    family("fuyu", fuyu::read),
+    family("gemma3", gemma3_vision::read),
+    family("gemma3_text", gemma3::read),
+    family("gemma4", gemma4::read),
+    family("gemma4_text", gemma4::read_text),
+    family("gemma4_unified", gemma4::read_unified),
+    family("gemma4_unified_text", gemma4::read_unified_text),
+    family("glm46v", glm4v::read),
+    family("glm4v", glm4v::read),
+    family("glm4v_moe", glm4v::read_moe),
+    family("glm4v_moe_text", glm4v::read_moe_text),
+    family("glm4v_text", glm4v::read_text),
+    family("glm_ocr", glm4v::read_ocr),
+    family("glm_ocr_text", glm4v::read_ocr_text),
+    family("janus", janus::read),
+    family("kimi_k25", kimi_k25::read),
+    family("kimi_vl", kimi_vl::read),
+    family("llama4", llama4::read),
+    family("llama4_text", llama4::read_text),
     family("mistral", mistral::read),
     family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
@@ -318,10 +360,8 @@ static FAMILIES: &[Family] = &[
     family("hy_v3", normed_moe::read_hy_v3),
     family("jetmoe", jetmoe::read),
     family("kimi_k2", deepseek::read_v3),
-    family("kimi_k25", kimi_k25::read),
     family("kimi_k3", kimi_k25::read_k3),
     family("laguna", normed_moe::read_laguna),
-    family("llama4_text", llama4::read),
     family("longcat_flash", longcat_flash::read),
     family("mellum", normed_moe::read_mellum),
     family("mimo_v2_flash", mimo_v2_flash::read),
@@ -335,6 +375,19 @@ static FAMILIES: &[Family] = &[
     family("pixtral", clip::read_vision),
     family("qwen2", qwen2::read),
     family("qwen2_moe", qwen2_moe::read),
+    family("mllama", mllama::read),
+    family("mllama_text_model", mllama::read_text),
+    family("multi_modality", janus::read_multi_modality),
+    family("phi3_v", phi3_v::read),
+    family("phi4_multimodal", phi4_multimodal::read),
+    family("phi4mm", phi4_multimodal::read_phi4mm),
+    family("qwen2_5_omni", qwen_omni::read),
+    family("qwen2_5_omni_text", qwen_omni::read_text),
+    family("qwen2_5_omni_thinker", qwen_omni::read_thinker),
+    family("qwen2_5_vl", qwen_vl::read_qwen2_5_vl),
+    family("qwen2_5_vl_text", qwen_vl::read_text),
+    family("qwen2_vl", qwen_vl::read_qwen2_vl),
+    family("qwen2_vl_text", qwen_vl::read_text),
     family("qwen3", qwen3::read),
     family("qwen3_5", qwen3_5::read_dense),
     family("qwen3_5_moe", qwen3_5::read_sparse),
@@ -386,6 +439,13 @@ static FAMILIES: &[Family] = &[
     family("vit_mae", vit::read_mae),
     family("vit_msn", vit::read_msn),
     family("yolos", vit::read_yolos),
+    family("qwen3_omni_moe", qwen_omni::read3),
+    family("qwen3_omni_moe_text", qwen_omni::read_text3),
+    family("qwen3_omni_moe_thinker", qwen_omni::read_thinker3),
+    family("qwen3_vl", qwen_vl::read_qwen3_vl),
+    family("qwen3_vl_moe", qwen_vl::read_qwen3_vl_moe),
+    family("qwen3_vl_moe_text", qwen_vl::read_text3_moe),
+    family("qwen3_vl_text", qwen_vl::read_text3),
 ];
 
 /// What is wrong with a config.json.

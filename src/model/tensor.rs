@@ -258,6 +258,9 @@ impl Role {
             "linear" if parent == "lm_head" => Self::Head,
             // Attention's own output projection has this name in other families.
             "out_proj" if MIXERS.iter().any(|mixer| parent.ends_with(mixer)) => Self::MixerOutput,
+            // A matrix wrapped in a module of its own.
+            "linear" if !parent.is_empty() => return Self::of_module(parent),
+            "proj" if parent.ends_with("attn") => Self::AttentionOutput,
             leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or_else(|| Self::of_unlisted(leaf), |(role, ..)| *role),
         };
         match role {
