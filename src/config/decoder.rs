@@ -18,7 +18,7 @@ pub struct Shape {
 
 impl Shape {
     /// Most layers that are read: an order above any real model, so that per-layer work stays bounded.
-    const MAX_LAYERS: u64 = 10_000;
+    pub(super) const MAX_LAYERS: u64 = 10_000;
 
     /// Reads them with the usual defaults: `num_key_value_heads` = `num_attention_heads`, `head_dim` = `hidden_size` / heads.
     pub fn read(f: &Fields) -> Result<Self, ConfigError> {
@@ -121,6 +121,12 @@ impl Tensors {
     /// Everything of another list, its names prefixed.
     pub fn nested(&mut self, prefix: &str, tensors: Vec<Tensor>) -> &mut Self {
         self.0.extend(tensors.into_iter().map(|tensor| Tensor { name: format!("{prefix}.{}", tensor.name), ..tensor }));
+        self
+    }
+
+    /// Everything of another list.
+    pub fn append(&mut self, tensors: Vec<Tensor>) -> &mut Self {
+        self.0.extend(tensors);
         self
     }
 
@@ -287,7 +293,7 @@ fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top, Con
 }
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.
-fn labels(f: &Fields) -> Result<u64, ConfigError> {
+pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
     match f.optional_count("num_labels")? {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),

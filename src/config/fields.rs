@@ -32,6 +32,26 @@ const IRRELEVANT: &[&str] = &[
     "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_cache", "embd_layer_norm",
     "reorder_and_upcast_attn", "scale_attn_by_inverse_layer_idx", "add_cross_attention", "is_decoder", "gradient_checkpointing",
     "hidden_dropout_prob", "embedding_dropout", "resid_dropout", "attn_implementation", "torchscript", "return_dict", "chunk_size_feed_forward",
+    // Of encoders, encoder-decoders and audio models.
+    "_num_labels", "activation", "activation_dropout", "add_router_probs", "apply_spec_augment", "attention_probs_dropout_prob", "audio_token_id",
+    "audio_token_index", "batch_prioritized_routing", "begin_suppress_tokens", "bos_index", "classif_dropout", "classifier_activation",
+    "classifier_dropout_prob", "classifier_dropout_rate", "classifier_pooling", "cls_token_id", "contrastive_logits_temperature", "ctc_loss_reduction",
+    "ctc_zero_infinity", "deterministic_flash_attn", "directionality", "diversity_loss_weight", "do_blenderbot_90_layernorm", "down_scale_factor",
+    "dropout", "dropout_rate", "early_stopping", "embed_init_std", "end_n_top", "eos_index", "feat_extract_activation", "feat_extract_dropout",
+    "feat_proj_dropout", "feat_quantizer_dropout", "final_dropout", "force_bos_token_to_be_generated", "forced_bos_token_id", "forced_decoder_ids",
+    "forced_eos_token_id", "gap_size", "gelu_activation", "global_rope_theta", "hidden_dropout", "ignore_index", "init_std", "initializer_cutoff_factor",
+    "initializer_factor", "is_english", "lang_id", "layerdrop", "legacy", "length_penalty", "local_rope_theta", "logn_attention_clip1",
+    "logn_attention_scale", "mask_channel_length", "mask_channel_min_space", "mask_channel_other", "mask_channel_prob", "mask_channel_selection",
+    "mask_feature_length", "mask_feature_min_masks", "mask_index", "mask_time_length", "mask_time_min_masks", "mask_time_min_space", "mask_time_other",
+    "mask_time_selection", "mask_token_id", "max_bucket_distance", "max_length", "median_filter_width", "min_length", "mlp_dropout",
+    "moe_eval_capacity_token_fraction", "moe_token_dropout", "net_structure_type", "no_repeat_ngram_size", "norm_eps",
+    "normalize_router_prob_before_dropping", "num_beams", "num_negatives", "num_random_blocks", "onnx_export", "output_attentions", "output_hidden_states",
+    "output_past", "pad_index", "pad_token_ids", "pooler_dropout", "pooler_fc_size", "pooler_hidden_act", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "prefix", "problem_type", "projector_hidden_act", "qa_dropout",
+    "relative_attention_max_distance", "rescale_embeddings", "router_dtype", "router_ignore_padding_tokens", "router_z_loss_coef", "save_step",
+    "scale_decoder_outputs", "scale_embedding", "second_expert_policy", "sep_token_id", "seq_classif_dropout", "sinusoidal_pos_embds",
+    "sparse_pred_ignore_index", "sparse_prediction", "start_n_top", "summary_last_dropout", "suppress_tokens", "suppress_tokens_at_begin", "tdnn_dilation",
+    "unk_index", "unpad_inputs", "use_mrope", "use_spec_augment",
 ];
 
 /// Parts of keys that say that layers are not those of a plain decoder.
@@ -89,6 +109,17 @@ impl Fields {
     /// The first of these objects, which must be there.
     pub fn required_nested(&self, keys: &[&'static str]) -> Result<Self, ConfigError> {
         self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
+    }
+
+    /// The same object with these values where it says nothing: what a class takes for keys that are left out.
+    #[must_use]
+    pub fn or_defaults(mut self, defaults: &[(&str, u64)]) -> Self {
+        for (key, value) in defaults {
+            if self.get(key).is_none() {
+                self.object.insert((*key).to_owned(), Value::from(*value));
+            }
+        }
+        self
     }
 
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
@@ -272,6 +303,6 @@ impl Fields {
         let accounts = self.accounts.borrow();
         let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
         let ignored = |key: &&String| !accounts.used.contains(*key) && !IRRELEVANT.contains(&name(key).as_str());
-        (accounts.used.iter().cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
+        (accounts.used.intersection(&accounts.present).cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }
 }

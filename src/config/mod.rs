@@ -7,15 +7,31 @@ mod decoder;
 mod fields;
 pub mod json;
 
+mod audio;
+mod audio_language;
+mod bart;
+mod bert;
+mod distilbert;
+mod encoder;
+mod eurobert;
 mod gemma;
 mod gpt2;
+mod infer;
 mod llama;
 mod mistral;
 mod mixtral;
+mod modernbert;
+mod moonshine;
+mod nomic_bert;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod t5;
+mod t5gemma;
+mod wav2vec2;
+mod wav2vec2_bert;
+mod whisper;
 
 use crate::encoding::Encoding;
 use crate::model::Anatomy;
@@ -34,16 +50,74 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
 
 /// Every family that is understood to the parameter.
 static FAMILIES: &[Family] = &[
+    family("albert", bert::read_albert),
+    family("bart", bart::read_bart),
+    family("bert", bert::read_bert),
+    family("bert-generation", bert::read_bert_generation),
+    family("big_bird", bert::read_big_bird),
+    family("blenderbot", bart::read_blenderbot),
+    family("blenderbot-small", bart::read_blenderbot_small),
+    family("camembert", bert::read_xlm_roberta),
+    family("data2vec-audio", wav2vec2::read_data2vec_audio),
+    family("data2vec-text", bert::read_data2vec_text),
+    family("deberta", bert::read_deberta),
+    family("deberta-v2", bert::read_deberta_v2),
+    family("distilbert", distilbert::read),
+    family("dpr", bert::read_dpr),
+    family("electra", bert::read_electra),
+    family("ernie", bert::read_ernie),
+    family("eurobert", eurobert::read),
+    family("flaubert", distilbert::read_xlm),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
     family("gpt2", gpt2::read),
+    family("gte", nomic_bert::read_gte),
+    family("hubert", wav2vec2::read_hubert),
+    family("jina_embeddings_v3", nomic_bert::read_jina_v3),
+    family("led", bart::read_led),
     family("llama", llama::read),
+    family("longformer", bert::read_longformer),
+    family("longt5", t5::read_longt5),
+    family("m2m_100", bart::read_m2m_100),
+    family("marian", bart::read_marian),
+    family("mbart", bart::read_mbart),
+    family("megatron-bert", bert::read_megatron_bert),
     family("mistral", mistral::read),
     family("mixtral", mixtral::read),
+    family("modernbert", modernbert::read),
+    family("moonshine", moonshine::read),
+    family("mpnet", bert::read_mpnet),
+    family("mt5", t5::read_mt5),
+    family("new", nomic_bert::read_gte),
+    family("nllb-moe", bart::read_nllb_moe),
+    family("nomic_bert", nomic_bert::read_nomic),
+    family("pegasus", bart::read_pegasus),
     family("phi3", phi3::read),
+    family("plbart", bart::read_plbart),
     family("qwen2", qwen2::read),
+    family("qwen2_audio", audio_language::read_qwen2_audio),
     family("qwen3", qwen3::read),
     family("qwen3_moe", qwen3_moe::read),
+    family("rembert", bert::read_rembert),
+    family("roberta", bert::read_roberta),
+    family("roberta-prelayernorm", bert::read_roberta_prelayernorm),
+    family("roformer", bert::read_roformer),
+    family("squeezebert", bert::read_squeezebert),
+    family("switch_transformers", t5::read_switch),
+    family("t5", t5::read_t5),
+    family("t5gemma", t5gemma::read),
+    family("umt5", t5::read_umt5),
+    family("unispeech", wav2vec2::read_unispeech),
+    family("unispeech-sat", wav2vec2::read_unispeech_sat),
+    family("voxtral", audio_language::read_voxtral),
+    family("wav2vec2", wav2vec2::read_wav2vec2),
+    family("wav2vec2-bert", wav2vec2_bert::read),
+    family("wavlm", wav2vec2::read_wavlm),
+    family("whisper", whisper::read),
+    family("xlm", distilbert::read_xlm),
+    family("xlm-roberta", bert::read_xlm_roberta),
+    family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
+    family("xmod", bert::read_xmod),
 ];
 
 /// What is wrong with a config.json.
@@ -103,6 +177,15 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.model_type)
 }
 
+/// The language model of a larger one, by its own family.
+fn read_language_model(f: &Fields, default: &'static str) -> Result<Draft, ConfigError> {
+    let model_type = f.optional_text("model_type")?.unwrap_or_else(|| default.to_owned());
+    match FAMILIES.iter().find(|family| family.model_type == model_type) {
+        Some(family) => (family.read)(f),
+        None => Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() }),
+    }
+}
+
 /// Reads the text of a config.json.
 ///
 /// # Errors
@@ -116,8 +199,15 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let fields = Fields::new(json::parse(text)?)?;
-    let model_type = fields.optional_text("model_type")?.ok_or(ConfigError::NoType)?;
     let mut assumptions = Vec::new();
+    let model_type = match fields.optional_text("model_type")? {
+        Some(name) => name,
+        None => {
+            let (name, how) = infer::model_type(&fields)?.ok_or(ConfigError::NoType)?;
+            assumptions.push(how);
+            name.to_owned()
+        }
+    };
     let known = FAMILIES.iter().find(|family| family.model_type == model_type);
     let draft = match known {
         Some(family) => (family.read)(&fields)?,
