@@ -376,7 +376,7 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
 }
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.
-pub(super) fn labels(f: &Fields) -> Result<u64, ConfigError> {
+pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
     match f.optional_count("num_labels")? {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),

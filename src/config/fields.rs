@@ -709,6 +709,17 @@ impl Fields {
         Self::open(Map::new(), format!("{}{key}.", self.path), Rc::clone(&self.accounts))
     }
 
+    /// The same object with these values where it says nothing: what a class takes for keys that are left out.
+    #[must_use]
+    pub fn or_defaults(mut self, defaults: &[(&str, u64)]) -> Self {
+        for (key, value) in defaults {
+            if self.get(key).is_none() {
+                self.object.insert((*key).to_owned(), Value::from(*value));
+            }
+        }
+        self
+    }
+
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
     fn get(&self, key: &str) -> Option<(&str, &Value)> {
         let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);
@@ -910,6 +921,6 @@ impl Fields {
             let is_nested = leaf.len() < key.len();
             !accounts.used.contains(*key) && !IRRELEVANT.contains(&leaf.as_str()) && !(is_nested && NESTED.contains(&leaf.as_str()))
         };
-        (accounts.used.iter().cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
+        (accounts.used.intersection(&accounts.present).cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }
 }

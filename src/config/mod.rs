@@ -13,9 +13,13 @@ mod multimodal;
 mod recurrent;
 
 mod aria;
+mod audio;
+mod audio_language;
 mod baichuan;
 mod bailing_linear;
 mod bamba;
+mod bart;
+mod bert;
 mod blip;
 mod bloom;
 mod chameleon;
@@ -28,7 +32,10 @@ mod cpmant;
 mod decilm;
 mod deepseek_vl;
 mod depth_anything;
+mod distilbert;
+mod encoder;
 mod ernie4_5_vl;
+mod eurobert;
 mod exaone;
 mod falcon;
 mod fuyu;
@@ -48,6 +55,7 @@ mod gptj;
 mod granite;
 mod granitemoehybrid;
 mod idefics;
+mod infer;
 mod internlm;
 mod internvl;
 mod jamba;
@@ -73,9 +81,12 @@ mod mistral;
 mod mistral3;
 mod mixtral;
 mod mobilenet;
+mod modernbert;
 mod modernbert_decoder;
+mod moonshine;
 mod mpt;
 mod nemotron_h;
+mod nomic_bert;
 mod olmo;
 mod olmo_hybrid;
 mod openai_gpt;
@@ -136,12 +147,17 @@ mod stablelm;
 mod starcoder2;
 mod step3_text;
 mod swin;
+mod t5;
+mod t5gemma;
 mod telechat;
 mod towers;
 mod ungated;
 mod vision;
 mod vit;
 mod vqgan;
+mod wav2vec2;
+mod wav2vec2_bert;
+mod whisper;
 mod xglm;
 mod xlstm;
 mod zamba;
@@ -186,6 +202,24 @@ static FAMILIES: &[Family] = &[
     family("exaone", exaone::read),
     family("exaone4", exaone::read_exaone4),
     family("falcon", falcon::read),
+    family("albert", bert::read_albert),
+    family("bart", bart::read_bart),
+    family("bert", bert::read_bert),
+    family("bert-generation", bert::read_bert_generation),
+    family("big_bird", bert::read_big_bird),
+    family("blenderbot", bart::read_blenderbot),
+    family("blenderbot-small", bart::read_blenderbot_small),
+    family("camembert", bert::read_xlm_roberta),
+    family("data2vec-audio", wav2vec2::read_data2vec_audio),
+    family("data2vec-text", bert::read_data2vec_text),
+    family("deberta", bert::read_deberta),
+    family("deberta-v2", bert::read_deberta_v2),
+    family("distilbert", distilbert::read),
+    family("dpr", bert::read_dpr),
+    family("electra", bert::read_electra),
+    family("ernie", bert::read_ernie),
+    family("eurobert", eurobert::read),
+    family("flaubert", distilbert::read_xlm),
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
     family("glm", glm::read),
@@ -285,6 +319,16 @@ static FAMILIES: &[Family] = &[
     family("kimi_vl", kimi_vl::read),
     family("llama4", llama4::read),
     family("llama4_text", llama4::read_text),
+    family("gte", nomic_bert::read_gte),
+    family("hubert", wav2vec2::read_hubert),
+    family("jina_embeddings_v3", nomic_bert::read_jina_v3),
+    family("led", bart::read_led),
+    family("longformer", bert::read_longformer),
+    family("longt5", t5::read_longt5),
+    family("m2m_100", bart::read_m2m_100),
+    family("marian", bart::read_marian),
+    family("mbart", bart::read_mbart),
+    family("megatron-bert", bert::read_megatron_bert),
     family("mistral", mistral::read),
     family("mistral3", mistral3::read),
     family("mixtral", mixtral::read),
@@ -388,6 +432,16 @@ static FAMILIES: &[Family] = &[
     family("qwen2_5_vl_text", qwen_vl::read_text),
     family("qwen2_vl", qwen_vl::read_qwen2_vl),
     family("qwen2_vl_text", qwen_vl::read_text),
+    family("modernbert", modernbert::read),
+    family("moonshine", moonshine::read),
+    family("mpnet", bert::read_mpnet),
+    family("mt5", t5::read_mt5),
+    family("new", nomic_bert::read_gte),
+    family("nllb-moe", bart::read_nllb_moe),
+    family("nomic_bert", nomic_bert::read_nomic),
+    family("pegasus", bart::read_pegasus),
+    family("plbart", bart::read_plbart),
+    family("qwen2_audio", audio_language::read_qwen2_audio),
     family("qwen3", qwen3::read),
     family("qwen3_5", qwen3_5::read_dense),
     family("qwen3_5_moe", qwen3_5::read_sparse),
@@ -446,6 +500,26 @@ static FAMILIES: &[Family] = &[
     family("qwen3_vl_moe", qwen_vl::read_qwen3_vl_moe),
     family("qwen3_vl_moe_text", qwen_vl::read_text3_moe),
     family("qwen3_vl_text", qwen_vl::read_text3),
+    family("rembert", bert::read_rembert),
+    family("roberta", bert::read_roberta),
+    family("roberta-prelayernorm", bert::read_roberta_prelayernorm),
+    family("roformer", bert::read_roformer),
+    family("squeezebert", bert::read_squeezebert),
+    family("switch_transformers", t5::read_switch),
+    family("t5", t5::read_t5),
+    family("t5gemma", t5gemma::read),
+    family("umt5", t5::read_umt5),
+    family("unispeech", wav2vec2::read_unispeech),
+    family("unispeech-sat", wav2vec2::read_unispeech_sat),
+    family("voxtral", audio_language::read_voxtral),
+    family("wav2vec2", wav2vec2::read_wav2vec2),
+    family("wav2vec2-bert", wav2vec2_bert::read),
+    family("wavlm", wav2vec2::read_wavlm),
+    family("whisper", whisper::read),
+    family("xlm", distilbert::read_xlm),
+    family("xlm-roberta", bert::read_xlm_roberta),
+    family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
+    family("xmod", bert::read_xmod),
 ];
 
 /// What is wrong with a config.json.
@@ -505,6 +579,15 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.model_type)
 }
 
+/// The language model of a larger one, by its own family.
+fn read_language_model(f: &Fields, default: &'static str) -> Result<Draft, ConfigError> {
+    let model_type = f.optional_text("model_type")?.unwrap_or_else(|| default.to_owned());
+    match FAMILIES.iter().find(|family| family.model_type == model_type) {
+        Some(family) => (family.read)(f),
+        None => Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() }),
+    }
+}
+
 /// Reads the text of a config.json.
 ///
 /// # Errors
@@ -518,8 +601,15 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let fields = Fields::new(json::parse(text)?)?;
-    let model_type = fields.optional_text("model_type")?.ok_or(ConfigError::NoType)?;
     let mut assumptions = Vec::new();
+    let model_type = match fields.optional_text("model_type")? {
+        Some(name) => name,
+        None => {
+            let (name, how) = infer::model_type(&fields)?.ok_or(ConfigError::NoType)?;
+            assumptions.push(how);
+            name.to_owned()
+        }
+    };
     let known = FAMILIES.iter().find(|family| family.model_type == model_type);
     let draft = match known {
         Some(family) => (family.read)(&fields)?,

@@ -228,7 +228,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::Key, "key", &["k_proj", "Wk", "key", "k_lin", "k", "key_proj", "key_global", "linear_k"]),
     (Role::Value, "value", &["v_proj", "Wv", "value", "v_lin", "v", "value_proj", "value_global", "linear_v"]),
     (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "query_key_value", "Wqkv", "wqkv", "W_pack", "qkv"]),
-    (Role::AttentionOutput, "attention_output", &["o_proj", "out_proj", "wo", "projection_layer", "out_lin", "o", "linear_out"]),
+    (Role::AttentionOutput, "attention_output", &["o_proj", "out_proj", "wo", "projection_layer", "out_lin", "o"]),
     (Role::Gate, "gate", &["gate_proj", "c_fc_0", "proj_up_gate", "wi_0"]),
     (
         Role::Up,
@@ -255,9 +255,9 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (
         Role::Down,
         "down",
-        &["down_proj", "fc2", "fc_out", "dense_4h_to_h", "proj_2", "output_linear", "proj_down", "linear_fc2", "lin2", "wo", "ffn_output", "output_dense"],
+        &["down_proj", "fc2", "fc_out", "dense_4h_to_h", "proj_2", "output_linear", "proj_down", "linear_fc2", "lin2", "ffn_output", "output_dense"],
     ),
-    (Role::Router, "router", &["gate", "router", "wg", "classifier"]),
+    (Role::Router, "router", &["gate", "router", "wg"]),
     (Role::ExpertGate, "expert_gate", &["w1"]),
     (Role::ExpertUp, "expert_up", &["w3"]),
     (Role::ExpertDown, "expert_down", &["w2"]),
@@ -300,6 +300,28 @@ const ROLES: &[(Role, &str, &[&str])] = &[
 
 /// Modules that hold a recurrence.
 const MIXERS: &[&str] = &["mamba", "mixer", "linear_attn", "conv", "mlstm_layer"];
+/// Modules whose last name alone does not tell their role; the first that fits counts.
+const ENDINGS: &[(&str, Role)] = &[
+    ("attention.output.dense", Role::AttentionOutput),
+    ("attention.dense", Role::AttentionOutput),
+    ("self_attn.output", Role::AttentionOutput),
+    ("intermediate.dense", Role::Up),
+    ("output.dense", Role::Down),
+    ("attn.Wo", Role::AttentionOutput),
+    ("attn.out_proj", Role::AttentionOutput),
+    ("attention.out_proj", Role::AttentionOutput),
+    ("cross_attention.out_proj", Role::AttentionOutput),
+    ("encoder_attn.out_proj", Role::AttentionOutput),
+    ("self_attn.out_proj", Role::AttentionOutput),
+    ("self.in_proj", Role::Qkv),
+    ("mlp.Wo", Role::Down),
+    ("classifier.out_proj", Role::Score),
+    ("classification_head.out_proj", Role::Score),
+    ("router.classifier", Role::Router),
+    ("pred_layer.proj", Role::Head),
+    ("DenseReluDense.wo", Role::Down),
+    ("temporal_block.linear_out", Role::MixerOutput),
+];
 
 impl Role {
     /// The role's name in the JSON contract.
@@ -310,7 +332,9 @@ impl Role {
     /// The role of a module by its path inside a layer or a model (`self_attn.q_proj`, `mlp.experts.{}.gate_proj`).
     pub fn of_module(path: &str) -> Self {
         let (parent, leaf) = path.rsplit_once('.').unwrap_or(("", path));
+        let by_ending = ENDINGS.iter().find(|(ending, _)| path.strip_suffix(ending).is_some_and(|before| before.is_empty() || before.ends_with('.')));
         let role = match leaf {
+            _ if by_ending.is_some() => by_ending.map_or(Self::Other, |(_, role)| *role),
             // GPT-2 names two different matrices alike.
             "c_proj" if parent.ends_with("attn") => Self::AttentionOutput,
             "c_proj" => Self::Down,
