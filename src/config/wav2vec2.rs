@@ -174,7 +174,7 @@ fn head(f: &Fields, sizes: &Sizes, output: u64, tensors: &mut Tensors) -> Result
     } else if is("ForAudioFrameClassification") {
         tensors.linear("classifier", sizes.hidden, labels(f)?, true);
     } else if is("ForXVector") {
-        tensors.append(x_vector(f, sizes.hidden, sizes.labels)?);
+        tensors.extend(x_vector(f, sizes.hidden, sizes.labels)?);
     } else if is("ForPreTraining") {
         let (groups, vectors) = (or("num_codevector_groups", 2)?, or("num_codevectors_per_group", 320)?);
         let (codes, projected) = (or("codevector_dim", 256)?, or("proj_codevector_dim", 256)?);

@@ -39,7 +39,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     } else if is("ForAudioFrameClassification") {
         tensors.linear("classifier", hidden, sizes.labels, true);
     } else if is("ForXVector") {
-        tensors.append(x_vector(f, hidden, sizes.labels)?);
+        tensors.extend(x_vector(f, hidden, sizes.labels)?);
     }
     let kernel = or("conv_depthwise_kernel_size", 31)?;
     let reach = or("left_max_position_embeddings", 64)? + or("right_max_position_embeddings", 8)? + 1;

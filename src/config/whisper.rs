@@ -15,7 +15,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let projection = or("classifier_proj_size", 256)?;
     if class.ends_with("ForAudioClassification") {
         let mut tensors = Tensors::default();
-        tensors.append(component.tensors).linear("projector", encoder.hidden, projection, true).linear("classifier", projection, labels(f)?, true);
+        tensors.extend(component.tensors).linear("projector", encoder.hidden, projection, true).linear("classifier", projection, labels(f)?, true);
         if weighted {
             tensors.tensor("layer_weights", Role::Other, &[encoder.layers + 1]);
         }
