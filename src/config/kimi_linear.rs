@@ -1,4 +1,4 @@
-//! Kimi-Linear and Bailing's hybrid (Ling): Kimi delta attention in most layers, multi-head latent attention in the others, experts
+//! Kimi-Linear: Kimi delta attention in most layers, multi-head latent attention in the others, experts
 //! after the first dense layers. Names are those of the published files.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
@@ -10,18 +10,6 @@ use crate::model::{FeedForward, LatentAttention, Layer, Mixer};
 const KIMI: &[(&str, u64)] =
     &[("kv_lora_rank", 512), ("qk_rope_head_dim", 64), ("qk_nope_head_dim", 128), ("v_head_dim", 128), ("moe_intermediate_size", 1024)];
 
-/// `BailingHybridConfig` of transformers 5.23.
-const BAILING: &[(&str, u64)] = &[
-    ("head_dim", 128),
-    ("kv_lora_rank", 512),
-    ("qk_rope_head_dim", 64),
-    ("qk_nope_head_dim", 128),
-    ("v_head_dim", 128),
-    ("moe_intermediate_size", 768),
-    ("layer_group_size", 6),
-    ("short_conv_kernel_size", 4),
-];
-
 const KINDS: &[Kind] = &[Kind::Recurrent, Kind::Full];
 
 /// Latent attention's sizes.
@@ -30,10 +18,6 @@ struct Latent {
     mixer: LatentAttention,
     q_lora_rank: Option<u64>,
     bias: bool,
-    /// The name of its output projection.
-    output: &'static str,
-    /// Whether each head's output has a gate.
-    is_gated: bool,
 }
 
 impl Latent {
@@ -50,7 +34,7 @@ impl Latent {
             f.touch(derived);
         }
         let q_lora_rank = f.optional_count("q_lora_rank")?;
-        Ok(Self { hidden: shape.hidden, mixer, q_lora_rank, bias: f.flag("attention_bias", false)?, output: "o_proj", is_gated: false })
+        Ok(Self { hidden: shape.hidden, mixer, q_lora_rank, bias: f.flag("attention_bias", false)? })
     }
 
     fn tensors(&self, t: &mut Tensors, at: &str) {
@@ -70,10 +54,7 @@ impl Latent {
         t.linear(&format!("{at}.kv_a_proj_with_mqa"), self.hidden, m.kv_lora_rank + m.rope_dim, self.bias)
             .norm(&format!("{at}.kv_a_layernorm"), m.kv_lora_rank, false)
             .linear(&format!("{at}.kv_b_proj"), m.kv_lora_rank, m.heads.saturating_mul(m.nope_dim + m.value_dim), false)
-            .linear(&format!("{at}.{}", self.output), m.heads.saturating_mul(m.value_dim), self.hidden, self.bias);
-        if self.is_gated {
-            t.linear(&format!("{at}.g_proj"), self.hidden, m.heads, false);
-        }
+            .linear(&format!("{at}.o_proj"), m.heads.saturating_mul(m.value_dim), self.hidden, self.bias);
     }
 }
 
@@ -193,49 +174,4 @@ fn nested_kinds(linear: &Fields, layers: u64) -> Result<Option<Vec<Kind>>, Confi
         return Err(linear.impossible("full_attn_layers", "with `kda_layers` it must name each layer once, counted from 1"));
     }
     (1..=layers).map(kind).collect::<Result<_, _>>().map(Some)
-}
-
-pub(super) fn read_bailing(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(BAILING);
-    // `head_dim` is the delta attention's.
-    let shape = Shape::read(f)?;
-    let latent = Latent { output: "dense", is_gated: true, ..Latent::read(f, &shape)? };
-    if latent.q_lora_rank.is_some() {
-        return Err(f.impossible("q_lora_rank", "this model type projects queries at once"));
-    }
-    let of_experts = Experts::read(f, 512)?;
-    let intermediate = f.count("intermediate_size")?;
-    let feed_forwards = feed_forwards(f, shape.layers, 2)?;
-    let delta = KimiDelta { hidden: shape.hidden, heads: shape.heads, head_dim: shape.head_dim, kernel: f.count("short_conv_kernel_size")? };
-    let group = f.count("layer_group_size")?;
-    let kinds =
-        kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.unwrap_or_else(|| periodic(shape.layers, group, group - 1, Kind::Full, Kind::Recurrent));
-    let predictors = match f.optional_count_or_zero("num_nextn_predict_layers")? {
-        None => f.optional_count_or_zero("num_mtp_layers")?.unwrap_or(1),
-        Some(predictors) => predictors,
-    };
-    let layers = kinds.into_iter().zip(feed_forwards).map(|(kind, feed_forward)| {
-        let mut t = Tensors::default();
-        t.norms(LLAMA_NORMS, shape.hidden);
-        let mixer = if kind == Kind::Full {
-            latent.tensors(&mut t, "attention");
-            Mixer::Latent(latent.mixer)
-        } else {
-            delta.tensors(&mut t, "attention", "dense");
-            t.linear("attention.f_proj", delta.hidden, delta.width(), false).linear("attention.g_proj", delta.hidden, delta.width(), false);
-            Mixer::Recurrent(delta.recurrence())
-        };
-        let feed_forward = match feed_forward {
-            Kind::Experts => of_experts.tensors(&mut t, "mlp", GATE_UP_DOWN, shape.hidden),
-            _ => gated(&mut t, "mlp", GATE_UP_DOWN, shape.hidden, intermediate, false),
-        };
-        (Layer { mixer, feed_forward }, t.build())
-    });
-    let layers = layers.collect();
-    let tensors = Tensors::default().embedding("model.word_embeddings", shape.vocab, shape.hidden).norm("model.norm", shape.hidden, false).build();
-    let mut draft = Decoder { tensors, ..Decoder::llama_like(shape, layers, false) }.never_tied(f)?;
-    if predictors > 0 {
-        draft.assumptions.push("the layers of multi-token prediction that this model type has are not sized".to_owned());
-    }
-    Ok(draft)
 }
