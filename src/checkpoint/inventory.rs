@@ -132,7 +132,7 @@ impl Matcher {
             groups: HashMap::new(),
             files: Files::default(),
         };
-        for component in &anatomy.components {
+        for component in anatomy.counted() {
             for tensor in &component.tensors {
                 let module = matcher.expect(without_last(&tensor.name), tensor.role);
                 module.is_outside = true;

@@ -1,4 +1,4 @@
-//! AFMoE (Trinity): gated attention, four norms, three sliding layers to one full, a balancing bias that is a parameter.
+//! `AFMoE` (Trinity): gated attention, four norms, three sliding layers to one full, a balancing bias that is a parameter.
 
 use super::decoder::{Decoder, Draft, Shape, Tensors, spans_by_layer_types};
 use super::experts::{MLP, Mixture, MixtureDefaults, Names};

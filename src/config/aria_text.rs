@@ -19,7 +19,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared: shared.saturating_mul(width) };
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias).linear("mlp.router", shape.hidden, experts, false);
-    mixture.add_fused(
+    Mixture::add_fused(
         &mut tensors,
         ("mlp.experts.fc1.weight", &[experts, shape.hidden, width.saturating_mul(2)]),
         ("mlp.experts.fc2.weight", &[experts, width, shape.hidden]),

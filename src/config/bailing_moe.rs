@@ -1,4 +1,4 @@
-//! Ling and Ring (BailingMoE, first and second version): q, k and v in one matrix, DeepSeek's mixture; the second version norms
+//! Ling and Ring (`BailingMoE`, first and second version): q, k and v in one matrix, DeepSeek's mixture; the second version norms
 //! queries and keys.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};

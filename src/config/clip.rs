@@ -89,7 +89,7 @@ fn vision_only(f: &Fields, vision: Tower) -> Result<Draft, ConfigError> {
     match task {
         Task::Classification { labels } => classifier(&mut t, "classifier", width, labels),
         Task::Model if class.ends_with("WithProjection") => {
-            linear(&mut t, Role::Other, "visual_projection", width, f.optional_count("projection_dim")?.unwrap_or(512), false)
+            linear(&mut t, Role::Other, "visual_projection", width, f.optional_count("projection_dim")?.unwrap_or(512), false);
         }
         Task::Model | Task::Other => _ = f.touch("projection_dim"),
     }

@@ -19,8 +19,8 @@ struct Kin {
     norms_experts: bool,
 }
 
-const fn mla(query_rank: u64, nope: u64, value: u64) -> Option<Defaults> {
-    Some(Defaults { query_rank: Some(query_rank), rank: 512, rope: 64, nope, value })
+const fn mla(query_rank: u64, nope: u64, value: u64) -> Defaults {
+    Defaults { query_rank: Some(query_rank), rank: 512, rope: 64, nope, value }
 }
 
 const fn mixture(experts: u64, active: u64, width: u64, shared: u64) -> MixtureDefaults {
@@ -28,12 +28,12 @@ const fn mixture(experts: u64, active: u64, width: u64, shared: u64) -> MixtureD
 }
 
 const V1: Kin = Kin { latent: None, mixture: mixture(1, 1, 1407, 0), first_dense: 0, indexer: None, norms_experts: false };
-const V2: Kin = Kin { latent: mla(1536, 128, 128), mixture: mixture(64, 6, 1407, 2), ..V1 };
-const V3: Kin = Kin { latent: mla(1536, 128, 128), mixture: mixture(256, 8, 2048, 1), first_dense: 3, ..V1 };
+const V2: Kin = Kin { latent: Some(mla(1536, 128, 128)), mixture: mixture(64, 6, 1407, 2), ..V1 };
+const V3: Kin = Kin { latent: Some(mla(1536, 128, 128)), mixture: mixture(256, 8, 2048, 1), first_dense: 3, ..V1 };
 const V32: Kin = Kin { indexer: Some(64), ..V3 };
-const GLM_LITE: Kin = Kin { latent: mla(768, 192, 256), mixture: mixture(64, 4, 1536, 1), first_dense: 1, ..V1 };
-const GLM_DSA: Kin = Kin { latent: mla(2048, 192, 256), mixture: mixture(256, 8, 2048, 1), first_dense: 3, indexer: Some(32), ..V1 };
-const AXK1: Kin = Kin { latent: mla(1536, 128, 128), mixture: mixture(192, 8, 2048, 1), first_dense: 1, norms_experts: true, ..V1 };
+const GLM_LITE: Kin = Kin { latent: Some(mla(768, 192, 256)), mixture: mixture(64, 4, 1536, 1), first_dense: 1, ..V1 };
+const GLM_DSA: Kin = Kin { latent: Some(mla(2048, 192, 256)), mixture: mixture(256, 8, 2048, 1), first_dense: 3, indexer: Some(32), ..V1 };
+const AXK1: Kin = Kin { latent: Some(mla(1536, 128, 128)), mixture: mixture(192, 8, 2048, 1), first_dense: 1, norms_experts: true, ..V1 };
 
 pub(super) fn read_v1(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &V1)

@@ -140,14 +140,13 @@ impl Sizes {
     /// The value of a size.
     fn get(&self, dim: Dim) -> u64 {
         match dim {
-            Dim::Hidden => self.hidden,
             Dim::Inner => self.inner,
             Dim::Queries => self.heads.saturating_mul(self.head_dim),
             Dim::Keys => self.kv_heads.saturating_mul(self.head_dim),
             Dim::Vocab => self.vocab,
             Dim::Embedding => self.embedding,
             Dim::Mapping if self.embedding == self.hidden => 0,
-            Dim::Mapping => self.hidden,
+            Dim::Hidden | Dim::Mapping => self.hidden,
             Dim::Positions => self.positions,
             Dim::Types => self.types,
             Dim::Labels => self.labels,

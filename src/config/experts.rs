@@ -73,7 +73,7 @@ impl Mixture {
     }
 
     /// The same with gate and up matrices of all experts in one tensor: (module, shape) of both, as the files have them.
-    pub fn add_fused(&self, tensors: &mut Tensors, gate_up: (&str, &[u64]), down: (&str, &[u64])) {
+    pub fn add_fused(tensors: &mut Tensors, gate_up: (&str, &[u64]), down: (&str, &[u64])) {
         tensors.tensor(gate_up.0, Role::ExpertGateUp, gate_up.1).tensor(down.0, Role::ExpertDown, down.1);
     }
 

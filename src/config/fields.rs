@@ -919,7 +919,8 @@ impl Fields {
         let ignored = |key: &&String| {
             let leaf = name(key);
             let is_nested = leaf.len() < key.len();
-            !accounts.used.contains(*key) && !IRRELEVANT.contains(&leaf.as_str()) && !(is_nested && NESTED.contains(&leaf.as_str()))
+            let is_irrelevant = IRRELEVANT.contains(&leaf.as_str()) || (is_nested && NESTED.contains(&leaf.as_str()));
+            !is_irrelevant && !accounts.used.contains(*key)
         };
         (accounts.used.intersection(&accounts.present).cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }

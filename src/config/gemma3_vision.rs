@@ -1,11 +1,10 @@
 //! Gemma 3 with its SigLIP tower and a projector that pools its patches; the text is that of `gemma3_text`.
 
-use super::decoder::{Decoder, Draft, Head, Shape, Tensors, layers_by_span, spans_by_layer_types};
-use super::gemma::GEMMA2_NORMS;
+use super::decoder::{Draft, Head, Tensors};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in};
 use super::towers::{projector, siglip};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, Role, Span};
+use crate::model::Role;
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let wrapper = Wrapper { default_type: "gemma3_text", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText };

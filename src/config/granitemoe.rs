@@ -27,7 +27,7 @@ fn decoder(f: &Fields, shared: u64, slides: bool) -> Result<Draft, ConfigError> 
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias);
     tensors.linear("block_sparse_moe.router.layer", shape.hidden, experts, false);
-    mixture.add_fused(
+    Mixture::add_fused(
         &mut tensors,
         ("block_sparse_moe.input_linear.weight", &[experts, both, shape.hidden]),
         ("block_sparse_moe.output_linear.weight", &[experts, shape.hidden, width]),

@@ -31,10 +31,10 @@ const KEYS: &[(&[&str], &str)] = &[
 
 /// The model type, and how it was found.
 pub(super) fn model_type(f: &Fields) -> Result<Option<(&'static str, String)>, ConfigError> {
-    if let Some(class) = f.architecture()? {
-        if let Some((_, family)) = CLASSES.iter().find(|(beginning, _)| class.starts_with(beginning)) {
-            return Ok(Some((family, format!("the config has no `model_type`; its class `{class}` is `{family}`"))));
-        }
+    if let Some(class) = f.architecture()?
+        && let Some((_, family)) = CLASSES.iter().find(|(beginning, _)| class.starts_with(beginning))
+    {
+        return Ok(Some((family, format!("the config has no `model_type`; its class `{class}` is `{family}`"))));
     }
     let Some((keys, family)) = KEYS.iter().find(|(keys, _)| keys.iter().all(|key| f.has(key))) else { return Ok(None) };
     // RoBERTa has BERT's keys, but one type of token.

@@ -1,4 +1,4 @@
-//! JetMoE: query and output projections are experts too; keys and values are shared by them. Tied head.
+//! `JetMoE`: query and output projections are experts too; keys and values are shared by them. Tied head.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span};
 use super::{ConfigError, Fields};

@@ -2,7 +2,7 @@
 //! after the first dense layers. Names are those of the published files.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
-use super::recurrent::{GATE_UP_DOWN, KimiDelta, Kind, W1_W3_W2, experts, gated, kinds_of_layers, periodic};
+use super::recurrent::{GATE_UP_DOWN, KimiDelta, Kind, W1_W3_W2, experts, gated, kinds_of_layers};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, LatentAttention, Layer, Mixer};
 
@@ -47,7 +47,7 @@ impl Latent {
                     rank,
                     queries,
                     false,
-                )
+                );
             }
             None => _ = t.linear(&format!("{at}.q_proj"), self.hidden, queries, false),
         }

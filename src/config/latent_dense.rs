@@ -1,4 +1,4 @@
-//! MiniCPM3 and Youtu-LLM: multi-head latent attention over plain feed-forwards, head tied.
+//! `MiniCPM3` and Youtu-LLM: multi-head latent attention over plain feed-forwards, head tied.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Tensors};
 use super::latent::{Defaults, Latent, latent_shape};

@@ -1,4 +1,4 @@
-//! MiMo 7B: Qwen2's decoder and, apart, layers that predict further tokens.
+//! `MiMo` 7B: Qwen2's decoder and, apart, layers that predict further tokens.
 
 use super::decoder::{Draft, LLAMA_NORMS, Tensors, component};
 use super::{ConfigError, Fields, qwen2};

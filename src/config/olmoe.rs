@@ -1,4 +1,4 @@
-//! OLMoE and FlexOlmo: norms over all queries and all keys together; FlexOlmo norms outputs instead of inputs.
+//! `OLMoE` and `FlexOlmo`: norms over all queries and all keys together; `FlexOlmo` norms outputs instead of inputs.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span};
 use super::experts::{MLP, Mixture};

@@ -153,7 +153,7 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let sparse = |key: &str, layers: u64| -> Result<Option<(u64, u64)>, ConfigError> {
         let Some(experts) = experts else { return Ok(None) };
         let sparse = f.optional_count_or_zero(key)?.unwrap_or(3);
-        Ok(Some((experts, if sparse > 0 { layers / sparse } else { layers })))
+        Ok(Some((experts, layers.checked_div(sparse).unwrap_or(layers))))
     };
     let router_bias = experts.is_some() && f.flag("router_bias", false)?;
     let feed_forward = if experts.is_some() { "mlp" } else { "DenseReluDense" };

@@ -288,7 +288,10 @@ pub(super) fn staged(hidden: u64, tensors: Vec<Tensor>, layers: Vec<Layer>, base
 
 /// The layer of a block of this width, for [`staged`].
 pub(super) const fn block(hidden: u64, heads: u64, intermediate: u64) -> Layer {
-    let head = if heads == 0 { 0 } else { hidden / heads };
+    let head = match hidden.checked_div(heads) {
+        Some(head) => head,
+        None => 0,
+    };
     let attention = Attention { heads, kv_heads: heads, key_dim: head, value_dim: head, span: Span::Full, keeps: Keeps::Nothing };
     Layer { mixer: Mixer::Attention(attention), feed_forward: FeedForward::Dense { intermediate, gated: false } }
 }

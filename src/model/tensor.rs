@@ -336,7 +336,7 @@ impl Role {
         let role = match leaf {
             _ if by_ending.is_some() => by_ending.map_or(Self::Other, |(_, role)| *role),
             // GPT-2 names two different matrices alike.
-            "c_proj" if parent.ends_with("attn") => Self::AttentionOutput,
+            "c_proj" | "proj" if parent.ends_with("attn") => Self::AttentionOutput,
             "c_proj" => Self::Down,
             // Named alike by attention and by other things.
             "dense" | "Wo" if parent.ends_with("attn") || parent.ends_with("attention") => Self::AttentionOutput,
@@ -350,7 +350,6 @@ impl Role {
             "out_proj" if MIXERS.iter().any(|mixer| parent.ends_with(mixer)) => Self::MixerOutput,
             // A matrix wrapped in a module of its own.
             "linear" if !parent.is_empty() => return Self::of_module(parent),
-            "proj" if parent.ends_with("attn") => Self::AttentionOutput,
             leaf => ROLES.iter().find(|(.., leaves)| leaves.contains(&leaf)).map_or_else(|| Self::of_unlisted(leaf), |(role, ..)| *role),
         };
         match role {
