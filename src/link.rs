@@ -174,7 +174,9 @@ fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b',' | b'@' | b'{' | b'}' | b'[' | b']' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b',' | b'@' | b'{' | b'}' | b'[' | b']' => {
+                out.push(char::from(byte));
+            }
             b' ' => out.push('+'),
             other => {
                 let _ = write!(out, "%{other:02X}");
