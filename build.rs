@@ -1,6 +1,6 @@
 //! Checks `assets/gpus.csv` and turns it into the compact text that `src/gpu` reads: a line per row, cells between bars. A wrong
 //! cell stops the build with a sentence that names its row and column. The page, compiled to WebAssembly, does without the
-//! cells that it does not show.
+//! cells that it does not show; neither does it get where the models of `assets/models/catalogue.jsonl` are from.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -40,6 +40,9 @@ const VENDORS: [&str; 5] = ["NVIDIA", "AMD", "Apple", "Intel", "Google"];
 /// Letters that `enum Evidence` is known by.
 const EVIDENCE: [&str; 3] = ["S", "R", "D"];
 
+/// The built-in models, from the root of the package.
+const MODELS: &str = "assets/models/catalogue.jsonl";
+
 /// Between two cells.
 const BAR: char = '|';
 
@@ -51,6 +54,7 @@ const MAX_HUNDREDTHS: u64 = 1 << 24;
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed={TABLE}");
+    println!("cargo::rerun-if-changed={MODELS}");
     println!("cargo::rerun-if-changed=build.rs");
     match generate() {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,18 +67,35 @@ fn main() -> ExitCode {
 
 fn generate() -> Result<(), String> {
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo did not say where generated files go (OUT_DIR)")?;
-    let path = Path::new(&folder).join("gpus.txt");
-    std::fs::write(&path, table()?).map_err(|error| format!("{}: {error}", path.display()))
+    let is_page = std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm");
+    for (name, text) in [("gpus.txt", table(is_page)?), ("catalogue.jsonl", models(is_page)?)] {
+        let path = Path::new(&folder).join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The built-in models, a line each.
+fn models(is_page: bool) -> Result<String, String> {
+    let all = std::fs::read_to_string(MODELS).map_err(|error| format!("{MODELS}: {error}"))?;
+    let mut out = String::new();
+    for line in all.lines() {
+        let parts = line.split_once(",\"date\":").and_then(|(id, rest)| Some((id, rest.split_once(",\"config\":")?.1)));
+        let (id, config) = parts.ok_or_else(|| format!("{MODELS}: a line without `date` and `config` after it: {line}"))?;
+        let line = if is_page { format!("{id},\"config\":{config}") } else { line.to_owned() };
+        out.push_str(&line);
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 /// The whole table.
-fn table() -> Result<String, String> {
+fn table(is_page: bool) -> Result<String, String> {
     let mut reader = csv::Reader::from_path(TABLE).map_err(|error| format!("{TABLE}: {error}"))?;
     let header = reader.headers().map_err(|error| format!("{TABLE}: {error}"))?;
     if !header.iter().eq(COLUMNS) {
         return Err(format!("{TABLE}, line 1: the columns must be {}", COLUMNS.join(",")));
     }
-    let is_page = std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm");
     let mut out = String::new();
     let mut seen = HashMap::new();
     for record in reader.records() {

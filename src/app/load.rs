@@ -326,7 +326,7 @@ fn pasted(text: &str) -> Result<Shown, Failure> {
         wants_token: false,
     })?;
     let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
-    // Without its spaces, where it is plain JSON, so that the link stays short.
-    let link = serde_json::from_str::<serde_json::Value>(text).map_or_else(|_| text.to_owned(), |value| value.to_string());
-    Ok(Shown { model: Arc::new(Model { anatomy, provenance }), link: ModelLink::Config(link), note: String::new() })
+    // Without its spaces, so that the link stays short.
+    let link = ModelLink::Config(config::json::compact(text));
+    Ok(Shown { model: Arc::new(Model { anatomy, provenance }), link, note: String::new() })
 }

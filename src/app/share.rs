@@ -49,7 +49,7 @@ fn download(state: AppState) {
     let text = plan::longest_context(&model, &scenario)
         .ok()
         .and_then(|longest| report::estimate_json(&model, &scenario, &estimate, longest).ok())
-        .and_then(|report| serde_json::to_string_pretty(&report).ok());
+        .map(|report| report::pretty(&report));
     let name = model.provenance.id.as_deref().unwrap_or("config").replace('/', "--");
     let is_done = text.is_some_and(|text| browser::download(&format!("vramfit-{name}.json"), &text).is_ok());
     state.said.set(if is_done { "The estimate is downloaded as JSON.".to_owned() } else { "The browser did not take the file.".to_owned() });
