@@ -1,6 +1,8 @@
 //! JSON out, in the contract's shape (`"schema": "vramfit/1"`), and the sentences that say the answer.
 
-use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+use serde_json::{Map, Number, Value, json};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Stage};
@@ -91,26 +93,27 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
         }
     }
     let capacity = estimate.capacity.map(|capacity| {
-        json!({
-            "kv_cache_bytes": capacity.kv_cache_bytes.get(),
-            "kv_cache_tokens": capacity.kv_cache_tokens,
-            "max_context": longest_json(longest),
-            "max_concurrency": hundredths(capacity.concurrency_hundredths),
-        })
+        object(&mut [
+            ("kv_cache_bytes", capacity.kv_cache_bytes.get().into()),
+            ("kv_cache_tokens", capacity.kv_cache_tokens.into()),
+            ("max_context", longest_json(longest)),
+            ("max_concurrency", hundredths(capacity.concurrency_hundredths)),
+        ])
     });
-    Ok(json!({
-        "schema": SCHEMA,
-        "version": VERSION,
-        "data_version": DATA_VERSION,
-        "model": model_json(model)?,
-        "scenario": scenario_json(scenario, estimate),
-        "devices": devices,
-        "host": null,
-        "capacity": capacity,
-        "verdict": {"fits": verdict.fits, "sentence": format!("{}{}", verdict.claim, verdict.rest), "summary": verdict.summary},
-        "assumptions": estimate.assumptions,
-        "warnings": estimate.warnings,
-    }))
+    let sentence = format!("{}{}", verdict.claim, verdict.rest);
+    Ok(object(&mut [
+        ("schema", SCHEMA.into()),
+        ("version", VERSION.into()),
+        ("data_version", DATA_VERSION.into()),
+        ("model", model_json(model)?),
+        ("scenario", scenario_json(scenario, estimate)),
+        ("devices", Value::Array(devices)),
+        ("host", Value::Null),
+        ("capacity", capacity.into()),
+        ("verdict", object(&mut [("fits", verdict.fits.into()), ("sentence", sentence.into()), ("summary", verdict.summary.into())])),
+        ("assumptions", texts(&[&estimate.assumptions])),
+        ("warnings", texts(&[&estimate.warnings])),
+    ]))
 }
 
 /// The anatomy as JSON.
@@ -166,17 +169,102 @@ pub fn formats_json() -> Value {
     json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats})
 }
 
+/// An object of these keys. A list of pairs is far less code on the page than what the `json!` macro makes of them.
+fn object(pairs: &mut [(&str, Value)]) -> Value {
+    let mut object = Map::new();
+    for (key, value) in pairs {
+        object.insert((*key).to_owned(), value.take());
+    }
+    Value::Object(object)
+}
+
+/// Lists of texts, one after the other, as one.
+fn texts(lists: &[&[String]]) -> Value {
+    let mut all = Vec::new();
+    for list in lists {
+        for text in *list {
+            all.push(Value::String(text.clone()));
+        }
+    }
+    Value::Array(all)
+}
+
 fn longest_json(longest: LongestContext) -> Value {
     match longest {
-        LongestContext::Nothing => json!(0),
-        LongestContext::Tokens(tokens) => json!(tokens),
+        LongestContext::Nothing => 0.into(),
+        LongestContext::Tokens(tokens) => tokens.into(),
         LongestContext::Unlimited => Value::Null,
     }
 }
 
 #[allow(clippy::cast_precision_loss)] // far below 2^53
 fn hundredths(value: u64) -> Value {
-    json!(value as f64 / 100.0)
+    (value as f64 / 100.0).into()
+}
+
+/// The text of a report. Numbers that are not whole have two decimals, which is all that [`estimate_json`] gives them.
+pub fn pretty(value: &Value) -> String {
+    let mut out = String::new();
+    write_pretty(&mut out, value, "\n");
+    out
+}
+
+/// Appends a value; `newline` is a line break with the spaces after it.
+fn write_pretty(out: &mut String, value: &Value, newline: &str) {
+    let inner = [newline, "  "].concat();
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(is_so) => out.push_str(if *is_so { "true" } else { "false" }),
+        Value::Number(number) => write_number(out, number),
+        Value::String(text) => write_text(out, text),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index == 0 { "[" } else { "," });
+                out.push_str(&inner);
+                write_pretty(out, item, &inner);
+            }
+            out.push_str(if items.is_empty() { "[" } else { newline });
+            out.push(']');
+        }
+        Value::Object(pairs) => {
+            for (index, (key, item)) in pairs.iter().enumerate() {
+                out.push_str(if index == 0 { "{" } else { "," });
+                out.push_str(&inner);
+                write_text(out, key);
+                out.push_str(": ");
+                write_pretty(out, item, &inner);
+            }
+            out.push_str(if pairs.is_empty() { "{" } else { newline });
+            out.push('}');
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // saturates
+fn write_number(out: &mut String, number: &Number) {
+    let _ = match (number.as_u64(), number.as_i64()) {
+        (Some(whole), _) => write!(out, "{whole}"),
+        (_, Some(whole)) => write!(out, "{whole}"),
+        _ => {
+            let hundredths = (number.as_f64().unwrap_or_default() * 100.0).round() as i64;
+            let sign = if hundredths < 0 { "-" } else { "" };
+            write!(out, "{sign}{}.{:02}", hundredths.unsigned_abs() / 100, hundredths.unsigned_abs() % 100)
+        }
+    };
+}
+
+fn write_text(out: &mut String, text: &str) {
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\0'..='\x1f' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(letter));
+            }
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
 }
 
 fn model_json(model: &Model) -> Result<Value, Overflow> {
@@ -184,73 +272,99 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let mut by_component = Map::new();
     let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
-        by_component.insert(component.name.to_owned(), json!(component.parameters()?.get()));
+        by_component.insert(component.name.to_owned(), component.parameters()?.get().into());
     }
     for (tensor, times) in anatomy.tensors() {
-        let sum = by_role.entry(tensor.role.name()).or_insert(json!(0));
+        let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
         let more = tensor.elements()?.times(times)?.get();
-        *sum = json!(sum.as_u64().unwrap_or(0).checked_add(more).ok_or(Overflow)?);
+        *sum = sum.as_u64().unwrap_or(0).checked_add(more).ok_or(Overflow)?.into();
     }
     let files = model.provenance.files.as_ref();
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
-        Ok(json!({"name": component.name, "kind": component.kind.name(), "parameters": component.parameters()?.get(), "layers": layers(component)}))
+        Ok(object(&mut [
+            ("name", Value::from(component.name)),
+            ("kind", Value::from(component.kind.name())),
+            ("parameters", Value::from(component.parameters()?.get())),
+            ("layers", Value::from(layers(component))),
+        ]))
     });
-    Ok(json!({
-        "id": model.provenance.id,
-        "revision": model.provenance.revision,
-        "model_type": anatomy.model_type,
-        "source": model.provenance.source.name(),
-        "parameters": {
-            "total": anatomy.parameters()?.get(),
-            "active": anatomy.active_parameters()?.get(),
-            "trainable": anatomy.parameters()?.get(),
-            "stored": files.map(|files| files.elements.get()),
-            "by_component": by_component,
-            "by_role": by_role,
-        },
-        "stored_bytes": files.map(|files| files.bytes.get()),
-        "max_context": anatomy.max_context,
-        "dtype": anatomy.dtype.map(|dtype| dtype.to_string()),
-        "quantization": anatomy.quantization,
-        "layers": layers(model.decoder()),
-        "components": components.collect::<Result<Vec<_>, Overflow>>()?,
-        "keys_used": anatomy.keys_used,
-        "keys_not_understood": anatomy.keys_not_understood,
-        "assumptions": anatomy.assumptions.iter().chain(&model.provenance.notes).collect::<Vec<_>>(),
-    }))
+    let components = components.collect::<Result<Vec<_>, Overflow>>()?;
+    Ok(object(&mut [
+        ("id", Value::from(model.provenance.id.clone())),
+        ("revision", Value::from(model.provenance.revision.clone())),
+        ("model_type", Value::from(anatomy.model_type.as_str())),
+        ("source", Value::from(model.provenance.source.name())),
+        (
+            "parameters",
+            object(&mut [
+                ("total", Value::from(anatomy.parameters()?.get())),
+                ("active", Value::from(anatomy.active_parameters()?.get())),
+                ("trainable", Value::from(anatomy.parameters()?.get())),
+                ("stored", Value::from(files.map(|files| files.elements.get()))),
+                ("by_component", Value::from(by_component)),
+                ("by_role", Value::from(by_role)),
+            ]),
+        ),
+        ("stored_bytes", Value::from(files.map(|files| files.bytes.get()))),
+        ("max_context", Value::from(anatomy.max_context)),
+        ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
+        ("quantization", Value::from(anatomy.quantization.clone())),
+        ("layers", Value::from(layers(model.decoder()))),
+        ("components", Value::from(components)),
+        ("keys_used", texts(&[&anatomy.keys_used])),
+        ("keys_not_understood", texts(&[&anatomy.keys_not_understood])),
+        ("assumptions", texts(&[&anatomy.assumptions, &model.provenance.notes])),
+    ]))
 }
 
 fn layer_json(run: &crate::model::LayerRun) -> Value {
     let mixer = run.layer.mixer;
     let feed_forward = match run.layer.feed_forward {
-        FeedForward::Dense { intermediate, gated } => json!({"kind": "dense", "intermediate": intermediate, "gated": gated}),
-        FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => {
-            json!({"kind": "moe", "experts": experts, "active": active, "intermediate": intermediate, "shared": shared})
+        FeedForward::Dense { intermediate, gated } => {
+            object(&mut [("kind", Value::from("dense")), ("intermediate", Value::from(intermediate)), ("gated", Value::from(gated))])
         }
+        FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => object(&mut [
+            ("kind", Value::from("moe")),
+            ("experts", Value::from(experts)),
+            ("active", Value::from(active)),
+            ("intermediate", Value::from(intermediate)),
+            ("shared", Value::from(shared)),
+        ]),
         FeedForward::None => Value::Null,
     };
-    json!({
-        "count": run.count,
-        "mixer": mixer_json(&mixer),
-        "feed_forward": feed_forward,
-        "span": mixer.span().map(|span| span.to_string()),
-        "cache_elements_per_token": mixer.cache_elements_per_token(),
-        "indexer_elements_per_token": mixer.indexer_elements_per_token(),
-        "state_elements_per_sequence": mixer.state_elements_per_sequence(),
-    })
+    object(&mut [
+        ("count", Value::from(run.count)),
+        ("mixer", mixer_json(&mixer)),
+        ("feed_forward", feed_forward),
+        ("span", Value::from(mixer.span().map(|span| span.to_string()))),
+        ("cache_elements_per_token", Value::from(mixer.cache_elements_per_token())),
+        ("indexer_elements_per_token", Value::from(mixer.indexer_elements_per_token())),
+        ("state_elements_per_sequence", Value::from(mixer.state_elements_per_sequence())),
+    ])
 }
 
 fn mixer_json(mixer: &Mixer) -> Value {
-    let attention = |attention: &Attention| json!({"kind": "attention", "heads": attention.heads, "kv_heads": attention.kv_heads, "key_dim": attention.key_dim, "value_dim": attention.value_dim});
-    let recurrence = |recurrence: &Recurrence| json!({"kind": recurrence.kind.to_string(), "conv_channels": recurrence.conv_channels, "conv_kernel": recurrence.conv_kernel, "state_elements": recurrence.state});
+    let sizes = |kind: Value, sizes: &[(&'static str, u64)]| {
+        let mut fields = vec![("kind", kind)];
+        fields.extend(sizes.iter().map(|(name, size)| (*name, Value::from(*size))));
+        object(&mut fields)
+    };
+    let attention = |one: &Attention| {
+        sizes(Value::from("attention"), &[("heads", one.heads), ("kv_heads", one.kv_heads), ("key_dim", one.key_dim), ("value_dim", one.value_dim)])
+    };
+    let recurrence = |one: &Recurrence| {
+        let kind = Value::from(one.kind.to_string());
+        sizes(kind, &[("conv_channels", one.conv_channels), ("conv_kernel", one.conv_kernel), ("state_elements", one.state)])
+    };
     match mixer {
         Mixer::Attention(one) => attention(one),
-        Mixer::Latent(latent) => json!({
-            "kind": "mla", "heads": latent.heads, "kv_lora_rank": latent.kv_lora_rank, "rope_dim": latent.rope_dim, "key_dim": latent.nope_dim, "value_dim": latent.value_dim,
-        }),
+        Mixer::Latent(one) => sizes(
+            Value::from("mla"),
+            &[("heads", one.heads), ("kv_lora_rank", one.kv_lora_rank), ("rope_dim", one.rope_dim), ("key_dim", one.nope_dim), ("value_dim", one.value_dim)],
+        ),
         Mixer::Recurrent(one) => recurrence(one),
-        Mixer::Parallel(one, other) => json!({"kind": "parallel", "attention": attention(one), "recurrence": recurrence(other)}),
+        Mixer::Parallel(one, other) => object(&mut [("kind", Value::from("parallel")), ("attention", attention(one)), ("recurrence", recurrence(other))]),
         Mixer::None => Value::Null,
     }
 }
@@ -259,16 +373,16 @@ fn mixer_json(mixer: &Mixer) -> Value {
 fn scenario_json(scenario: &Scenario, estimate: &Estimate) -> Value {
     let mut object = Map::new();
     let mut defaults = Map::new();
-    object.insert("task".to_owned(), json!("serve"));
+    object.insert("task".to_owned(), "serve".into());
     for choice in &estimate.choices {
-        let value = choice.value.parse::<u64>().map_or_else(|_| json!(choice.value), |number| json!(number));
+        let value = choice.value.parse::<u64>().map_or_else(|_| Value::from(choice.value.as_str()), Value::from);
         object.insert(choice.key.to_owned(), value);
         if let Some(rule) = &choice.default {
-            defaults.insert(choice.key.to_owned(), json!(rule));
+            defaults.insert(choice.key.to_owned(), Value::from(rule.as_str()));
         }
     }
-    object.insert("gpu_capacity_bytes".to_owned(), json!(scenario.gpu_capacity.map(crate::quantity::Bytes::get)));
-    object.insert("enforce_eager".to_owned(), json!(scenario.enforce_eager));
+    object.insert("gpu_capacity_bytes".to_owned(), scenario.gpu_capacity.map(crate::quantity::Bytes::get).into());
+    object.insert("enforce_eager".to_owned(), scenario.enforce_eager.into());
     object.insert("defaults".to_owned(), Value::Object(defaults));
     Value::Object(object)
 }
@@ -284,20 +398,23 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         let shown: Vec<_> = of_term().filter(|entry| entry.stages.contains(&peak_stage)).collect();
         let shown = if shown.is_empty() { of_term().max_by_key(|entry| entry.amount.expected).into_iter().collect() } else { shown };
         let joined = |text: &dyn Fn(&crate::estimate::Entry) -> String| shown.iter().map(|entry| text(entry)).collect::<Vec<_>>().join("; ");
-        entries.push(json!({
-            "term": term.name(),
-            "bytes": at_peak.expected.get(),
-            "low_bytes": at_peak.low.get(),
-            "high_bytes": at_peak.high.get(),
-            "at": {
-                "loaded": device.term_at(term, Stage::Load)?.expected.get(),
-                "steady": device.term_at(term, Stage::Decode)?.expected.get(),
-                "peak": at_peak.expected.get(),
-            },
-            "basis": shown.first().map(|entry| entry.basis.name()),
-            "formula": joined(&|entry| entry.formula.to_string()),
-            "source": joined(&|entry| entry.source.to_owned()),
-        }));
+        entries.push(object(&mut [
+            ("term", Value::from(term.name())),
+            ("bytes", Value::from(at_peak.expected.get())),
+            ("low_bytes", Value::from(at_peak.low.get())),
+            ("high_bytes", Value::from(at_peak.high.get())),
+            (
+                "at",
+                object(&mut [
+                    ("loaded", Value::from(device.term_at(term, Stage::Load)?.expected.get())),
+                    ("steady", Value::from(device.term_at(term, Stage::Decode)?.expected.get())),
+                    ("peak", Value::from(at_peak.expected.get())),
+                ]),
+            ),
+            ("basis", Value::from(shown.first().map(|entry| entry.basis.name()))),
+            ("formula", Value::from(joined(&|entry| entry.formula.to_string()))),
+            ("source", Value::from(joined(&|entry| entry.source.to_owned()))),
+        ]));
     }
     let mut stages = Vec::new();
     for stage in Stage::SERVING {
@@ -305,29 +422,46 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         for term in device.terms() {
             let bytes = device.term_at(term, stage)?.expected.get();
             if bytes > 0 {
-                terms.insert(term.name().to_owned(), json!(bytes));
+                terms.insert(term.name().to_owned(), bytes.into());
             }
         }
-        stages.push(json!({"name": stage.name(), "bytes": device.at(stage)?.expected.get(), "entries": terms}));
+        stages.push(object(&mut [
+            ("name", Value::from(stage.name())),
+            ("bytes", Value::from(device.at(stage)?.expected.get())),
+            ("entries", Value::from(terms)),
+        ]));
     }
     let context = device.term_at(crate::estimate::Term::RuntimeContext, peak_stage)?.expected;
     let allocator = device.budget.is_none().then(|| peak.expected.minus(context)).transpose()?;
-    Ok(json!({
-        "index": index,
-        "gpu": device.gpu,
-        "capacity_bytes": device.capacity.get(),
-        "usable_bytes": device.usable.get(),
-        "budget_bytes": device.budget.as_ref().map(|budget| budget.bytes.get()),
-        "entries": entries,
-        "stages": stages,
-        "loaded_bytes": device.loaded()?.expected.get(),
-        "steady_bytes": device.steady()?.expected.get(),
-        "peak_bytes": peak.expected.get(),
-        "peak_stage": peak_stage.name(),
-        "reserved_bytes": device.claim.map(crate::quantity::Bytes::get),
-        "allocator_reserved_bytes": allocator.map(crate::quantity::Bytes::get),
-        "fits": headroom.fits(),
-        "headroom_bytes": i64::try_from(headroom.signed()).unwrap_or(if headroom.fits() { i64::MAX } else { i64::MIN }),
-        "bound_by": bound.name(),
-    }))
+    Ok(object(&mut [
+        ("index", Value::from(index)),
+        ("gpu", Value::from(device.gpu.as_str())),
+        ("capacity_bytes", Value::from(device.capacity.get())),
+        ("usable_bytes", Value::from(device.usable.get())),
+        ("budget_bytes", Value::from(device.budget.as_ref().map(|budget| budget.bytes.get()))),
+        ("entries", Value::from(entries)),
+        ("stages", Value::from(stages)),
+        ("loaded_bytes", Value::from(device.loaded()?.expected.get())),
+        ("steady_bytes", Value::from(device.steady()?.expected.get())),
+        ("peak_bytes", Value::from(peak.expected.get())),
+        ("peak_stage", Value::from(peak_stage.name())),
+        ("reserved_bytes", Value::from(device.claim.map(crate::quantity::Bytes::get))),
+        ("allocator_reserved_bytes", Value::from(allocator.map(crate::quantity::Bytes::get))),
+        ("fits", Value::from(headroom.fits())),
+        ("headroom_bytes", Value::from(i64::try_from(headroom.signed()).unwrap_or(if headroom.fits() { i64::MAX } else { i64::MIN }))),
+        ("bound_by", Value::from(bound.name())),
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pretty_text_reads_back() {
+        let value = json!({"a": [1, -2, 1.25, {}], "b": {"c \"\\ \n é": [], "d": null}, "e": [true, false, 18_446_744_073_709_551_615_u64, -0.5, 3.0]});
+        let text = pretty(&value);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value, "{text}");
+        assert_eq!(pretty(&json!({"a": [1, 2.5], "b": []})), "{\n  \"a\": [\n    1,\n    2.50\n  ],\n  \"b\": []\n}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The browser: network, clipboard, history, files, sizes. Whatever the page asks of it goes through here.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use js_sys::{Array, Function, Promise, Reflect, Uint8Array};
@@ -7,7 +8,9 @@ use leptos::prelude::*;
 use vramfit::hub::{Headers, Request, Response, Transport, TransportError};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortSignal, Blob, BlobPropertyBag, Element, HtmlAnchorElement, HtmlElement, Url};
+use web_sys::{AbortSignal, Blob, BlobPropertyBag, HtmlAnchorElement, HtmlElement, Url};
+
+use super::dom::{element, get};
 
 /// The network of the browser.
 pub struct FetchTransport {
@@ -85,21 +88,6 @@ fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {
     function.call0(object)
 }
 
-/// `object.key`
-fn get(object: &JsValue, key: &str) -> JsValue {
-    Reflect::get(object, &key.into()).unwrap_or(JsValue::UNDEFINED)
-}
-
-/// Whether the `details` that an event is about stands open.
-pub fn is_open(event: &web_sys::Event) -> bool {
-    event.target().is_some_and(|target| get(&target, "open").is_truthy())
-}
-
-/// The element with this id.
-pub fn element(id: &str) -> Option<Element> {
-    document().get_element_by_id(id)
-}
-
 /// The width of an element in CSS pixels; 0 when it is not there.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
 pub fn width_of(id: &str) -> u32 {
@@ -107,9 +95,9 @@ pub fn width_of(id: &str) -> u32 {
 }
 
 /// How far from the left edge of an element a place in the window is, as a share of the element's width.
-pub fn share_of(id: &str, client_x: i32) -> Option<f64> {
+pub fn share_of(id: &str, client_x: f64) -> Option<f64> {
     let place = element(id)?.get_bounding_client_rect();
-    (place.width() > 0.0).then(|| (f64::from(client_x) - place.left()) / place.width())
+    (place.width() > 0.0).then(|| (client_x - place.left()) / place.width())
 }
 
 /// Scrolls to one element and puts the focus on another.
@@ -194,37 +182,25 @@ pub fn download(name: &str, text: &str) -> Result<(), JsValue> {
     link.set_href(&address);
     link.set_download(name);
     link.click();
-    set_timeout(
-        move || {
+    Later::default().run(
+        10_000,
+        Box::new(move || {
             let _ = Url::revoke_object_url(&address);
-        },
-        Duration::from_secs(10),
+        }),
     );
     Ok(())
 }
 
 /// Work that waits for a pause: asked again before its time, it starts to wait anew.
-#[derive(Clone, Copy)]
-pub struct Later(StoredValue<Option<TimeoutHandle>>);
+#[derive(Default)]
+pub struct Later(Cell<Option<TimeoutHandle>>);
 
 impl Later {
-    /// Nothing to do yet.
-    pub fn new() -> Self {
-        Self(StoredValue::new(None))
-    }
-
     /// Does it after so many milliseconds without another call.
-    pub fn run(self, milliseconds: u64, work: impl FnOnce() + 'static) {
-        self.forget();
-        let handle = set_timeout_with_handle(work, Duration::from_millis(milliseconds));
-        self.0.set_value(handle.ok());
-    }
-
-    /// Does not do it.
-    pub fn forget(self) {
-        if let Some(handle) = self.0.get_value() {
+    pub fn run(&self, milliseconds: u64, work: Box<dyn FnOnce()>) {
+        if let Some(handle) = self.0.take() {
             handle.clear();
         }
-        self.0.set_value(None);
+        self.0.set(set_timeout_with_handle(work, Duration::from_millis(milliseconds)).ok());
     }
 }

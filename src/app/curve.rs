@@ -3,12 +3,14 @@
 use leptos::prelude::*;
 use vramfit::chart::{self, Drawing};
 use vramfit::estimate::Estimate;
-use vramfit::format::{Unit, grouped};
+use vramfit::format::{fixed, grouped};
 use vramfit::memory::estimate;
 use vramfit::plan::{self, CURVE_START, LongestContext, Point};
 use vramfit::scenario::Scenario;
+use web_sys::Event;
 
 use super::browser;
+use super::dom;
 use super::scale;
 use super::state::{Answer, AppState};
 
@@ -20,7 +22,7 @@ const HEIGHT: u32 = 260;
 const ARROW: u64 = 2;
 
 /// A place on the curve.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Default)]
 struct Cross {
     left: String,
     top: String,
@@ -28,108 +30,123 @@ struct Cross {
 }
 
 /// The curve.
-pub fn view(state: AppState) -> AnyView {
-    let drawing = Memo::new(move |_| {
+pub const MARKUP: &str = "\
+    <figure id='curve' class='card'>\
+      <figcaption><h2>Memory against context</h2><p id='curve-limit' class='note'></p></figcaption>\
+      <div id='curve-plot' class='plot' role='slider' tabindex='0' aria-label='Context on the curve' aria-valuemin='512' aria-describedby='curve-help'>\
+        <div id='curve-drawing' class='drawing'></div>\
+        <span id='curve-cross' class='cross' hidden></span>\
+        <span id='curve-dot' class='dot' hidden></span>\
+      </div>\
+      <p id='curve-readout'></p>\
+      <p class='note' id='curve-help'>Point at the curve or use the arrow keys to read it; a click or Enter takes that context.</p>\
+      <details id='curve-data' class='more'><summary>Data table</summary><div id='curve-table'></div></details>\
+    </figure>";
+
+/// Makes it work.
+pub fn bind(state: AppState) {
+    let drawing = ArcRwSignal::new(None::<Drawing>);
+    let (drawn, pointed) = (drawing.clone(), drawing.clone());
+    dom::follow(move || {
         let (unit, width) = (state.unit.get(), state.widths.get().curve);
-        state.swept.with(|swept| {
+        let mut now = state.swept.with(|swept| {
             let swept = swept.as_ref().filter(|_| width > 0)?;
             chart::curve(&swept.curve, &swept.device, unit, width, HEIGHT).ok()
-        })
+        });
+        dom::html("curve-drawing", &now.as_mut().map_or_else(String::new, |drawing| std::mem::take(&mut drawing.svg)));
+        drawing.set(now);
     });
-    let svg = Memo::new(move |_| drawing.with(|drawing| drawing.as_ref().map_or_else(String::new, |drawing| drawing.svg.clone())));
-    let context = Memo::new(move |_| {
-        let chosen = state.scenario.with(|scenario| scenario.context).unwrap_or_else(|| state.used_count("context"));
-        state.cursor.get().unwrap_or(chosen).clamp(CURVE_START, state.context_end.get())
+    dom::follow(move || {
+        let context = context(state);
+        let Cross { left, top, text } = drawn.with(|drawing| cross(state, drawing.as_ref(), context));
+        dom::text("curve-readout", &text);
+        dom::attribute(PLOT, "aria-valuetext", &text);
+        dom::attribute(PLOT, "aria-valuenow", &context.to_string());
+        dom::attribute(PLOT, "aria-valuemax", &state.context_end().to_string());
+        for id in ["curve-cross", "curve-dot"] {
+            dom::flag(id, "hidden", left.is_empty());
+            dom::style(id, "left", &left);
+        }
+        dom::style("curve-dot", "top", &top);
     });
-    let cross = Memo::new(move |_| cross(state, drawing, context.get()));
-    let text = Memo::new(move |_| cross.with(|cross| cross.text.clone()));
-    let is_off = Memo::new(move |_| cross.with(|cross| cross.left.is_empty()));
-    let left = Memo::new(move |_| cross.with(|cross| cross.left.clone()));
-    let top = Memo::new(move |_| cross.with(|cross| cross.top.clone()));
+    dom::follow(move || dom::text("curve-limit", &limit(state)));
+    on_pointer(state, pointed);
+    dom::on(PLOT, "keydown", move |event| on_key(state, &event));
+    dom::on(PLOT, "blur", move |_| state.cursor.set(None));
+    let is_open = ArcRwSignal::new(false);
+    let toggled = is_open.clone();
+    // Made when it is asked for.
+    dom::on("curve-data", "toggle", move |event| toggled.set(dom::target(&event, "open").is_truthy()));
+    dom::follow(move || {
+        dom::html("curve-table", &if is_open.get() { table(state) } else { String::new() });
+    });
+}
 
-    let at = move |client_x: i32| {
-        let share = browser::share_of(PLOT, client_x)?;
+/// Where the crosshair is.
+fn context(state: AppState) -> u64 {
+    let chosen = state.scenario.with(|scenario| scenario.context).unwrap_or_else(|| state.used_count("context"));
+    state.cursor.get().unwrap_or(chosen).clamp(CURVE_START, state.context_end())
+}
+
+fn take(state: AppState, context: u64) {
+    state.choose(|scenario| scenario.context = Some(context));
+    state.cursor.set(None);
+}
+
+fn on_pointer(state: AppState, drawing: ArcRwSignal<Option<Drawing>>) {
+    let at = move |event: &Event| {
+        let share = browser::share_of(PLOT, dom::get(event, "clientX").as_f64()?)?;
         drawing.with_untracked(|drawing| drawing.as_ref().map(|drawing| drawing.plot.context_at(share * f64::from(drawing.width))))
     };
-    let take = move |context: u64| {
-        state.choose(|scenario| scenario.context = Some(context));
-        state.cursor.set(None);
+    let at_click = at.clone();
+    dom::on(PLOT, "pointermove", move |event| {
+        if let Some(context) = at(&event) {
+            state.cursor.set(Some(context));
+        }
+    });
+    dom::on(PLOT, "pointerleave", move |_| state.cursor.set(None));
+    dom::on(PLOT, "click", move |event| {
+        if let Some(context) = at_click(&event) {
+            take(state, context);
+        }
+    });
+}
+
+fn on_key(state: AppState, event: &Event) {
+    let context = untrack(|| context(state));
+    let position = scale::position_of_context(context);
+    let last = scale::last_context(untrack(|| state.context_end()));
+    let next = match dom::key(event).as_str() {
+        "ArrowRight" | "ArrowUp" => position + ARROW,
+        "ArrowLeft" | "ArrowDown" => position.saturating_sub(ARROW),
+        "PageUp" => position + scale::PER_DOUBLING,
+        "PageDown" => position.saturating_sub(scale::PER_DOUBLING),
+        "Home" => 0,
+        "End" => last,
+        "Enter" => {
+            event.prevent_default();
+            return take(state, context);
+        }
+        _ => return,
     };
-    let on_key = move |event: web_sys::KeyboardEvent| {
-        let position = scale::position_of_context(context.get_untracked());
-        let last = scale::last_context(state.context_end.get_untracked());
-        let next = match event.key().as_str() {
-            "ArrowRight" | "ArrowUp" => position + ARROW,
-            "ArrowLeft" | "ArrowDown" => position.saturating_sub(ARROW),
-            "PageUp" => position + scale::PER_DOUBLING,
-            "PageDown" => position.saturating_sub(scale::PER_DOUBLING),
-            "Home" => 0,
-            "End" => last,
-            "Enter" => {
-                event.prevent_default();
-                return take(context.get_untracked());
-            }
-            _ => return,
-        };
-        event.prevent_default();
-        state.cursor.set(Some(scale::context_at(next.min(last))));
-    };
-    view! {
-        <figure id="curve" class="card">
-            <figcaption>
-                <h2>"Memory against context"</h2>
-                <p class="note">{move || limit(state)}</p>
-            </figcaption>
-            <div
-                id=PLOT
-                class="plot"
-                role="slider"
-                tabindex="0"
-                aria-label="Context on the curve"
-                aria-valuemin=CURVE_START.to_string()
-                aria-valuemax=move || state.context_end.get().to_string()
-                aria-valuenow=move || context.get().to_string()
-                aria-valuetext=text
-                aria-describedby="curve-help"
-                on:keydown=on_key
-                on:blur=move |_| state.cursor.set(None)
-                on:pointermove=move |event| {
-                    if let Some(context) = at(event.client_x()) {
-                        state.cursor.set(Some(context));
-                    }
-                }
-                on:pointerleave=move |_| state.cursor.set(None)
-                on:click=move |event| {
-                    if let Some(context) = at(event.client_x()) {
-                        take(context);
-                    }
-                }
-            >
-                <div class="drawing" inner_html=svg></div>
-                <span class="cross" hidden=move || is_off.get() style:left=move || left.get()></span>
-                <span class="dot" hidden=move || is_off.get() style:left=move || left.get() style:top=move || top.get()></span>
-            </div>
-            <p id="curve-readout">{text}</p>
-            <p class="note" id="curve-help">
-                "Point at the curve or use the arrow keys to read it; a click or Enter takes that context."
-            </p>
-            {table(state)}
-        </figure>
-    }
-    .into_any()
+    event.prevent_default();
+    state.cursor.set(Some(scale::context_at(next.min(last))));
 }
 
 /// The crosshair at a context.
-fn cross(state: AppState, drawing: Memo<Option<Drawing>>, context: u64) -> Cross {
+fn cross(state: AppState, drawing: Option<&Drawing>, context: u64) -> Cross {
     let Some(point) = point(state, context) else { return Cross::default() };
     let unit = state.unit.get();
     let range = if point.low == point.high { String::new() } else { format!(", likely {} to {}", unit.number(point.low), unit.number(point.high)) };
     let text = format!("{} tokens: {}{range}", grouped(context), unit.text(point.peak));
-    drawing.with(|drawing| {
-        let Some(drawing) = drawing else { return Cross { text: text.clone(), ..Cross::default() } };
-        let percent = |part: f64, whole: u32| format!("{}%", part * 100.0 / f64::from(whole.max(1)));
-        Cross { left: percent(drawing.plot.x_of(context), drawing.width), top: percent(drawing.plot.y_of(point.peak), drawing.height), text: text.clone() }
-    })
+    let Some(drawing) = drawing else { return Cross { text, ..Cross::default() } };
+    Cross { left: percent(drawing.plot.x_of(context), drawing.width), top: percent(drawing.plot.y_of(point.peak), drawing.height), text }
+}
+
+/// A part of a length in percent.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+fn percent(part: f64, whole: u32) -> String {
+    [&fixed((part * 100_000.0 / f64::from(whole.max(1))) as u64, 1000, 3), "%"].concat()
 }
 
 /// The peak at a context: that of the estimate on the page where it is the same.
@@ -157,54 +174,26 @@ fn limit(state: AppState) -> String {
 }
 
 /// The curve in figures, one row per doubling.
-fn table(state: AppState) -> AnyView {
-    // Made when it is asked for.
-    let is_open = RwSignal::new(false);
-    let rows = move || {
-        let unit = state.unit.get();
-        state.swept.with(|swept| {
-            let points = swept.as_ref().map(|swept| swept.curve.points.as_slice()).unwrap_or_default();
-            points.iter().filter(|point| point.context.is_power_of_two()).map(|point| table_row(point, unit)).collect_view()
-        })
-    };
-    let body = move || {
-        is_open.get().then(|| {
-            view! {
-                <table>
-                    <caption class="visually-hidden">"Memory at the peak against context"</caption>
-                    <thead>
-                        <tr>
-                            <th scope="col">"Tokens per request"</th>
-                            <th scope="col" class="figure">
-                                {move || format!("Peak, {}", state.unit.get().name())}
-                            </th>
-                            <th scope="col" class="figure">
-                                "Likely"
-                            </th>
-                        </tr>
-                    </thead>
-                    <tbody>{rows}</tbody>
-                </table>
-            }
-            .into_any()
-        })
-    };
-    view! {
-        <details class="more" on:toggle=move |event| is_open.set(browser::is_open(&event))>
-            <summary>"Data table"</summary>
-            {body}
-        </details>
-    }
-    .into_any()
-}
-
-fn table_row(point: &Point, unit: Unit) -> AnyView {
-    view! {
-        <tr>
-            <th scope="row">{grouped(point.context)}</th>
-            <td class="figure">{unit.number(point.peak)}</td>
-            <td class="figure">{format!("{} to {}", unit.number(point.low), unit.number(point.high))}</td>
-        </tr>
-    }
-    .into_any()
+fn table(state: AppState) -> String {
+    let unit = state.unit.get();
+    let mut out = String::new();
+    dom::weave(
+        &mut out,
+        &[
+            "<table><caption class='visually-hidden'>Memory at the peak against context</caption><thead><tr><th scope='col'>Tokens per request</th>\
+             <th scope='col' class='figure'>Peak, ",
+            unit.name(),
+            "</th><th scope='col' class='figure'>Likely</th></tr></thead><tbody>",
+        ],
+    );
+    state.swept.with(|swept| {
+        let points = swept.as_ref().map(|swept| swept.curve.points.as_slice()).unwrap_or_default();
+        for point in points.iter().filter(|point| point.context.is_power_of_two()) {
+            let (context, peak, low, high) = (grouped(point.context), unit.number(point.peak), unit.number(point.low), unit.number(point.high));
+            let opening = "</td><td class='figure'>";
+            dom::weave(&mut out, &["<tr><th scope='row'>", &context, "</th><td class='figure'>", &peak, opening, &low, " to ", &high, "</td></tr>"]);
+        }
+    });
+    out.push_str("</tbody></table>");
+    out
 }

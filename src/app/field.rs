@@ -1,8 +1,12 @@
 //! The parts that forms are made of: a typed number, a slider, a choice.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use leptos::prelude::*;
 use vramfit::quantity::Decimal;
 
+use super::dom;
 use super::state::AppState;
 
 /// Takes what was typed; an empty text means the default. The error says what is expected.
@@ -15,65 +19,58 @@ pub struct Field {
     /// Its name.
     pub label: &'static str,
     /// What it shows while nobody types in it.
-    pub value: Memo<String>,
+    pub value: fn(AppState) -> String,
     /// Takes what was typed.
     pub take: Take,
     /// Whether every keystroke counts; else what is left behind.
     pub is_live: bool,
-    /// When it does not apply.
-    pub is_disabled: Signal<bool>,
 }
 
-/// A label and an input, with what is wrong under it.
-pub fn field(state: AppState, field: Field) -> AnyView {
-    let Field { id, label, value, take, is_live, is_disabled } = field;
-    let draft = RwSignal::new(None::<String>);
-    let problem = RwSignal::new(String::new());
-    let text = Memo::new(move |_| draft.get().unwrap_or_else(|| value.get()));
-    let on_input = move |event: web_sys::Event| {
-        let typed = event_target_value(&event);
-        if is_live && take(state, &typed).is_ok() {
-            problem.set(String::new());
-        }
-        draft.set(Some(typed));
-    };
-    let on_change = move |event: web_sys::Event| {
-        let typed = event_target_value(&event);
-        match take(state, &typed) {
-            Ok(()) => {
-                problem.set(String::new());
-                draft.set(None);
-            }
-            Err(why) => {
-                problem.set(why);
-                draft.set(Some(typed));
-            }
-        }
-    };
-    let problem_id = format!("{id}-problem");
-    view! {
-        <div class="field">
-            <label for=id>{label}</label>
-            <input
-                id=id
-                class="number"
-                type="text"
-                inputmode="decimal"
-                autocomplete="off"
-                spellcheck="false"
-                disabled=is_disabled
-                aria-invalid=move || problem.with(|problem| if problem.is_empty() { "false" } else { "true" })
-                aria-describedby=problem_id.clone()
-                prop:value=text
-                on:input=on_input
-                on:change=on_change
-            />
-            <p class="problem" id=problem_id aria-live="polite">
-                {problem}
-            </p>
-        </div>
+impl Field {
+    /// A label and an input, with what is wrong under it.
+    pub fn markup(&self, out: &mut String) {
+        let head = ["<div class='field' id='", "-field'><label for='", "'>"].join(self.id);
+        let input = [
+            "</label><input id='",
+            "' class='number' type='text' inputmode='decimal' autocomplete='off' spellcheck='false' aria-invalid='false' aria-describedby='",
+            "-problem'><p class='problem' id='",
+            "-problem' aria-live='polite'></p></div>",
+        ]
+        .join(self.id);
+        dom::weave(out, &[&head, self.label, &input]);
     }
-    .into_any()
+
+    /// Makes it work.
+    pub fn bind(&'static self, state: AppState) {
+        // What was typed stays as it is until it is taken.
+        let is_draft = Rc::new(Cell::new(false));
+        let (typing, leaving) = (is_draft.clone(), is_draft.clone());
+        dom::follow(move || {
+            let value = (self.value)(state);
+            if !is_draft.get() {
+                dom::set_value(self.id, &value);
+            }
+        });
+        dom::on(self.id, "input", move |event| {
+            typing.set(true);
+            if self.is_live && (self.take)(state, &dom::typed(&event)).is_ok() {
+                self.complain("");
+            }
+        });
+        dom::on(self.id, "change", move |event| match (self.take)(state, &dom::typed(&event)) {
+            Ok(()) => {
+                leaving.set(false);
+                self.complain("");
+                dom::set_value(self.id, &untrack(|| (self.value)(state)));
+            }
+            Err(why) => self.complain(&why),
+        });
+    }
+
+    fn complain(&self, why: &str) {
+        dom::text(&[self.id, "-problem"].concat(), why);
+        dom::attribute(self.id, "aria-invalid", if why.is_empty() { "false" } else { "true" });
+    }
 }
 
 /// A slider over whole positions.
@@ -82,55 +79,70 @@ pub struct Slider {
     pub id: &'static str,
     /// Its name.
     pub label: &'static str,
-    /// Where it stands.
-    pub position: Memo<u64>,
-    /// Its last position.
-    pub last: Memo<u64>,
-    /// What the position means.
-    pub said: Memo<String>,
     /// Takes a position.
     pub take: fn(AppState, u64),
-    /// A position to mark, with what it is.
-    pub mark: Memo<Option<(u64, String)>>,
-    /// What is written under the track, from its start to its end.
-    pub scale: Memo<Vec<String>>,
+    /// Where it stands.
+    pub stand: fn(AppState) -> Stand,
 }
 
-/// A slider with its scale.
-pub fn slider(state: AppState, slider: Slider) -> AnyView {
-    let Slider { id, label, position, last, said, take, mark, scale } = slider;
-    let value = Memo::new(move |_| position.get().min(last.get()).to_string());
-    let filled = Memo::new(move |_| along(position.get(), last.get()));
-    let place = Memo::new(move |_| mark.with(|mark| mark.as_ref().map_or_else(String::new, |(at, _)| along(*at, last.get()))));
-    let marked = Memo::new(move |_| mark.with(|mark| mark.as_ref().map_or_else(String::new, |(_, text)| text.clone())));
-    view! {
-        <div class="slider">
-            <div class="track">
-                <span class="mark" hidden=move || place.with(String::is_empty) style:left=move || place.get()></span>
-                <input
-                    id=id
-                    type="range"
-                    aria-label=label
-                    min="0"
-                    max=move || last.get().to_string()
-                    step="1"
-                    aria-valuetext=said
-                    style=("--filled", move || filled.get())
-                    prop:value=value
-                    on:input=move |event| {
-                        if let Ok(position) = event_target_value(&event).parse() {
-                            take(state, position);
-                        }
-                    }
-                />
-            </div>
-            <div class="scale" aria-hidden="true">
-                {move || scale.get().into_iter().map(|text| view! { <span>{text}</span> }).collect_view()}
-            </div>
-            <p class="note">{marked}</p>
-        </div>
+/// Where a slider stands.
+pub struct Stand {
+    /// Its position.
+    pub position: u64,
+    /// Its last position.
+    pub last: u64,
+    /// What the position means.
+    pub said: String,
+    /// A position to mark, with what it is.
+    pub mark: Option<(u64, String)>,
+    /// What is written under the track, from its start to its end.
+    pub scale: Vec<String>,
+}
+
+impl Slider {
+    /// A slider with its scale.
+    pub fn markup(&self, out: &mut String) {
+        let track = [
+            "<div class='slider'><div class='track'><span id='",
+            "-mark' class='mark' hidden></span><input id='",
+            "' type='range' min='0' max='1' step='1' aria-label='",
+        ]
+        .join(self.id);
+        let scale = ["'></div><div id='", "-scale' class='scale' aria-hidden='true'></div><p id='", "-note' class='note'></p></div>"].join(self.id);
+        dom::weave(out, &[&track, self.label, &scale]);
     }
-    .into_any()
+
+    /// Makes it work.
+    pub fn bind(&'static self, state: AppState) {
+        dom::follow(move || self.show((self.stand)(state)));
+        dom::on(self.id, "input", move |event| {
+            if let Ok(position) = dom::typed(&event).parse() {
+                (self.take)(state, position);
+            }
+        });
+    }
+
+    fn show(&self, stand: Stand) {
+        let Stand { position, last, said, mark, scale } = stand;
+        let id = |part: &str| [self.id, part].concat();
+        dom::attribute(self.id, "max", &last.to_string());
+        dom::attribute(self.id, "aria-valuetext", &said);
+        dom::set_value(self.id, &position.min(last).to_string());
+        dom::style(self.id, "--filled", &along(position, last));
+        let (place, note) = mark.map_or_else(Default::default, |(at, note)| (along(at, last), note));
+        dom::flag(&id("-mark"), "hidden", place.is_empty());
+        dom::style(&id("-mark"), "left", &place);
+        dom::text(&id("-note"), &note);
+        let mut ticks = String::new();
+        for text in &scale {
+            dom::weave(&mut ticks, &["<span>", text, "</span>"]);
+        }
+        if let Some(place) = dom::element(&id("-scale"))
+            && place.inner_html() != ticks
+        {
+            place.set_inner_html(&ticks);
+        }
+    }
 }
 
 /// Where the middle of the thumb is at a position: the thumb stays within the track.
@@ -145,26 +157,31 @@ pub struct Choice {
     pub id: &'static str,
     /// Its name.
     pub label: &'static str,
-    /// The `option` elements.
-    pub options: AnyView,
     /// The value that is chosen.
-    pub value: Memo<String>,
+    pub value: fn(AppState) -> String,
     /// Takes another value.
     pub take: fn(AppState, &str),
 }
 
-/// A label and a select.
-pub fn choice(state: AppState, choice: Choice) -> AnyView {
-    let Choice { id, label, options, value, take } = choice;
-    view! {
-        <div class="field">
-            <label for=id>{label}</label>
-            <select id=id prop:value=value on:change=move |event| take(state, &event_target_value(&event))>
-                {options}
-            </select>
-        </div>
+impl Choice {
+    /// A label and a select with these `option` elements.
+    pub fn markup(&self, out: &mut String, options: &str) {
+        let head = ["<div class='field'><label for='", "'>"].join(self.id);
+        let select = ["</label><select id='", "'>"].join(self.id);
+        dom::weave(out, &[&head, self.label, &select, "", options, "", "</select></div>"]);
     }
-    .into_any()
+
+    /// Makes it work.
+    pub fn bind(&'static self, state: AppState) {
+        dom::follow(move || dom::set_value(self.id, &(self.value)(state)));
+        dom::on(self.id, "change", move |event| (self.take)(state, &dom::typed(&event)));
+    }
+}
+
+/// Appends an option.
+pub fn option(out: &mut String, id: &str, value: &str, label: &str) {
+    let opening = ["<option id='", id, "-", value, "' value='", value, "'>"].concat();
+    dom::weave(out, &[&opening, label, "</option>"]);
 }
 
 /// Reads a count as people write it: `8192`, `8,192`, `32k`, `1.5M`. Nothing is `None`.

@@ -6,10 +6,10 @@ use vramfit::format::{Unit, fixed, grouped, percent};
 use vramfit::formula::Expr;
 use vramfit::quantity::{Bytes, Overflow};
 
+use super::dom;
 use super::state::AppState;
 
 /// A term at the peak.
-#[derive(Clone, PartialEq)]
 struct Row {
     term: Term,
     bytes: Bytes,
@@ -18,65 +18,104 @@ struct Row {
     basis: String,
 }
 
-/// One computation behind a row.
-struct Line {
-    /// When it is held; empty for what the row shows.
-    when: String,
-    code: String,
-    why: String,
-    band: String,
-    sources: Vec<String>,
+/// The ledger of the device that decides.
+pub const MARKUP: &str = "\
+    <section class='card' aria-labelledby='ledger-title'>\
+      <h2 id='ledger-title'>Where it goes</h2>\
+      <table id='ledger'>\
+        <caption class='visually-hidden'>Memory by what it is for, at the peak; each row opens to its formula</caption>\
+        <thead><tr>\
+          <th scope='col'>Term</th>\
+          <th scope='col' class='figure' id='ledger-unit'></th>\
+          <th scope='col' class='figure share'>Share</th>\
+          <th scope='col' class='basis'>Basis</th>\
+        </tr></thead>\
+        <tbody id='ledger-rows'></tbody>\
+        <tfoot id='ledger-total' hidden><tr>\
+          <th scope='row'>At the peak</th>\
+          <td class='figure'><data id='total' value='0'></data></td>\
+          <td class='share'></td>\
+          <td class='basis'></td>\
+        </tr></tfoot>\
+      </table>\
+    </section>";
+
+/// Keeps it up to date, and opens its rows.
+pub fn bind(state: AppState) {
+    let opened = ArcRwSignal::new(Vec::<String>::new());
+    let toggled = opened.clone();
+    dom::follow(move || {
+        let unit = state.unit.get();
+        let rows = state.of_estimate(|estimate| rows(estimate, unit)).unwrap_or_default();
+        let total = state.of_estimate(|estimate| Ok::<_, Overflow>(estimate.worst()?.peak()?.1.expected)).unwrap_or_default();
+        // Rows stay where they are as long as there are the same, so that the focus does.
+        let mut skeleton = String::new();
+        for row in &rows {
+            frame(&mut skeleton, row.term);
+        }
+        dom::html("ledger-rows", &skeleton);
+        for row in &rows {
+            fill(row);
+            let is_open = opened.with(|opened| opened.iter().any(|term| term == row.term.name()));
+            let lines = if is_open { state.of_estimate(|estimate| lines(estimate.worst()?, row.term, unit)) } else { None };
+            unfold(row.term, is_open, &lines.unwrap_or_default());
+        }
+        dom::text("ledger-unit", unit.name());
+        dom::text("total", &size(unit, total));
+        dom::attribute("total", "value", &total.get().to_string());
+        dom::flag("ledger-total", "hidden", rows.is_empty());
+    });
+    dom::on("ledger-rows", "click", move |event| {
+        let Some(term) = dom::nearest(&event, "data-opens") else { return };
+        toggled.update(|opened| match opened.iter().position(|known| *known == term) {
+            Some(at) => _ = opened.remove(at),
+            None => opened.push(term),
+        });
+    });
 }
 
-/// The ledger of the device that decides.
-pub fn view(state: AppState) -> AnyView {
-    let rows = Memo::new(move |_| {
-        let unit = state.unit.get();
-        state.of_estimate(|estimate| rows(estimate, unit)).unwrap_or_default()
-    });
-    let total = Memo::new(move |_| state.of_estimate(|estimate| Ok::<_, Overflow>(estimate.worst()?.peak()?.1.expected)).unwrap_or_default());
-    let total_size = Memo::new(move |_| size(state.unit.get(), total.get()));
-    let unit = Memo::new(move |_| state.unit.get().name().to_owned());
-    view! {
-        <section class="card" aria-labelledby="ledger-title">
-            <h2 id="ledger-title">"Where it goes"</h2>
-            <table id="ledger">
-                <caption class="visually-hidden">"Memory by what it is for, at the peak; each row opens to its formula"</caption>
-                <thead>
-                    <tr>
-                        <th scope="col">"Term"</th>
-                        <th scope="col" class="figure">
-                            {unit}
-                        </th>
-                        <th scope="col" class="figure share">
-                            "Share"
-                        </th>
-                        <th scope="col" class="basis">
-                            "Basis"
-                        </th>
-                    </tr>
-                </thead>
-                <tbody>
-                    <For
-                        each=move || rows.with(|rows| rows.iter().map(|row| row.term).collect::<Vec<_>>())
-                        key=|term| term.name()
-                        children=move |term| row(state, rows, term)
-                    />
-                </tbody>
-                <tfoot hidden=move || rows.with(Vec::is_empty)>
-                    <tr>
-                        <th scope="row">"At the peak"</th>
-                        <td class="figure">
-                            <data value=move || total.get().get().to_string()>{total_size}</data>
-                        </td>
-                        <td class="share"></td>
-                        <td class="basis"></td>
-                    </tr>
-                </tfoot>
-            </table>
-        </section>
+/// The elements of a term: its row, and the one that opens under it.
+fn frame(out: &mut String, term: Term) {
+    let name = term.name();
+    let row = [
+        "<tr id='row-",
+        "' data-term='",
+        "'><th scope='row'><button type='button' id='opens-",
+        "' data-opens='",
+        "' aria-expanded='false'><span aria-hidden='true' class='swatch swatch--",
+        "'></span>",
+    ]
+    .join(name);
+    let cells = [
+        "</button></th><td class='figure'><data id='bytes-",
+        "'></data></td><td class='figure share' id='share-",
+        "'></td><td class='basis' id='basis-",
+        "'></td></tr><tr class='formula' hidden id='formula-",
+        "'><td colspan='4' id='lines-",
+        "'></td></tr>",
+    ]
+    .join(name);
+    dom::weave(out, &[&row, term.label(), &cells]);
+}
+
+fn fill(row: &Row) {
+    let name = row.term.name();
+    let id = |part: &str| [part, name].concat();
+    dom::attribute(&id("row-"), "class", if row.bytes == Bytes::ZERO { "idle" } else { "" });
+    dom::attribute(&id("bytes-"), "value", &row.bytes.get().to_string());
+    dom::text(&id("bytes-"), &row.size);
+    dom::text(&id("share-"), &row.share);
+    dom::text(&id("basis-"), &row.basis);
+}
+
+/// Shows the computations behind a row, or hides them.
+fn unfold(term: Term, is_open: bool, lines: &str) {
+    let id = |part: &str| [part, term.name()].concat();
+    dom::attribute(&id("opens-"), "aria-expanded", if is_open { "true" } else { "false" });
+    dom::flag(&id("formula-"), "hidden", !is_open);
+    if let Some(place) = dom::element(&id("lines-")) {
+        place.set_inner_html(lines);
     }
-    .into_any()
 }
 
 /// Two decimals, as a table wants them.
@@ -118,83 +157,44 @@ fn when(entry: &Entry) -> String {
     entry.stages.iter().map(|stage| stage.doing()).collect::<Vec<_>>().join(" and ")
 }
 
-fn row(state: AppState, rows: Memo<Vec<Row>>, term: Term) -> impl IntoView {
-    let is_open = RwSignal::new(false);
-    let of = move |read: fn(&Row) -> String| Memo::new(move |_| rows.with(|rows| rows.iter().find(|row| row.term == term).map_or_else(String::new, read)));
-    let is_idle = Memo::new(move |_| rows.with(|rows| rows.iter().any(|row| row.term == term && row.bytes == Bytes::ZERO)));
-    let swatch = format!("swatch swatch--{}", term.name());
-    view! {
-        <tr data-term=term.name() class:idle=is_idle>
-            <th scope="row">
-                <button type="button" aria-expanded=move || is_open.get().to_string() on:click=move |_| is_open.update(|is_open| *is_open = !*is_open)>
-                    <span class=swatch aria-hidden="true"></span>
-                    {term.label()}
-                </button>
-            </th>
-            <td class="figure">
-                <data value=of(|row| row.bytes.get().to_string())>{of(|row| row.size.clone())}</data>
-            </td>
-            <td class="figure share">{of(|row| row.share.clone())}</td>
-            <td class="basis">{of(|row| row.basis.clone())}</td>
-        </tr>
-        {move || is_open.get().then(|| opened(state, term))}
-    }
-}
-
-/// The row under an open row.
-fn opened(state: AppState, term: Term) -> AnyView {
-    let lines = move || {
-        let unit = state.unit.get();
-        let lines = state.of_estimate(|estimate| lines(estimate.worst()?, term, unit)).unwrap_or_default();
-        lines.into_iter().map(line_view).collect_view()
-    };
-    view! {
-        <tr class="formula">
-            <td colspan="4">{lines}</td>
-        </tr>
-    }
-    .into_any()
-}
-
-fn line_view(line: Line) -> AnyView {
-    let Line { when, code, why, band, sources } = line;
-    let sources = sources.into_iter().map(|source| view! { <li>{source}</li> }).collect_view();
-    view! {
-        <div class="line">
-            <p class="line__when">{when}</p>
-            <code>{code}</code>
-            <p>{why}</p>
-            <p>{band}</p>
-            <ul>{sources}</ul>
-        </div>
-    }
-    .into_any()
-}
-
 /// First what makes up the row's figure, then what the term takes at other times.
-fn lines(device: &Device, term: Term, unit: Unit) -> Result<Vec<Line>, Overflow> {
+fn lines(device: &Device, term: Term, unit: Unit) -> Result<String, Overflow> {
     let (peak, _) = device.peak()?;
     let of_term = || device.entries.iter().filter(move |entry| entry.term == term);
     let (held, others): (Vec<&Entry>, Vec<&Entry>) = of_term().partition(|entry| entry.stages.contains(&peak));
-    let mut lines = match held.as_slice() {
-        [] => vec![Line { when: String::new(), code: format!("nothing {} = 0 B", peak.doing()), why: String::new(), band: String::new(), sources: Vec::new() }],
-        [entry] => vec![line(entry, String::new(), unit)],
+    let mut out = String::new();
+    match held.as_slice() {
+        [] => sum(&mut out, &format!("nothing {} = 0 B", peak.doing())),
+        [_] => {}
         several => {
-            let sum = Expr::Sum(several.iter().map(|entry| entry.formula.clone()).collect());
-            let code = with_value(&sum, device.term_at(term, peak)?.expected);
-            let total = Line { when: String::new(), code, why: String::new(), band: String::new(), sources: Vec::new() };
-            std::iter::once(total).chain(several.iter().map(|entry| line(entry, String::new(), unit))).collect()
+            let total = Expr::Sum(several.iter().map(|entry| entry.formula.clone()).collect());
+            sum(&mut out, &with_value(&total, device.term_at(term, peak)?.expected));
         }
-    };
-    lines.extend(others.into_iter().map(|entry| line(entry, capital(&when(entry)), unit)));
-    Ok(lines)
+    }
+    for entry in held {
+        line(&mut out, entry, "", unit);
+    }
+    for entry in others {
+        line(&mut out, entry, &capital(&when(entry)), unit);
+    }
+    Ok(out)
 }
 
-fn line(entry: &Entry, when: String, unit: Unit) -> Line {
+/// A computation without more to say about it.
+fn sum(out: &mut String, code: &str) {
+    dom::weave(out, &["<div class='line'><code>", code, "</code></div>"]);
+}
+
+/// A computation, when it is held (empty for what the row shows), and where its values come from.
+fn line(out: &mut String, entry: &Entry, when: &str, unit: Unit) {
     let amount = entry.amount;
     let band = if amount.is_exact() { String::new() } else { format!("Likely {} to {}.", unit.number(amount.low), unit.text(amount.high)) };
-    let sources = entry.formula.sources().into_iter().map(|(value, source)| format!("{value}: {source}")).collect();
-    Line { when, code: with_value(&entry.formula, amount.expected), why: format!("Rule: {}", entry.source), band, sources }
+    let code = with_value(&entry.formula, amount.expected);
+    dom::weave(out, &["<div class='line'><p class='line__when'>", when, "</p><code>", &code, "</code><p>Rule: ", entry.source, "</p><p>", &band, "</p><ul>"]);
+    for (value, source) in entry.formula.sources() {
+        dom::weave(out, &["<li>", &format!("{value}: {source}"), "</li>"]);
+    }
+    out.push_str("</ul></div>");
 }
 
 /// `48 layers × 2 × ... = 6,442,450,944 B`
@@ -204,5 +204,5 @@ fn with_value(formula: &Expr, bytes: Bytes) -> String {
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_uppercase(), letters.as_str()))
+    letters.next().map_or_else(String::new, |first| [first.to_ascii_uppercase().to_string().as_str(), letters.as_str()].concat())
 }

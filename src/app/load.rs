@@ -41,9 +41,21 @@ struct Kept {
 thread_local! {
     /// Counts wishes; an answer to an older one is dropped.
     static WISH: Cell<u64> = const { Cell::new(0) };
+    /// Whether the user has changed the model box since a model was last taken from it.
+    static EDITED: Cell<bool> = const { Cell::new(false) };
     static UNDER_WAY: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The user types in the model box.
+pub fn edit() {
+    EDITED.set(true);
+}
+
+/// Whether something stands in the model box that nobody has taken yet.
+pub fn is_edited() -> bool {
+    EDITED.get()
 }
 
 /// Ends whatever is under way; the number of the new wish.
@@ -57,7 +69,7 @@ fn begin() -> u64 {
 
 /// Takes what was typed or pasted: a config.json, an id, an address.
 pub fn submit(state: AppState, text: &str) {
-    state.is_edited.set_value(false);
+    EDITED.set(false);
     let text = text.trim();
     if text.is_empty() {
         return;
@@ -91,7 +103,7 @@ pub fn is_whole_name(text: &str) -> bool {
 
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
-    state.is_edited.set_value(false);
+    EDITED.set(false);
     begin();
     if let Some(shown) = built_in(id, String::new()) {
         show(state, shown, true);
@@ -111,7 +123,7 @@ pub fn read_headers(state: AppState) {
 /// Opens what a link names; the default model for a link without one.
 pub fn open(state: AppState, link: Option<ModelLink>) {
     begin();
-    state.is_edited.set_value(false);
+    EDITED.set(false);
     let (id, revision) = match link {
         None => {
             if let Some(shown) = built_in(catalogue::DEFAULT_MODEL, String::new()) {
@@ -165,7 +177,7 @@ pub fn use_token(state: AppState, text: &str) {
     let Some(token) = clean_token(text) else {
         state.load.update(|load| {
             if let Load::Failed(failure) = load {
-                failure.problem = "An access token has letters, digits and signs only, and no spaces.".to_owned();
+                "An access token has letters, digits and signs only, and no spaces.".clone_into(&mut failure.problem);
             }
         });
         return;
@@ -258,9 +270,9 @@ fn miss(state: AppState, error: &HubError, job: &Job) {
 
 /// Puts a model on the page.
 fn show(state: AppState, shown: Shown, is_step: bool) {
-    let change = move || {
+    let change = || {
         // Whoever goes on typing is not interrupted.
-        if !state.is_edited.get_value() {
+        if !EDITED.get() {
             state.typed.set(match &shown.link {
                 ModelLink::Hub { id, .. } => id.clone(),
                 ModelLink::Config(text) => text.clone(),
@@ -314,7 +326,7 @@ fn pasted(text: &str) -> Result<Shown, Failure> {
         wants_token: false,
     })?;
     let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
-    // Without its spaces, where it is plain JSON, so that the link stays short.
-    let link = serde_json::from_str::<serde_json::Value>(text).map_or_else(|_| text.to_owned(), |value| value.to_string());
-    Ok(Shown { model: Arc::new(Model { anatomy, provenance }), link: ModelLink::Config(link), note: String::new() })
+    // Without its spaces, so that the link stays short.
+    let link = ModelLink::Config(config::json::compact(text));
+    Ok(Shown { model: Arc::new(Model { anatomy, provenance }), link, note: String::new() })
 }

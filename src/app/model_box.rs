@@ -4,179 +4,218 @@ use leptos::prelude::*;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
+use wasm_bindgen::JsCast;
+use web_sys::{Event, HtmlInputElement};
 
 use super::controls::token_note;
+use super::dom;
 use super::load;
 use super::state::{AppState, Failure, Load, Reading, Shown};
 
 /// The model.
-pub fn view(state: AppState) -> AnyView {
-    view! {
-        <div class="model">
-            {combobox(state)}
-            {facts(state)}
-            {upgrade(state)}
-            {progress(state)}
-            <div id="model-error" role="alert">
-                {move || state.load.with(|load| match load {
-                    Load::Failed(failure) => Some(error(state, failure)),
-                    _ => None,
-                })}
-            </div>
-        </div>
-    }
-    .into_any()
+pub const MARKUP: &str = "\
+    <div class='model'>\
+      <div class='field combobox'>\
+        <label for='model'>Model</label>\
+        <input id='model' type='text' role='combobox' autocomplete='off' autocapitalize='off' spellcheck='false'\
+          placeholder='An id, an address, or a config.json' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
+        <ul id='model-list' role='listbox' aria-label='Built-in models' hidden></ul>\
+      </div>\
+      <p id='model-facts' class='note'><span id='model-shape'></span> <span id='model-source'></span></p>\
+      <button type='button' id='model-headers' class='link' hidden>Read the files' headers from the Hub</button>\
+      <div id='model-reading' class='loading' hidden>\
+        <div id='model-progress' role='progressbar' aria-label='Reading the model' aria-valuemin='0'>\
+          <span id='progress-text'></span><span id='progress-bar' class='loading__bar'></span>\
+        </div>\
+        <button type='button' id='model-cancel'>Cancel</button>\
+      </div>\
+      <div id='model-error' role='alert'></div>\
+    </div>";
+
+/// Makes it work.
+pub fn bind(state: AppState) {
+    combobox(state);
+    dom::follow(move || {
+        let unit = state.unit.get();
+        let (shape, source) = state.shown.with(|shown| shown.as_ref().map(|shown| (shape(&shown.model), source(shown, unit)))).unwrap_or_default();
+        dom::text("model-shape", &shape);
+        dom::text("model-source", &source);
+    });
+    // The way from built-in figures to those of the files.
+    dom::follow(move || {
+        let is_built_in = state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.provenance.source == Origin::Catalogue));
+        let may = is_built_in && state.load.with(|load| matches!(load, Load::Idle));
+        dom::flag("model-headers", "hidden", !may);
+    });
+    dom::on("model-headers", "click", move |_| load::read_headers(state));
+    dom::on("model-cancel", "click", move |_| load::cancel(state));
+    dom::follow(move || {
+        let mut problem = String::new();
+        state.load.with(|load| {
+            dom::flag("model-reading", "hidden", !matches!(load, Load::Reading(_)));
+            match load {
+                Load::Reading(reading) => show_progress(reading),
+                Load::Failed(failure) => error(&mut problem, failure, state),
+                Load::Idle => {}
+            }
+        });
+        dom::html("model-error", &problem);
+    });
+    let use_token = move || {
+        if let Some(draft) = dom::element("error-token") {
+            load::use_token(state, &dom::get(&draft, "value").as_string().unwrap_or_default());
+        }
+    };
+    dom::on("model-error", "click", move |event| match dom::nearest(&event, "data-does").as_deref() {
+        Some("retry") => load::retry(state),
+        Some(_) => use_token(),
+        None => {}
+    });
+    dom::on("model-error", "keydown", move |event| {
+        if dom::key(&event) == "Enter" && dom::nearest(&event, "data-draft").is_some() {
+            event.prevent_default();
+            use_token();
+        }
+    });
 }
 
 /// The list of suggestions.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 struct List {
-    is_open: RwSignal<bool>,
+    is_open: bool,
     /// The option that the arrow keys are at.
-    active: RwSignal<Option<usize>>,
-    found: Memo<Vec<&'static str>>,
+    active: Option<usize>,
+    found: Vec<&'static str>,
 }
 
 impl List {
-    fn close(self) {
-        self.is_open.set(false);
-        self.active.set(None);
+    /// With what was typed since it was opened; with everything before that.
+    fn find(&mut self, query: &str) {
+        self.found = catalogue::search(query);
+    }
+
+    fn close(&mut self) {
+        self.is_open = false;
+        self.active = None;
+    }
+
+    fn is_shown(&self) -> bool {
+        self.is_open && !self.found.is_empty()
     }
 
     /// One option down or up; the text itself lies between the last and the first.
-    fn walk(self, is_down: bool) {
-        let count = self.found.with_untracked(Vec::len);
+    fn walk(&mut self, is_down: bool) {
+        let count = self.found.len();
         if count == 0 {
             return;
         }
-        self.is_open.set(true);
-        self.active.update(|active| {
-            *active = match (*active, is_down) {
-                (None, true) => Some(0),
-                (None, false) => Some(count - 1),
-                (Some(at), true) => Some(at + 1).filter(|at| *at < count),
-                (Some(at), false) => at.checked_sub(1),
-            };
-        });
+        self.is_open = true;
+        self.active = match (self.active, is_down) {
+            (None, true) => Some(0),
+            (None, false) => Some(count - 1),
+            (Some(at), true) => Some(at + 1).filter(|at| *at < count),
+            (Some(at), false) => at.checked_sub(1),
+        };
+    }
+
+    /// What Enter takes.
+    fn picked(&self) -> Option<&'static str> {
+        self.found.get(self.active.filter(|_| self.is_open)?).copied()
+    }
+
+    /// Puts it on the page.
+    fn show(&self) {
+        let mut options = String::new();
+        let mut active = String::new();
+        for (index, id) in self.found.iter().enumerate().filter(|_| self.is_shown()) {
+            let index_text = index.to_string();
+            let is_active = self.active == Some(index);
+            if is_active {
+                active = ["model-option-", &index_text].concat();
+            }
+            let selected = if is_active { "true" } else { "false" };
+            let opening = ["<li role='option' id='model-option-", &index_text, "' aria-selected='", selected, "' data-model='"].concat();
+            dom::weave(&mut options, &[&opening, id, "'>", id, "</li>"]);
+        }
+        dom::html("model-list", &options);
+        dom::flag("model-list", "hidden", !self.is_shown());
+        dom::attribute(BOX, "aria-expanded", if self.is_shown() { "true" } else { "false" });
+        if active.is_empty() {
+            dom::flag(BOX, "aria-activedescendant", false);
+        } else {
+            dom::attribute(BOX, "aria-activedescendant", &active);
+        }
     }
 }
 
-fn option_id(index: usize) -> String {
-    format!("model-option-{index}")
+/// The element that one types in.
+const BOX: &str = "model";
+
+fn combobox(state: AppState) {
+    let mut first = List::default();
+    first.find("");
+    let list = ArcRwSignal::new(first);
+    let (shown, typed, keyed, left) = (list.clone(), list.clone(), list.clone(), list.clone());
+    dom::follow(move || shown.with(List::show));
+    dom::follow(move || state.typed.with(|text| dom::set_value(BOX, text)));
+    dom::on(BOX, "input", move |event| {
+        let text = dom::typed(&event);
+        load::edit();
+        typed.update(|list| {
+            list.find(if load::is_json(text.trim()) { "{" } else { &text });
+            list.active = None;
+            list.is_open = true;
+        });
+        state.typed.set(text);
+    });
+    dom::on(BOX, "keydown", move |event| on_key(state, &keyed, &event));
+    dom::on(BOX, "blur", move |_| {
+        left.update(List::close);
+        // A name that is whole is taken without Enter; anything else is left as it is.
+        let text = state.typed.get_untracked();
+        if load::is_edited() && load::is_whole_name(text.trim()) {
+            load::submit(state, &text);
+        }
+    });
+    // So that typing or pasting replaces what is there.
+    dom::on(BOX, "focus", |event| {
+        if let Some(target) = event.target() {
+            target.unchecked_into::<HtmlInputElement>().select();
+        }
+    });
+    // The focus stays in the box.
+    dom::on("model-list", "mousedown", |event| event.prevent_default());
+    dom::on("model-list", "click", move |event| {
+        if let Some(id) = dom::nearest(&event, "data-model") {
+            list.update(List::close);
+            load::choose(state, &id);
+        }
+    });
 }
 
-fn combobox(state: AppState) -> AnyView {
-    // What was typed since the list was opened; the whole list before that.
-    let query = RwSignal::new(String::new());
-    let found = Memo::new(move |_| query.with(|query| catalogue::search(query)));
-    let list = List { is_open: RwSignal::new(false), active: RwSignal::new(None), found };
-    let is_shown = Memo::new(move |_| list.is_open.get() && found.with(|found| !found.is_empty()));
-    let submit = move || {
-        list.close();
-        load::submit(state, &state.typed.get_untracked());
-    };
-    let choose = move |id: &'static str| {
-        list.close();
-        load::choose(state, id);
-    };
-    let on_input = move |event: web_sys::Event| {
-        let text = event_target_value(&event);
-        state.is_edited.set_value(true);
-        query.set(if load::is_json(text.trim()) { "{".to_owned() } else { text.clone() });
-        state.typed.set(text);
-        list.active.set(None);
-        list.is_open.set(true);
-    };
-    let on_key = move |event: web_sys::KeyboardEvent| match event.key().as_str() {
+fn on_key(state: AppState, list: &ArcRwSignal<List>, event: &Event) {
+    match dom::key(event).as_str() {
         "Enter" => {
             event.prevent_default();
-            let picked = list.active.get_untracked().filter(|_| list.is_open.get_untracked());
-            match picked.and_then(|at| found.with_untracked(|found| found.get(at).copied())) {
-                Some(id) => choose(id),
-                None => submit(),
+            let picked = list.with_untracked(List::picked);
+            list.update(List::close);
+            match picked {
+                Some(id) => load::choose(state, id),
+                None => load::submit(state, &state.typed.get_untracked()),
             }
         }
-        "Escape" => list.close(),
+        "Escape" => list.update(List::close),
         direction @ ("ArrowDown" | "ArrowUp") => {
             event.prevent_default();
-            if !list.is_open.get_untracked() && !state.is_edited.get_value() {
-                query.set(String::new());
-            }
-            list.walk(direction == "ArrowDown");
+            list.update(|list| {
+                if !list.is_open && !load::is_edited() {
+                    list.find("");
+                }
+                list.walk(direction == "ArrowDown");
+            });
         }
         _ => {}
-    };
-    let on_blur = move |_| {
-        list.close();
-        // A name that is whole is taken without Enter; anything else is left as it is.
-        if state.is_edited.get_value() && state.typed.with_untracked(|text| load::is_whole_name(text.trim())) {
-            submit();
-        }
-    };
-    // So that typing or pasting replaces what is there.
-    let on_focus = move |event: web_sys::FocusEvent| event_target::<web_sys::HtmlInputElement>(&event).select();
-    let options = move || {
-        let option = |(index, id): (usize, &'static str)| {
-            let is_active = Memo::new(move |_| list.active.get() == Some(index));
-            view! {
-                <li
-                    id=option_id(index)
-                    role="option"
-                    aria-selected=move || is_active.get().to_string()
-                    // The focus stays in the box.
-                    on:mousedown=move |event| event.prevent_default()
-                    on:click=move |_| choose(id)
-                >
-                    {id}
-                </li>
-            }
-        };
-        if is_shown.get() { found.get().into_iter().enumerate().map(option).collect_view().into_any() } else { ().into_any() }
-    };
-    view! {
-        <div class="field combobox">
-            <label for="model">"Model"</label>
-            <input
-                id="model"
-                type="text"
-                role="combobox"
-                autocomplete="off"
-                autocapitalize="off"
-                spellcheck="false"
-                placeholder="An id, an address, or a config.json"
-                aria-expanded=move || is_shown.get().to_string()
-                aria-controls="model-list"
-                aria-autocomplete="list"
-                aria-activedescendant=move || list.active.get().filter(|_| is_shown.get()).map(option_id)
-                prop:value=state.typed
-                on:input=on_input
-                on:keydown=on_key
-                on:focus=on_focus
-                on:blur=on_blur
-            />
-            <ul id="model-list" role="listbox" aria-label="Built-in models" hidden=move || !is_shown.get()>
-                {options}
-            </ul>
-        </div>
     }
-    .into_any()
-}
-
-/// What is known of the model that is shown.
-fn facts(state: AppState) -> AnyView {
-    let shape = Memo::new(move |_| state.shown.with(|shown| shown.as_ref().map_or_else(String::new, |shown| shape(&shown.model))));
-    let source = Memo::new(move |_| {
-        let unit = state.unit.get();
-        state.shown.with(|shown| shown.as_ref().map_or_else(String::new, |shown| source(shown, unit)))
-    });
-    view! {
-        <p id="model-facts" class="note">
-            <span>{shape}</span>
-            " "
-            <span>{source}</span>
-        </p>
-    }
-    .into_any()
 }
 
 /// `30.53 B parameters, 3.35 B active · 48 layers · GQA 32/4 × 128 · 128 experts, 8 active`
@@ -212,58 +251,15 @@ fn source(shown: &Shown, unit: Unit) -> String {
     facts.join(" · ")
 }
 
-/// The way from built-in figures to those of the files.
-fn upgrade(state: AppState) -> AnyView {
-    let may = Memo::new(move |_| {
-        let is_built_in = state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.provenance.source == Origin::Catalogue));
-        is_built_in && state.load.with(|load| matches!(load, Load::Idle))
-    });
-    view! {
-        <button type="button" class="link" hidden=move || !may.get() on:click=move |_| load::read_headers(state)>
-            "Read the files' headers from the Hub"
-        </button>
-    }
-    .into_any()
-}
-
 /// How far the reading is.
-fn progress(state: AppState) -> AnyView {
-    let reading = Memo::new(move |_| {
-        state.load.with(|load| match load {
-            Load::Reading(reading) => Some(reading.clone()),
-            _ => None,
-        })
-    });
-    let is_reading = Memo::new(move |_| reading.with(Option::is_some));
-    let files = move |read: fn(&Reading) -> u64| Memo::new(move |_| reading.with(|reading| reading.as_ref().map_or(0, read)));
-    let done = files(|reading| reading.progress.map_or(0, |progress| progress.files_done));
-    let all = files(|reading| reading.progress.map_or(1, |progress| progress.files.max(1)));
-    let text = Memo::new(move |_| reading.with(|reading| reading.as_ref().map_or_else(String::new, progress_text)));
-    let view = move || {
-        is_reading.get().then(|| {
-            view! {
-                <div class="loading">
-                    <div
-                        id="model-progress"
-                        role="progressbar"
-                        aria-label="Reading the model"
-                        aria-valuemin="0"
-                        aria-valuemax=move || all.get().to_string()
-                        aria-valuenow=move || done.get().to_string()
-                        aria-valuetext=text
-                    >
-                        <span>{text}</span>
-                        <span class="loading__bar" style:width=move || format!("{}%", done.get() * 100 / all.get().max(1))></span>
-                    </div>
-                    <button type="button" on:click=move |_| load::cancel(state)>
-                        "Cancel"
-                    </button>
-                </div>
-            }
-            .into_any()
-        })
-    };
-    view.into_any()
+fn show_progress(reading: &Reading) {
+    let text = progress_text(reading);
+    let (done, all) = reading.progress.map_or((0, 1), |progress| (progress.files_done, progress.files.max(1)));
+    dom::text("progress-text", &text);
+    dom::attribute("model-progress", "aria-valuetext", &text);
+    dom::attribute("model-progress", "aria-valuenow", &done.to_string());
+    dom::attribute("model-progress", "aria-valuemax", &all.to_string());
+    dom::style("progress-bar", "width", &format!("{}%", done * 100 / all));
 }
 
 fn progress_text(reading: &Reading) -> String {
@@ -281,55 +277,22 @@ fn progress_text(reading: &Reading) -> String {
 }
 
 /// What went wrong, and what to do.
-fn error(state: AppState, failure: &Failure) -> AnyView {
-    let Failure { problem, advice, may_retry, wants_token } = failure.clone();
-    let retry = may_retry.then(|| {
-        view! {
-            <button type="button" on:click=move |_| load::retry(state)>
-                "Try again"
-            </button>
-        }
-    });
-    let token = wants_token.then(|| {
-        let draft = RwSignal::new(String::new());
-        view! {
-            <div class="field">
-                <label for="error-token">"Access token"</label>
-                <div class="row row--button">
-                    <input
-                        id="error-token"
-                        type="password"
-                        autocomplete="off"
-                        aria-describedby="error-token-note"
-                        prop:value=draft
-                        on:input=move |event| draft.set(event_target_value(&event))
-                        on:keydown=move |event| {
-                            if event.key() == "Enter" {
-                                event.prevent_default();
-                                load::use_token(state, &draft.get_untracked());
-                            }
-                        }
-                    />
-                    <button type="button" on:click=move |_| load::use_token(state, &draft.get_untracked())>
-                        "Use token"
-                    </button>
-                </div>
-                <p class="note" id="error-token-note">
-                    {token_note(state)}
-                </p>
-            </div>
-        }
-    });
-    view! {
-        <div class="error">
-            <p>
-                <strong>{problem}</strong>
-                " "
-                {advice}
-            </p>
-            {retry}
-            {token}
-        </div>
+fn error(out: &mut String, failure: &Failure, state: AppState) {
+    let Failure { problem, advice, may_retry, wants_token } = failure;
+    dom::weave(out, &["<div class='error'><p><strong>", problem, "</strong> ", advice, "</p>"]);
+    if *may_retry {
+        out.push_str("<button type='button' data-does='retry'>Try again</button>");
     }
-    .into_any()
+    if *wants_token {
+        const TOKEN: &str = "\
+            <div class='field'>\
+              <label for='error-token'>Access token</label>\
+              <div class='row row--button'>\
+                <input id='error-token' type='password' autocomplete='off' aria-describedby='error-token-note' data-draft>\
+                <button type='button' data-does='token'>Use token</button>\
+              </div>\
+              <p class='note' id='error-token-note'>";
+        dom::weave(out, &[TOKEN, &token_note(state), "</p></div>"]);
+    }
+    out.push_str("</div>");
 }

@@ -1,66 +1,65 @@
 //! What was assumed, and what one should know.
 
+use std::fmt::Write;
+
 use leptos::prelude::*;
 
-use super::state::{Answer, AppState};
-
-/// A sentence of the list.
-#[derive(Clone, PartialEq)]
-struct Note {
-    is_warning: bool,
-    text: String,
-}
+use super::dom;
+use super::state::{Answer, AppState, sentence};
 
 /// The list.
-pub fn view(state: AppState) -> AnyView {
-    let notes = Memo::new(move |_| notes(state));
-    let list = move || {
-        notes
-            .get()
-            .into_iter()
-            .map(|note| {
-                view! { <li class:warning=note.is_warning>{note.text}</li> }
-            })
-            .collect_view()
-    };
-    view! {
-        <section class="card" aria-labelledby="assumptions-title">
-            <h2 id="assumptions-title">"What this rests on"</h2>
-            <ul id="assumptions">{list}</ul>
-        </section>
-    }
-    .into_any()
+pub const MARKUP: &str = "\
+    <section class='card' aria-labelledby='assumptions-title'>\
+      <h2 id='assumptions-title'>What this rests on</h2>\
+      <ul id='assumptions'></ul>\
+    </section>";
+
+/// Keeps it up to date.
+pub fn bind(state: AppState) {
+    dom::follow(move || {
+        dom::html("assumptions", &notes(state));
+    });
 }
 
-fn notes(state: AppState) -> Vec<Note> {
-    let warning = |text: String| Note { is_warning: true, text: super::state::sentence(&text) };
-    let plain = |text: String| Note { is_warning: false, text: super::state::sentence(&text) };
-    let mut notes: Vec<Note> = state.notices.get().into_iter().map(warning).collect();
+/// Appends a sentence to the list.
+fn note(out: &mut String, opening: &str, text: &str) {
+    dom::weave(out, &[opening, &sentence(text), "</li>"]);
+}
+
+fn notes(state: AppState) -> String {
+    const WARNING: &str = "<li class='warning'>";
+    const PLAIN: &str = "<li>";
+    let mut out = String::new();
+    state.notices.with(|notices| notices.iter().for_each(|text| note(&mut out, WARNING, text)));
     state.answer.with(|answer| {
         if let Answer::Estimate(estimate) = answer {
-            notes.extend(estimate.warnings.iter().cloned().map(warning));
-            notes.extend(estimate.assumptions.iter().cloned().map(plain));
-            let defaults: Vec<String> = estimate
-                .choices
-                .iter()
-                .filter_map(|choice| choice.default.as_ref().map(|rule| format!("{} {} ({rule})", name(choice.key), choice.value)))
-                .collect();
+            estimate.warnings.iter().for_each(|text| note(&mut out, WARNING, text));
+            estimate.assumptions.iter().for_each(|text| note(&mut out, PLAIN, text));
+            let mut defaults = String::new();
+            for choice in &estimate.choices {
+                if let Some(rule) = &choice.default {
+                    defaults.push_str(if defaults.is_empty() { "Not chosen, so left at the default: " } else { "; " });
+                    let _ = write!(defaults, "{} {} ({rule})", name(choice.key), choice.value);
+                }
+            }
             if !defaults.is_empty() {
-                notes.push(plain(format!("Not chosen, so left at the default: {}", defaults.join("; "))));
+                note(&mut out, PLAIN, &defaults);
             }
         } else {
             // Without an estimate, what is known of the model.
             state.shown.with(|shown| {
-                let model = shown.as_ref().map(|shown| &shown.model);
-                notes.extend(model.iter().flat_map(|model| model.anatomy.assumptions.iter().chain(&model.provenance.notes)).cloned().map(plain));
+                if let Some(shown) = shown {
+                    shown.model.anatomy.assumptions.iter().for_each(|text| note(&mut out, PLAIN, text));
+                    shown.model.provenance.notes.iter().for_each(|text| note(&mut out, PLAIN, text));
+                }
             });
         }
     });
-    let strange = state.shown.with(|shown| shown.as_ref().map_or_else(Vec::new, |shown| shown.model.anatomy.keys_not_understood.clone()));
+    let strange = state.shown.with(|shown| shown.as_ref().map_or_else(String::new, |shown| shown.model.anatomy.keys_not_understood.join(", ")));
     if !strange.is_empty() {
-        notes.push(plain(format!("Keys of config.json that may matter and are not understood: {}", strange.join(", "))));
+        note(&mut out, PLAIN, &format!("Keys of config.json that may matter and are not understood: {strange}"));
     }
-    notes
+    out
 }
 
 /// A setting's key in words.

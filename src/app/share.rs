@@ -7,34 +7,31 @@ use vramfit::plan;
 use vramfit::report;
 
 use super::browser;
+use super::dom;
 use super::state::{Answer, AppState};
 
 /// The head.
-pub fn header(state: AppState) -> AnyView {
-    let unit = Memo::new(move |_| state.unit.get().name().to_owned());
-    let has_estimate = Memo::new(move |_| state.answer.with(|answer| matches!(answer, Answer::Estimate(_))));
-    view! {
-        <header class="topbar">
-            <h1 class="brand">"vram" <span>"fit"</span></h1>
-            <div class="actions">
-                <button
-                    type="button"
-                    aria-label=move || format!("Unit: {}", unit.get())
-                    title="Sizes in GiB (2^30 bytes) or GB (10^9 bytes)"
-                    on:click=move |_| state.unit.update(|unit| *unit = if *unit == Unit::Gib { Unit::Gb } else { Unit::Gib })
-                >
-                    {unit}
-                </button>
-                <button type="button" disabled=move || !has_estimate.get() on:click=move |_| download(state)>
-                    "Download JSON"
-                </button>
-                <button type="button" class="primary" on:click=move |_| copy_link(state)>
-                    "Copy link"
-                </button>
-            </div>
-        </header>
-    }
-    .into_any()
+pub const MARKUP: &str = "\
+    <header class='topbar'>\
+      <h1 class='brand'>vram<span>fit</span></h1>\
+      <div class='actions'>\
+        <button type='button' id='unit-toggle' title='Sizes in GiB (2^30 bytes) or GB (10^9 bytes)'></button>\
+        <button type='button' id='download'>Download JSON</button>\
+        <button type='button' id='copy-link' class='primary'>Copy link</button>\
+      </div>\
+    </header>";
+
+/// Makes it work.
+pub fn bind(state: AppState) {
+    dom::follow(move || {
+        let unit = state.unit.get().name();
+        dom::text("unit-toggle", unit);
+        dom::attribute("unit-toggle", "aria-label", &["Unit: ", unit].concat());
+    });
+    dom::follow(move || dom::flag("download", "disabled", state.answer.with(|answer| !matches!(answer, Answer::Estimate(_)))));
+    dom::on("unit-toggle", "click", move |_| state.unit.update(|unit| *unit = if *unit == Unit::Gib { Unit::Gb } else { Unit::Gib }));
+    dom::on("download", "click", move |_| download(state));
+    dom::on("copy-link", "click", move |_| copy_link(state));
 }
 
 fn copy_link(state: AppState) {
@@ -52,7 +49,7 @@ fn download(state: AppState) {
     let text = plan::longest_context(&model, &scenario)
         .ok()
         .and_then(|longest| report::estimate_json(&model, &scenario, &estimate, longest).ok())
-        .and_then(|report| serde_json::to_string_pretty(&report).ok());
+        .map(|report| report::pretty(&report));
     let name = model.provenance.id.as_deref().unwrap_or("config").replace('/', "--");
     let is_done = text.is_some_and(|text| browser::download(&format!("vramfit-{name}.json"), &text).is_ok());
     state.said.set(if is_done { "The estimate is downloaded as JSON.".to_owned() } else { "The browser did not take the file.".to_owned() });

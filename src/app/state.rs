@@ -1,5 +1,6 @@
 //! What the page knows. The scenario and the model that is shown are what changes; the rest follows from them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use leptos::prelude::*;
@@ -13,6 +14,7 @@ use vramfit::plan::{self, Curve};
 use vramfit::scenario::Scenario;
 
 use super::browser::{self, Later};
+use super::dom;
 
 /// A model on the page, with what a link calls it.
 #[derive(Clone)]
@@ -59,7 +61,7 @@ pub struct Failure {
 }
 
 /// What the engine says.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub enum Answer {
     /// There is no model.
     Nothing,
@@ -68,6 +70,9 @@ pub enum Answer {
     /// The combination cannot be, and why.
     Impossible(String),
 }
+
+/// Settings by their keys.
+pub type Used = Vec<(&'static str, String)>;
 
 /// Memory against context, with the limits it is drawn against.
 pub struct Swept {
@@ -88,109 +93,115 @@ pub struct Widths {
     pub layers: u32,
 }
 
-/// Everything, as handles.
-#[derive(Clone, Copy)]
-pub struct AppState {
+/// Everything there is; it lives as long as the page.
+pub type AppState = &'static State;
+
+/// What the page holds.
+pub struct State {
     /// What the user chose.
-    pub scenario: RwSignal<Scenario>,
+    pub scenario: ArcRwSignal<Scenario>,
     /// The unit in which sizes are shown.
-    pub unit: RwSignal<Unit>,
+    pub unit: ArcRwSignal<Unit>,
     /// The last model that could be read.
-    pub shown: RwSignal<Option<Shown>>,
+    pub shown: ArcRwSignal<Option<Shown>>,
     /// The model as the address names it: the shown one, or one that is still to come.
-    pub named: RwSignal<Option<ModelLink>>,
+    pub named: ArcRwSignal<Option<ModelLink>>,
     /// The reading of a model.
-    pub load: RwSignal<Load>,
+    pub load: ArcRwSignal<Load>,
     /// What stands in the model box.
-    pub typed: RwSignal<String>,
-    /// Whether the user has changed that since a model was last taken from it.
-    pub is_edited: StoredValue<bool>,
+    pub typed: ArcRwSignal<String>,
     /// The Hub's address as typed; empty for the default.
-    pub endpoint: RwSignal<String>,
+    pub endpoint: ArcRwSignal<String>,
     /// The access token: here and nowhere else.
-    pub token: RwSignal<String>,
+    pub token: ArcRwSignal<String>,
     /// Keys of the link that are not known.
-    pub unknown: RwSignal<Vec<(String, String)>>,
+    pub unknown: ArcRwSignal<Vec<(String, String)>>,
     /// What could not be read in the link.
-    pub notices: RwSignal<Vec<String>>,
+    pub notices: ArcRwSignal<Vec<String>>,
     /// One sentence about what just happened.
-    pub said: RwSignal<String>,
+    pub said: ArcRwSignal<String>,
     /// Widths of the drawings.
-    pub widths: RwSignal<Widths>,
+    pub widths: ArcRwSignal<Widths>,
     /// Memory against context; follows the choices after a pause.
-    pub swept: RwSignal<Option<Arc<Swept>>>,
+    pub swept: ArcRwSignal<Option<Arc<Swept>>>,
     /// Where the crosshair of the curve is, when it is not at the chosen context.
-    pub cursor: RwSignal<Option<u64>>,
+    pub cursor: ArcRwSignal<Option<u64>>,
     /// What the engine says.
-    pub answer: Memo<Answer>,
+    pub answer: ArcMemo<Answer>,
     /// Every setting as the last estimate used it.
-    pub used: Memo<Vec<(&'static str, String)>>,
-    /// Where the curve and the context slider end.
-    pub context_end: Memo<u64>,
+    pub used: ArcMemo<Used>,
     /// The query of the link.
-    pub link: Memo<String>,
+    pub link: ArcMemo<String>,
 }
 
-impl AppState {
+impl State {
     /// An empty page.
-    pub fn new() -> Self {
-        let scenario = RwSignal::new(Scenario::default());
-        let shown = RwSignal::new(None::<Shown>);
-        let named = RwSignal::new(None);
-        let endpoint = RwSignal::new(String::new());
-        let unknown = RwSignal::new(Vec::new());
-        let answer = Memo::new(move |_| {
-            shown.with(|shown| match shown {
-                Some(shown) => scenario.with(|scenario| answer(&shown.model, scenario)),
-                None => Answer::Nothing,
+    pub fn new() -> AppState {
+        let scenario = ArcRwSignal::new(Scenario::default());
+        let shown = ArcRwSignal::new(None::<Shown>);
+        let named = ArcRwSignal::new(None);
+        let endpoint = ArcRwSignal::new(String::new());
+        let unknown = ArcRwSignal::new(Vec::new());
+        let answer = {
+            let (scenario, shown) = (scenario.clone(), shown.clone());
+            // Whatever changes in what it reads is worth a new answer.
+            let said = move |_: Option<&Answer>| {
+                shown.with(|shown| shown.as_ref().map_or(Answer::Nothing, |shown| scenario.with(|scenario| answer(&shown.model, scenario))))
+            };
+            ArcMemo::new_with_compare(said, |_, _| true)
+        };
+        let used = {
+            let answer = answer.clone();
+            ArcMemo::new_with_compare(
+                move |before: Option<&Used>| {
+                    answer.with(|answer| match answer {
+                        Answer::Estimate(estimate) => estimate.choices.iter().map(|choice| (choice.key, choice.value.clone())).collect(),
+                        _ => before.cloned().unwrap_or_default(),
+                    })
+                },
+                |_, _| true,
+            )
+        };
+        let link = {
+            let (endpoint, named, scenario, unknown) = (endpoint.clone(), named.clone(), scenario.clone(), unknown.clone());
+            ArcMemo::new(move |_| {
+                let endpoint = Some(endpoint.get()).filter(|text| !text.is_empty());
+                Link { model: named.get(), endpoint, scenario: scenario.get(), unknown: unknown.get(), problems: Vec::new() }.encode()
             })
-        });
-        let used = Memo::new(move |before: Option<&Vec<(&'static str, String)>>| {
-            answer.with(|answer| match answer {
-                Answer::Estimate(estimate) => estimate.choices.iter().map(|choice| (choice.key, choice.value.clone())).collect(),
-                _ => before.cloned().unwrap_or_default(),
-            })
-        });
-        let context_end = Memo::new(move |_| shown.with(|shown| shown.as_ref().map_or(1 << 17, |shown| plan::curve_end(&shown.model))));
-        let link = Memo::new(move |_| {
-            let endpoint = Some(endpoint.get()).filter(|text| !text.is_empty());
-            Link { model: named.get(), endpoint, scenario: scenario.get(), unknown: unknown.get(), problems: Vec::new() }.encode()
-        });
-        Self {
+        };
+        Box::leak(Box::new(Self {
             scenario,
-            unit: RwSignal::new(Unit::default()),
+            unit: ArcRwSignal::new(Unit::default()),
             shown,
             named,
-            load: RwSignal::new(Load::Idle),
-            typed: RwSignal::new(String::new()),
-            is_edited: StoredValue::new(false),
+            load: ArcRwSignal::new(Load::Idle),
+            typed: ArcRwSignal::new(String::new()),
             endpoint,
-            token: RwSignal::new(String::new()),
+            token: ArcRwSignal::new(String::new()),
             unknown,
-            notices: RwSignal::new(Vec::new()),
-            said: RwSignal::new(String::new()),
-            widths: RwSignal::new(Widths::default()),
-            swept: RwSignal::new(None),
-            cursor: RwSignal::new(None),
+            notices: ArcRwSignal::new(Vec::new()),
+            said: ArcRwSignal::new(String::new()),
+            widths: ArcRwSignal::new(Widths::default()),
+            swept: ArcRwSignal::new(None),
+            cursor: ArcRwSignal::new(None),
             answer,
             used,
-            context_end,
             link,
-        }
+        }))
     }
 
     /// Changes what the user chose.
-    pub fn choose(self, change: impl FnOnce(&mut Scenario)) {
+    pub fn choose(&self, change: impl FnOnce(&mut Scenario)) {
         self.scenario.update(change);
     }
 
     /// The Hub to ask.
-    pub fn hub(self) -> Result<Endpoint, vramfit::hub::HubError> {
+    pub fn hub(&self) -> Result<Endpoint, vramfit::hub::HubError> {
         self.endpoint.with(|text| if text.is_empty() { Ok(Endpoint::default()) } else { Endpoint::parse(text) })
     }
 
     /// Another Hub. A token is for the one it was typed for, so it is forgotten.
-    pub fn set_endpoint(self, text: &str) {
+    pub fn set_endpoint(&self, text: &str) {
         let text = if Endpoint::parse(text).is_ok_and(|endpoint| endpoint == Endpoint::default()) { "" } else { text.trim() };
         if self.endpoint.with_untracked(|endpoint| endpoint != text) {
             self.endpoint.set(text.to_owned());
@@ -199,15 +210,20 @@ impl AppState {
     }
 
     /// Something of the estimate; `None` when there is none or a sum of it does not fit.
-    pub fn of_estimate<T, E>(self, read: impl FnOnce(&Estimate) -> Result<T, E>) -> Option<T> {
+    pub fn of_estimate<T, E>(&self, read: impl FnOnce(&Estimate) -> Result<T, E>) -> Option<T> {
         self.answer.with(|answer| match answer {
             Answer::Estimate(estimate) => read(estimate).ok(),
             _ => None,
         })
     }
 
+    /// Where the curve and the context slider end.
+    pub fn context_end(&self) -> u64 {
+        self.shown.with(|shown| shown.as_ref().map_or(1 << 17, |shown| plan::curve_end(&shown.model)))
+    }
+
     /// A setting as the last estimate used it; 0 before there is one.
-    pub fn used_count(self, key: &'static str) -> u64 {
+    pub fn used_count(&self, key: &'static str) -> u64 {
         self.used.with(|used| used.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok()).unwrap_or(0))
     }
 }
@@ -242,12 +258,14 @@ pub fn sentence(message: &str) -> String {
 /// Keeps the sweep over contexts up to date: at once for the first, then after a pause, so that a slider moves freely.
 pub fn follow(state: AppState) {
     // The sweep chooses its own contexts.
-    let asked = Memo::new(move |_| Scenario { context: None, ..state.scenario.get() });
-    let later = Later::new();
-    Effect::new(move |before: Option<()>| {
+    let scenario = state.scenario.clone();
+    let asked = ArcMemo::new(move |_| Scenario { context: None, ..scenario.get() });
+    let later = Later::default();
+    let is_first = Cell::new(true);
+    dom::follow(move || {
         let (scenario, shown) = (asked.get(), state.shown.get());
         let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown.model, &scenario)).map(Arc::new));
-        if before.is_none() { sweep() } else { later.run(100, sweep) }
+        if is_first.take() { sweep() } else { later.run(100, Box::new(sweep)) }
     });
 }
 

@@ -3,39 +3,37 @@
 use leptos::prelude::*;
 
 use super::browser::Later;
+use super::dom;
 use super::state::{Answer, AppState, Load};
 
 /// The status line, and the short message that shows at the foot of the window.
-pub fn view(state: AppState) -> AnyView {
-    let status = RwSignal::new(String::new());
-    let message = RwSignal::new(String::new());
-    let (settled, over) = (Later::new(), Later::new());
-    let news = Memo::new(move |_| news(state));
-    Effect::new(move |_| {
-        let news = news.get();
+pub const MARKUP: &str = "\
+    <p id='status' class='visually-hidden' role='status'></p>\
+    <p id='message' class='message' aria-hidden='true'></p>";
+
+/// Keeps them up to date.
+pub fn bind(state: AppState) {
+    let (settled, over) = (Later::default(), Later::default());
+    dom::follow(move || {
+        let news = news(state);
         // At most once a second, and after the last change.
-        settled.run(1000, move || status.set(news));
+        settled.run(1000, Box::new(move || dom::text("status", &news)));
     });
-    Effect::new(move |_| {
+    dom::follow(move || {
         let said = state.said.get();
-        if !said.is_empty() {
-            status.set(said.clone());
-            message.set(said);
-            over.run(3000, move || {
-                message.set(String::new());
-                state.said.set(String::new());
-            });
+        if said.is_empty() {
+            return;
         }
+        dom::text("status", &said);
+        dom::text("message", &said);
+        over.run(
+            3000,
+            Box::new(move || {
+                dom::text("message", "");
+                state.said.set(String::new());
+            }),
+        );
     });
-    view! {
-        <p id="status" class="visually-hidden" role="status">
-            {status}
-        </p>
-        <p class="message" aria-hidden="true">
-            {message}
-        </p>
-    }
-    .into_any()
 }
 
 fn news(state: AppState) -> String {

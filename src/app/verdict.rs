@@ -1,17 +1,18 @@
 //! The answer that one can read from across the room: the sentence, the bars, the moments.
 
 use leptos::prelude::*;
-use vramfit::chart;
+use vramfit::chart::{self, ChartError};
 use vramfit::estimate::{Device, Estimate};
 use vramfit::format::{Unit, grouped};
 use vramfit::plan::LongestContext;
 use vramfit::quantity::{Bytes, Overflow};
 use vramfit::report;
 
+use super::dom;
 use super::state::{Answer, AppState, Load};
 
 /// The sentences.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Default)]
 struct Said {
     fits: &'static str,
     claim: &'static str,
@@ -20,53 +21,38 @@ struct Said {
     problem: String,
 }
 
-/// A moment of the ledger.
-#[derive(Clone, PartialEq)]
-struct Moment {
-    key: &'static str,
-    label: String,
-    bytes: Bytes,
-    number: String,
-    note: String,
-}
-
-/// A drawing of one device, or of several that hold the same.
-#[derive(Clone, PartialEq)]
-struct Bar {
-    caption: String,
-    is_alone: bool,
-    svg: String,
-}
-
 /// The verdict.
-pub fn view(state: AppState) -> AnyView {
-    let said = Memo::new(move |_| said(state));
-    let part = move |read: fn(&Said) -> String| Memo::new(move |_| said.with(read));
-    let moments = Memo::new(move |_| {
-        let unit = state.unit.get();
-        state.of_estimate(|estimate| moments(estimate, unit)).unwrap_or_default()
+pub const MARKUP: &str = "\
+    <section class='card verdict' aria-labelledby='verdict'>\
+      <h2 id='verdict' data-fits='unknown'></h2>\
+      <p id='summary'></p>\
+      <p id='impossible' class='problem' role='alert'></p>\
+      <div id='bars'></div>\
+      <dl id='moments'></dl>\
+      <p id='room' class='note'></p>\
+    </section>";
+
+/// Keeps it up to date.
+pub fn bind(state: AppState) {
+    dom::follow(move || {
+        let Said { fits, claim, rest, summary, problem } = said(state);
+        let mut heading = String::new();
+        dom::weave(&mut heading, &["<span class='claim'>", claim, "</span>", &rest]);
+        dom::html("verdict", &heading);
+        dom::attribute("verdict", "data-fits", fits);
+        dom::text("summary", &summary);
+        dom::text("impossible", &problem);
     });
-    let room = Memo::new(move |_| room(state));
-    view! {
-        <section class="card verdict" aria-labelledby="verdict">
-            <h2 id="verdict" data-fits=move || said.with(|said| said.fits)>
-                <span class="claim">{move || said.with(|said| said.claim)}</span>
-                {part(|said| said.rest.clone())}
-            </h2>
-            <p id="summary">{part(|said| said.summary.clone())}</p>
-            <p class="problem" role="alert">
-                {part(|said| said.problem.clone())}
-            </p>
-            <div id="bars">{bars(state)}</div>
-            <dl id="moments">
-                {move || moments.get().into_iter().map(|moment| moment_view(state, moment)).collect_view()}
-            </dl>
-            <p id="room" class="note">
-                {room}
-            </p>
-        </section>
-    }
-    .into_any()
+    dom::follow(move || {
+        let (unit, width) = (state.unit.get(), state.widths.get().bars);
+        let bars = if width == 0 { None } else { state.of_estimate(|estimate| bars(estimate, unit, width)) };
+        dom::html("bars", &bars.unwrap_or_default());
+    });
+    dom::follow(move || {
+        let unit = state.unit.get();
+        dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit)).unwrap_or_default());
+    });
+    dom::follow(move || dom::text("room", &room(state)));
 }
 
 fn said(state: AppState) -> Said {
@@ -104,68 +90,44 @@ fn name(device: &Device) -> String {
     }
 }
 
-fn bars(state: AppState) -> AnyView {
-    let bars = Memo::new(move |_| {
-        let (unit, width) = (state.unit.get(), state.widths.get().bars);
-        if width == 0 {
-            return Vec::new();
-        }
-        let draw = |estimate: &Estimate| {
-            let bar = |device: &Device| {
-                let svg = chart::breakdown(device, unit, width)?.svg;
-                let is_alone = estimate.devices.len() == 1 && device.ranks.end - device.ranks.start == 1;
-                let caption = if is_alone { format!("Memory on {} at its peak", device.gpu) } else { format!("{}, each at its peak", name(device)) };
-                Ok(Bar { caption, is_alone, svg })
-            };
-            estimate.devices.iter().map(bar).collect::<Result<Vec<_>, chart::ChartError>>()
+/// A drawing per device; one for several that hold the same.
+fn bars(estimate: &Estimate, unit: Unit, width: u32) -> Result<String, ChartError> {
+    let is_alone = estimate.devices.len() == 1 && estimate.devices.iter().all(|device| device.ranks.end - device.ranks.start == 1);
+    let mut out = String::new();
+    for device in &estimate.devices {
+        let (class, caption) = if is_alone {
+            (" class='visually-hidden'", format!("Memory on {} at its peak", device.gpu))
+        } else {
+            ("", format!("{}, each at its peak", name(device)))
         };
-        state.of_estimate(draw).unwrap_or_default()
-    });
-    let view = move || {
-        let bar = |Bar { caption, is_alone, svg }: Bar| {
-            view! {
-                <figure>
-                    <figcaption class:visually-hidden=is_alone>{caption}</figcaption>
-                    <div class="drawing" inner_html=svg></div>
-                </figure>
-            }
-        };
-        bars.get().into_iter().map(bar).collect_view()
-    };
-    view.into_any()
+        dom::weave(&mut out, &["<figure><figcaption", "", class, "", ">", &caption, "</figcaption><div class='drawing'>"]);
+        out.push_str(&chart::breakdown(device, unit, width)?.svg);
+        out.push_str("</div></figure>");
+    }
+    Ok(out)
 }
 
-fn moments(estimate: &Estimate, unit: Unit) -> Result<Vec<Moment>, Overflow> {
+fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
     let device = estimate.worst()?;
     let (stage, peak) = device.peak()?;
-    let moment = |key, label: &str, bytes, note: String| Moment { key, label: label.to_owned(), bytes, number: unit.number(bytes), note };
-    let mut moments = vec![
-        moment("loaded", "Loaded", device.loaded()?.expected, "before the first request".to_owned()),
-        moment("steady", "Steady", device.steady()?.expected, "at this load".to_owned()),
-        moment("peak", "Peak", peak.expected, stage.doing().to_owned()),
-    ];
+    let mut out = String::new();
+    let mut moment = |key: &str, label: &str, bytes: Bytes, note: &str| {
+        let (value, number) = (bytes.get().to_string(), unit.number(bytes));
+        let opening = ["</dt><dd><data data-moment='", key, "' value='", &value, "'>"].concat();
+        dom::weave(
+            &mut out,
+            &["<div><dt>", label, &opening, &number, "</data><span class='unit'>", unit.name(), "</span><span class='note'>", note, "</span></dd></div>"],
+        );
+    };
+    moment("loaded", "Loaded", device.loaded()?.expected, "before the first request");
+    moment("steady", "Steady", device.steady()?.expected, "at this load");
+    moment("peak", "Peak", peak.expected, stage.doing());
     if let (Some(claim), Some(budget)) = (device.claim, &device.budget) {
         let engine = budget.name.split(' ').next().unwrap_or_default();
         let ratio = estimate.choices.iter().find(|choice| choice.key == "gpu_memory_utilization").map_or("its share", |choice| choice.value.as_str());
-        moments.push(moment("reserved", &format!("{engine} will claim"), claim, format!("{ratio} of the card, and its context")));
+        moment("reserved", &format!("{engine} will claim"), claim, &format!("{ratio} of the card, and its context"));
     }
-    Ok(moments)
-}
-
-fn moment_view(state: AppState, moment: Moment) -> impl IntoView {
-    let Moment { key, label, bytes, number, note } = moment;
-    view! {
-        <div>
-            <dt>{label}</dt>
-            <dd>
-                <data value=bytes.get().to_string() data-moment=key>
-                    {number}
-                </data>
-                <span class="unit">{state.unit.get().name()}</span>
-                <span class="note">{note}</span>
-            </dd>
-        </div>
-    }
+    Ok(out)
 }
 
 /// What the rest of the memory is good for.

@@ -7,8 +7,8 @@
 use crate::config::{self, ConfigError};
 use crate::model::{Model, Origin, Provenance};
 
-/// The file.
-const LINES: &str = include_str!("../../assets/models/catalogue.jsonl");
+/// The file, as build.rs hands it on: without dates and sources on the page.
+const LINES: &str = include_str!(concat!(env!("OUT_DIR"), "/catalogue.jsonl"));
 
 /// The model that is shown first.
 pub const DEFAULT_MODEL: &str = "Qwen/Qwen3-30B-A3B";
@@ -23,9 +23,9 @@ pub struct Entry {
     pub id: &'static str,
     /// The commit that the facts are from, where it is known.
     pub revision: Option<&'static str>,
-    /// The day it was entered.
+    /// The day it was entered; empty on the page.
     pub date: &'static str,
-    /// Where the facts are from.
+    /// Where the facts are from; empty on the page.
     pub source: &'static str,
     /// Its config.json, without the keys that do not matter.
     pub config_text: &'static str,
@@ -37,8 +37,8 @@ impl Entry {
         Some(Self {
             id: text(facts, r#"{"id":""#)?,
             revision: text(facts, r#","revision":""#),
-            date: text(facts, r#","date":""#)?,
-            source: text(facts, r#","source":""#)?,
+            date: text(facts, r#","date":""#).unwrap_or_default(),
+            source: text(facts, r#","source":""#).unwrap_or_default(),
             config_text: config.strip_suffix('}')?,
         })
     }

@@ -72,7 +72,7 @@ impl Plot {
     pub fn context_at(&self, x: f64) -> u64 {
         let (start, end) = self.doublings();
         let along = ((x - self.left) / (self.right - self.left)).clamp(0.0, 1.0);
-        rounded((start + along * (end - start)).exp2()).max(self.start).min(self.end)
+        rounded(exp2(start + along * (end - start))).max(self.start).min(self.end)
     }
 
     /// The horizontal position of a context in a curve; outside the plot for contexts beyond its edges.
@@ -81,7 +81,7 @@ impl Plot {
         if end <= start {
             return self.left;
         }
-        self.left + (float(context.max(1)).log2() - start) / (end - start) * (self.right - self.left)
+        self.left + (log2(context) - start) / (end - start) * (self.right - self.left)
     }
 
     /// The vertical position of a size in a curve; the upper edge for what lies above it.
@@ -91,7 +91,7 @@ impl Plot {
     }
 
     fn doublings(&self) -> (f64, f64) {
-        (float(self.start.max(1)).log2(), float(self.end.max(1)).log2())
+        (log2(self.start), log2(self.end))
     }
 }
 
@@ -99,6 +99,41 @@ impl Plot {
 #[allow(clippy::cast_precision_loss)]
 fn float(value: u64) -> f64 {
     value as f64
+}
+
+/// Binary places of the two functions below, far finer than a pixel. They do without the tables of the usual ones, which would be
+/// a good part of the page.
+const PLACES: u32 = 40;
+
+/// The binary logarithm, bit by bit: a square doubles it. That of 0 counts as that of 1.
+fn log2(value: u64) -> f64 {
+    let whole = value.max(1).ilog2();
+    let mut rest = float(value.max(1)) / float(1 << whole);
+    let (mut out, mut place) = (f64::from(whole), 0.5);
+    for _ in 0..PLACES {
+        rest *= rest;
+        if rest >= 2.0 {
+            rest /= 2.0;
+            out += place;
+        }
+        place /= 2.0;
+    }
+    out
+}
+
+/// Two to the power of a number from 0 to 64: a root for each binary place.
+fn exp2(power: f64) -> f64 {
+    let whole = rounded(power.floor()).min(63);
+    let mut rest = power - float(whole);
+    let (mut out, mut root, mut place) = (float(1 << whole), 2.0f64, 1.0);
+    for _ in 0..PLACES {
+        (root, place) = (root.sqrt(), place / 2.0);
+        if rest >= place {
+            rest -= place;
+            out *= root;
+        }
+    }
+    out
 }
 
 /// The nearest whole number; 0 for what is not a number.
@@ -379,6 +414,16 @@ mod tests {
         let marks = Marks::up_to(Bytes(79 * GIB), 4, Unit::Gib);
         assert_eq!((marks.above(Bytes(79 * GIB)), marks.above(Bytes(80 * GIB))), (Bytes(80 * GIB), Bytes(80 * GIB)));
         assert_eq!(marks.above(Bytes(u64::MAX)), Bytes(u64::MAX));
+    }
+
+    #[test]
+    fn logarithms_and_powers_are_those_of_the_library() {
+        for value in [0, 1, 2, 3, 7, 512, 1000, 131_072, 1_048_577, u64::MAX] {
+            let expected = float(value.max(1)).log2();
+            assert!((log2(value) - expected).abs() < 1e-9, "{value}");
+            assert!((exp2(expected) / expected.exp2() - 1.0).abs() < 1e-9, "{value}");
+        }
+        assert!((0..64).all(|power| (log2(1 << power) - f64::from(power)).abs() < f64::EPSILON));
     }
 
     #[test]

@@ -19,6 +19,20 @@ pub fn parse(text: &str) -> Result<Value, ConfigError> {
     })
 }
 
+/// JSON without the spaces and line breaks between its parts.
+pub fn compact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = if first == '"' { string_end(rest) } else { first.len_utf8() };
+        if !first.is_ascii_whitespace() {
+            out.push_str(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    out
+}
+
 /// The text with Python's bare number words outside strings replaced by `null`; `None` when there is none.
 fn without_bare_words(text: &str) -> Option<String> {
     const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
@@ -65,6 +79,13 @@ mod tests {
     fn only_bare_words_are_replaced() {
         let value = parse(r#"{"a": [Infinity, -Infinity, NaN, -1], "b": "NaN \" Infinity", "N": 2}"#).unwrap();
         assert_eq!(value.to_string(), r#"{"N":2,"a":[null,null,null,-1],"b":"NaN \" Infinity"}"#);
+    }
+
+    #[test]
+    fn compact_json_is_the_same_json() {
+        let text = "{\n  \"a b\": [1, 1e-06,\tnull],\r\n \"c\": \"x \\\" y\"\n}";
+        assert_eq!(compact(text), r#"{"a b":[1,1e-06,null],"c":"x \" y"}"#);
+        assert_eq!((compact("\"never closed"), compact("é { ")), ("\"never closed".to_owned(), "é{".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What a GPU has: memory as its driver and its programs see it, bandwidth, architecture, each figure with its source.
 //!
-//! The table is `assets/gpus.csv`, checked and made into constants by `build.rs`; its columns are the fields of [`Gpu`].
+//! The table is `assets/gpus.csv`, checked and made compact by `build.rs`; its columns are the fields of [`Gpu`]. Compiled to
+//! WebAssembly, the fields that the page does not show are empty: `compute_capability`, the TFLOPS, `interconnect`, `notes`, `source`.
 //! [`Card`] is what an estimate works with: a row, or a size that the user gave.
+
+use std::sync::LazyLock;
 
 mod card;
 
@@ -64,6 +67,12 @@ pub enum Vendor {
 }
 
 impl Vendor {
+    /// The vendor in the table.
+    fn of_name(name: &str) -> Self {
+        let others = [Self::Amd, Self::Apple, Self::Intel, Self::Google];
+        others.into_iter().find(|vendor| vendor.name() == name).unwrap_or(Self::Nvidia)
+    }
+
     /// The name as the vendor writes it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,6 +97,16 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// The evidence in the table.
+    fn of_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "S" => Some(Self::Seen),
+            "R" => Some(Self::Recalled),
+            "D" => Some(Self::Derived),
+            _ => None,
+        }
+    }
+
     /// The evidence in words: `seen in a public log`.
     pub const fn phrase(self) -> &'static str {
         match self {
@@ -99,10 +118,49 @@ impl Evidence {
 }
 
 impl Gpu {
+    /// Reads a line as build.rs writes it.
+    fn of_line(line: &'static str) -> Self {
+        let mut cells = line.split('|');
+        let mut text = || cells.next().unwrap_or_default();
+        // In the order in which they are written.
+        Self {
+            name: text(),
+            vendor: Vendor::of_name(text()),
+            architecture: text(),
+            sm_count: number(text()),
+            memory_type: text(),
+            marketing_gb: number(text()).unwrap_or_default(),
+            driver_mib: number(text()),
+            driver_evidence: Evidence::of_letter(text()),
+            process_mib: number(text()),
+            process_evidence: Evidence::of_letter(text()),
+            bandwidth_gb_s: hundredths(text()),
+            compute_capability: text(),
+            bf16_tflops: hundredths(text()),
+            fp8_tflops: hundredths(text()),
+            fp4_tflops: hundredths(text()),
+            interconnect: text(),
+            notes: text(),
+            source: text(),
+        }
+    }
+
     /// True when the memory is shared with the operating system.
     pub fn is_unified(&self) -> bool {
         self.memory_type.ends_with("unified")
     }
+}
+
+/// A cell with a whole number.
+fn number(cell: &str) -> Option<u64> {
+    cell.parse().ok()
+}
+
+/// A cell in hundredths, below 2^24: the float that is nearest to the decimal.
+fn hundredths(cell: &str) -> Option<f32> {
+    let hundredths: u32 = cell.parse().ok()?;
+    #[allow(clippy::cast_precision_loss)] // exact below 2^24
+    Some(hundredths as f32 / 100.0)
 }
 
 /// No GPU, or more than one, goes by a name.
@@ -134,9 +192,8 @@ fn meant(nearest: &[&'static str]) -> String {
     }
 }
 
-// An expression made by build.rs from assets/gpus.csv.
-#[allow(clippy::unreadable_literal)]
-static GPUS: &[Gpu] = include!(concat!(env!("OUT_DIR"), "/gpus.rs"));
+/// Made by build.rs from assets/gpus.csv, read when it is first asked for.
+static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(|| include_str!(concat!(env!("OUT_DIR"), "/gpus.txt")).lines().map(Gpu::of_line).collect());
 
 /// Most candidates that an error names.
 const MAX_CANDIDATES: usize = 8;
@@ -147,7 +204,7 @@ const MAX_INPUT: usize = 64;
 
 /// Every GPU that is known, in the table's order.
 pub fn all() -> &'static [Gpu] {
-    GPUS
+    &GPUS
 }
 
 /// The GPU with this name, without regard to case; else the only one whose name has this part in it.
