@@ -30,7 +30,7 @@ const KEYS: &[(&[&str], &str)] = &[
 ];
 
 /// The model type, and how it was found.
-pub(super) fn model_type(f: &Fields) -> Result<Option<(&'static str, String)>, ConfigError> {
+pub(in crate::config) fn model_type(f: &Fields) -> Result<Option<(&'static str, String)>, ConfigError> {
     if let Some(class) = f.architecture()?
         && let Some((_, family)) = CLASSES.iter().find(|(beginning, _)| class.starts_with(beginning))
     {

@@ -4,7 +4,7 @@
 use super::decoder::{Draft, Tensors, component};
 use super::multimodal::{Tie, Wrapper, feature_layers, language, vision};
 use super::vision::{Tower, linear, norm};
-use super::{ConfigError, FAMILIES, Fields};
+use super::{ConfigError, Fields, family_of};
 use crate::model::{ComponentKind, Role};
 
 const CLIP: &str = "clip_vision_model";
@@ -106,7 +106,7 @@ fn projector(f: &Fields, tower: &Tower, width: u64) -> Result<Vec<crate::model::
 
 /// `mm_projector_type`: `linear`, `mlpNx_gelu` (N matrices) or `identity`; the tower is loaded from `mm_vision_tower`.
 fn read_first(f: &Fields, text: &'static str) -> Result<Draft, ConfigError> {
-    let family = FAMILIES.iter().find(|family| family.model_type == text).ok_or(ConfigError::NoType)?;
+    let family = family_of(text).ok_or(ConfigError::NoType)?;
     let mut draft = (family.read)(f)?;
     let width = draft.decoder.shape.hidden;
     let mut t = Tensors::default();

@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::decoder::{Draft, Head, Tensors, has_language_head};
 use super::vision::{Tower, tower};
-use super::{ConfigError, FAMILIES, Fields};
+use super::{ConfigError, Fields, family_of};
 use crate::model::Tensor;
 
-/// Where wrappers keep their language model's config.
-pub(super) const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
+pub(super) use crate::config::TEXT_CONFIGS;
 
 /// How a wrapper holds its language model.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +65,7 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
 
 /// The same for a language model whose fields `text` holds under another name than its own.
 pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
-    let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
+    let Some(family) = family_of(&model_type) else {
         return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
     };
     let mut draft = (family.read)(&text.with_defaults(&class_defaults(&model_type)))?;

@@ -1,0 +1,493 @@
+//! The families beyond [`super::CORE`], one small file each, and the blocks that several of them share.
+
+mod afmoe;
+mod arctic;
+mod aria;
+mod aria_text;
+mod audio;
+mod audio_language;
+mod axk2;
+mod baichuan;
+mod bailing_hybrid;
+mod bailing_linear;
+mod bailing_moe;
+mod bamba;
+mod bart;
+mod bert;
+mod blip;
+mod bloom;
+mod chameleon;
+mod chatglm;
+mod classic;
+mod clip;
+mod cohere;
+mod cohere_vision;
+mod convnet;
+mod cpmant;
+mod dbrx;
+mod decilm;
+mod deepseek;
+mod deepseek_v4;
+mod deepseek_vl;
+mod delta;
+mod depth_anything;
+mod distilbert;
+mod dots1;
+mod encoder;
+mod ernie4_5_moe;
+mod ernie4_5_vl;
+mod eurobert;
+mod exaone;
+mod exaone_moe;
+mod experts;
+mod falcon;
+mod fuyu;
+mod gemma3;
+mod gemma3_vision;
+mod gemma3n;
+mod gemma4;
+mod glm;
+mod glm4_moe;
+mod glm4v;
+mod gpt2_kin;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gpt_oss;
+mod gptj;
+mod granite;
+mod granitemoe;
+mod granitemoehybrid;
+mod grok;
+mod hunyuan_v1_moe;
+mod idefics;
+pub(super) mod infer;
+mod internlm;
+mod internvl;
+mod jamba;
+mod janus;
+mod jetmoe;
+mod kimi_k25;
+mod kimi_k3;
+mod kimi_linear;
+mod kimi_vl;
+mod kosmos2;
+mod latent;
+mod latent_dense;
+mod lfm2;
+mod lfm2_vl;
+mod llama4;
+mod llama_kin;
+mod llama_more;
+mod llava;
+mod longcat_flash;
+mod mamba;
+mod mimo;
+mod mimo_v2_flash;
+mod minicpm;
+mod minicpmv;
+mod minimax;
+mod minimax_m2;
+mod ministral;
+mod mistral3;
+mod mllama;
+mod mobilenet;
+mod modernbert;
+mod modernbert_decoder;
+mod moonshine;
+mod mpt;
+mod multimodal;
+mod nemotron_h;
+mod nomic_bert;
+mod normed_moe;
+mod olmo;
+mod olmo_hybrid;
+mod olmoe;
+mod openai_gpt;
+mod openelm;
+mod opt;
+mod paligemma;
+mod persimmon;
+mod phi;
+mod phi3_v;
+mod phi4_multimodal;
+mod phi4flash;
+mod phimoe;
+mod plamo;
+mod plamo2;
+mod qwen;
+mod qwen2_moe;
+mod qwen3_5;
+mod qwen3_next;
+mod qwen_omni;
+mod qwen_vl;
+mod recurrent;
+mod recurrent_gemma;
+mod rwkv;
+mod sam;
+mod segformer;
+mod stablelm;
+mod starcoder2;
+mod step3_text;
+mod swin;
+mod t5;
+mod t5gemma;
+mod telechat;
+mod towers;
+mod ungated;
+mod vision;
+mod vit;
+mod vqgan;
+mod wav2vec2;
+mod wav2vec2_bert;
+mod whisper;
+mod xglm;
+mod xlstm;
+mod zamba;
+mod zaya;
+
+use super::decoder::{self, Draft};
+use super::{ConfigError, Family, Fields, family, family_of, gemma, phi3, qwen2, qwen3, qwen3_moe};
+
+/// Their rows.
+pub(super) static FAMILIES: &[Family] = &[
+    family("RefinedWeb", falcon::read_refined_web),
+    family("RefinedWebModel", falcon::read),
+    family("Yi", llama_kin::unbiased),
+    family("afmoe", afmoe::read),
+    family("albert", bert::read_albert),
+    family("altclip", clip::read_altclip),
+    family("apertus", ungated::apertus),
+    family("aquila", llama_kin::unbiased),
+    family("arcee", ungated::arcee),
+    family("arctic", arctic::read),
+    family("aria", aria::read),
+    family("aria_text", aria_text::read),
+    family("axk1", deepseek::read_axk1),
+    family("axk2", axk2::read),
+    family("aya_vision", cohere_vision::read_aya),
+    family("baichuan", baichuan::read),
+    family("bailing_hybrid", bailing_hybrid::read),
+    family("bailing_moe", bailing_moe::read_v1),
+    family("bailing_moe_linear", bailing_linear::read),
+    family("bailing_moe_v2", bailing_moe::read_v2),
+    family("bamba", bamba::read_bamba),
+    family("bart", bart::read_bart),
+    family("beit", vit::read_beit),
+    family("bert", bert::read_bert),
+    family("bert-generation", bert::read_bert_generation),
+    family("big_bird", bert::read_big_bird),
+    family("biogpt", xglm::read_biogpt),
+    family("bitnet", llama_more::bitnet),
+    family("blenderbot", bart::read_blenderbot),
+    family("blenderbot-small", bart::read_blenderbot_small),
+    family("blip", blip::read),
+    family("blip-2", blip::read2),
+    family("bloom", bloom::read),
+    family("btlm", gpt2_kin::jais),
+    family("camembert", bert::read_xlm_roberta),
+    family("chameleon", chameleon::read),
+    family("chatglm", chatglm::read),
+    family("chinese_clip", clip::read_chinese),
+    family("clip", clip::read),
+    family("clip_text_model", clip::read_text),
+    family("clip_vision_model", clip::read_vision),
+    family("codegen", gptj::read_codegen),
+    family("codeshell", gpt2_kin::codeshell),
+    family("cohere", cohere::read),
+    family("cohere2", cohere::read_cohere2),
+    family("cohere2_vision", cohere_vision::read_command),
+    family("colpali", paligemma::read_colpali),
+    family("convnext", convnet::read_convnext),
+    family("convnextv2", convnet::read_convnext2),
+    family("cpmant", cpmant::read),
+    family("ctrl", openai_gpt::read_ctrl),
+    family("cwm", llama_kin::cwm),
+    family("data2vec-audio", wav2vec2::read_data2vec_audio),
+    family("data2vec-text", bert::read_data2vec_text),
+    family("data2vec-vision", vit::read_data2vec),
+    family("dbrx", dbrx::read),
+    family("deberta", bert::read_deberta),
+    family("deberta-v2", bert::read_deberta_v2),
+    family("deci", decilm::read_deci),
+    family("deepseek", deepseek::read_v1),
+    family("deepseek_v2", deepseek::read_v2),
+    family("deepseek_v3", deepseek::read_v3),
+    family("deepseek_v32", deepseek::read_v32),
+    family("deepseek_v4", deepseek_v4::read),
+    family("deepseek_vl", deepseek_vl::read),
+    family("deepseek_vl_v2", deepseek_vl::read_v2),
+    family("deit", vit::read_deit),
+    family("depth_anything", depth_anything::read),
+    family("diffllama", llama_more::diffllama),
+    family("dinov2", vit::read_dinov2),
+    family("dinov2_with_registers", vit::read_dinov2_registers),
+    family("dinov3_convnext", convnet::read_dinov3),
+    family("dinov3_vit", vit::read_dinov3),
+    family("distilbert", distilbert::read),
+    family("doge", llama_more::doge),
+    family("dots1", dots1::read),
+    family("dpr", bert::read_dpr),
+    family("efficientnet", mobilenet::read_efficient),
+    family("electra", bert::read_electra),
+    family("ernie", bert::read_ernie),
+    family("ernie4_5", llama_kin::ernie4_5),
+    family("ernie4_5_moe", ernie4_5_moe::read),
+    family("ernie4_5_moe_vl", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe", ernie4_5_vl::read),
+    family("ernie4_5_vl_moe_text", ernie4_5_vl::read_text),
+    family("eurobert", eurobert::read),
+    family("exaone", exaone::read),
+    family("exaone4", exaone::read_exaone4),
+    family("exaone_moe", exaone_moe::read),
+    family("falcon", falcon::read),
+    family("falcon_h1", bamba::read_falcon_h1),
+    family("falcon_mamba", mamba::read_mamba),
+    family("flaubert", distilbert::read_xlm),
+    family("flex_olmo", olmoe::read_flex_olmo),
+    family("fuyu", fuyu::read),
+    family("gemma3", gemma3_vision::read),
+    family("gemma3_text", gemma3::read),
+    family("gemma3n", gemma3n::read),
+    family("gemma3n_text", gemma3n::read_text),
+    family("gemma4", gemma4::read),
+    family("gemma4_text", gemma4::read_text),
+    family("gemma4_unified", gemma4::read_unified),
+    family("gemma4_unified_text", gemma4::read_unified_text),
+    family("git", blip::read_git),
+    family("glm", glm::read),
+    family("glm4", glm::read_glm4),
+    family("glm46v", glm4v::read),
+    family("glm4_moe", glm4_moe::read_glm4_moe),
+    family("glm4_moe_lite", deepseek::read_glm4_moe_lite),
+    family("glm4v", glm4v::read),
+    family("glm4v_moe", glm4v::read_moe),
+    family("glm4v_moe_text", glm4v::read_moe_text),
+    family("glm4v_text", glm4v::read_text),
+    family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
+    family("glm_ocr", glm4v::read_ocr),
+    family("glm_ocr_text", glm4v::read_ocr_text),
+    family("got_ocr2", sam::read_got),
+    family("gpt_bigcode", gpt_bigcode::read),
+    family("gpt_neo", gpt_neo::read),
+    family("gpt_neox", gpt_neox::read),
+    family("gpt_neox_japanese", gpt_neox::read_japanese),
+    family("gpt_oss", gpt_oss::read),
+    family("gpt_refact", gpt2_kin::refact),
+    family("gptj", gptj::read),
+    family("granite", granite::read),
+    family("granite_swa", granite::read_swa),
+    family("granitemoe", granitemoe::read),
+    family("granitemoe_swa", granitemoe::read_sliding),
+    family("granitemoehybrid", granitemoehybrid::read),
+    family("granitemoeshared", granitemoe::read_shared),
+    family("grok-1", grok::read),
+    family("gte", nomic_bert::read_gte),
+    family("helium", llama_kin::helium),
+    family("hf_olmo", olmo::read_own),
+    family("hubert", wav2vec2::read_hubert),
+    family("hunyuan_v1_dense", llama_kin::hunyuan),
+    family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("hy_v3", normed_moe::read_hy_v3),
+    family("hyperclovax", llama_kin::hyperclovax),
+    family("idefics2", idefics::read2),
+    family("idefics3", idefics::read3),
+    family("ijepa", vit::read_ijepa),
+    family("instructblip", blip::read_instruct),
+    family("instructblipvideo", blip::read_instruct),
+    family("intern_vit_6b", clip::read_vision),
+    family("internlm", internlm::read),
+    family("internlm2", internlm::read_internlm2),
+    family("internlm3", llama_kin::internlm3),
+    family("internvl", internvl::read),
+    family("internvl_chat", internvl::read_chat),
+    family("internvl_vision", clip::read_vision),
+    family("iquestcoder", llama_kin::iquestcoder),
+    family("jais", gpt2_kin::jais),
+    family("jais2", ungated::jais2),
+    family("jamba", jamba::read),
+    family("janus", janus::read),
+    family("jetmoe", jetmoe::read),
+    family("jina_embeddings_v3", nomic_bert::read_jina_v3),
+    family("kimi_k2", deepseek::read_v3),
+    family("kimi_k25", kimi_k25::read),
+    family("kimi_k3", kimi_k25::read_k3),
+    family("kimi_linear", kimi_linear::read),
+    family("kimi_vl", kimi_vl::read),
+    family("kosmos-2", kosmos2::read),
+    family("laguna", normed_moe::read_laguna),
+    family("led", bart::read_led),
+    family("lfm2", lfm2::read),
+    family("lfm2_moe", lfm2::read_moe),
+    family("lfm2_vl", lfm2_vl::read),
+    family("lfm3", lfm2::read_lfm3),
+    family("llama4", llama4::read),
+    family("llama4_text", llama4::read_text),
+    family("llava", llava::read),
+    family("llava_llama", llava::read),
+    family("llava_mistral", llava::read_first_mistral),
+    family("llava_next", llava::read_next),
+    family("llava_next_video", llava::read_next_video),
+    family("llava_onevision", llava::read_onevision),
+    family("llava_qwen", llava::read_first_qwen),
+    family("longcat_flash", longcat_flash::read),
+    family("longformer", bert::read_longformer),
+    family("longt5", t5::read_longt5),
+    family("m2m_100", bart::read_m2m_100),
+    family("mamba", mamba::read_mamba),
+    family("mamba2", mamba::read_mamba2),
+    family("marian", bart::read_marian),
+    family("mbart", bart::read_mbart),
+    family("megatron-bert", bert::read_megatron_bert),
+    family("mellum", normed_moe::read_mellum),
+    family("metaclip_2", clip::read),
+    family("metaclip_2_text_model", clip::read_text),
+    family("metaclip_2_vision_model", clip::read_vision),
+    family("mimo", mimo::read),
+    family("mimo_v2_flash", mimo_v2_flash::read),
+    family("minicpm", minicpm::read),
+    family("minicpm3", latent_dense::read_minicpm3),
+    family("minicpmv", minicpmv::read),
+    family("minimax", minimax::read),
+    family("minimax_m2", minimax_m2::read),
+    family("ministral", ministral::read),
+    family("ministral3", ministral::read_ministral3),
+    family("mistral3", mistral3::read),
+    family("mllama", mllama::read),
+    family("mllama_text_model", mllama::read_text),
+    family("mobilellm", llama_kin::mobilellm),
+    family("mobilenet_v1", mobilenet::read),
+    family("mobilenet_v2", mobilenet::read2),
+    family("modernbert", modernbert::read),
+    family("modernbert-decoder", modernbert_decoder::read),
+    family("moonshine", moonshine::read),
+    family("moss", gptj::read_codegen),
+    family("mpnet", bert::read_mpnet),
+    family("mpt", mpt::read),
+    family("mt5", t5::read_mt5),
+    family("multi_modality", janus::read_multi_modality),
+    family("nanochat", ungated::nanochat),
+    family("nemotron", ungated::nemotron),
+    family("nemotron-nas", decilm::read),
+    family("nemotron_h", nemotron_h::read),
+    family("nemotron_h_puzzle", nemotron_h::read),
+    family("new", nomic_bert::read_gte),
+    family("nllb-moe", bart::read_nllb_moe),
+    family("nomic_bert", nomic_bert::read_nomic),
+    family("olmo", olmo::read),
+    family("olmo2", olmo::read_olmo2),
+    family("olmo3", olmo::read_olmo3),
+    family("olmo_hybrid", olmo_hybrid::read),
+    family("olmoe", olmoe::read_olmoe),
+    family("openai-gpt", openai_gpt::read),
+    family("openelm", openelm::read),
+    family("opt", opt::read),
+    family("orion", stablelm::read_orion),
+    family("paligemma", paligemma::read),
+    family("pegasus", bart::read_pegasus),
+    family("persimmon", persimmon::read),
+    family("phi", phi::read),
+    family("phi-msft", phi::read_msft),
+    family("phi3_v", phi3_v::read),
+    family("phi3small", phi::read_small),
+    family("phi4_multimodal", phi4_multimodal::read),
+    family("phi4flash", phi4flash::read),
+    family("phi4mm", phi4_multimodal::read_phi4mm),
+    family("phimoe", phimoe::read),
+    family("pixtral", clip::read_vision),
+    family("plamo", plamo::read),
+    family("plamo2", plamo2::read),
+    family("plbart", bart::read_plbart),
+    family("qwen", qwen::read),
+    family("qwen2_5_omni", qwen_omni::read),
+    family("qwen2_5_omni_text", qwen_omni::read_text),
+    family("qwen2_5_omni_thinker", qwen_omni::read_thinker),
+    family("qwen2_5_vl", qwen_vl::read_qwen2_5_vl),
+    family("qwen2_5_vl_text", qwen_vl::read_text),
+    family("qwen2_audio", audio_language::read_qwen2_audio),
+    family("qwen2_moe", qwen2_moe::read),
+    family("qwen2_vl", qwen_vl::read_qwen2_vl),
+    family("qwen2_vl_text", qwen_vl::read_text),
+    family("qwen3_5", qwen3_5::read_dense),
+    family("qwen3_5_moe", qwen3_5::read_sparse),
+    family("qwen3_5_moe_text", qwen3_next::read_sparse),
+    family("qwen3_5_text", qwen3_next::read_dense),
+    family("qwen3_next", qwen3_next::read),
+    family("qwen3_omni_moe", qwen_omni::read3),
+    family("qwen3_omni_moe_text", qwen_omni::read_text3),
+    family("qwen3_omni_moe_thinker", qwen_omni::read_thinker3),
+    family("qwen3_vl", qwen_vl::read_qwen3_vl),
+    family("qwen3_vl_moe", qwen_vl::read_qwen3_vl_moe),
+    family("qwen3_vl_moe_text", qwen_vl::read_text3_moe),
+    family("qwen3_vl_text", qwen_vl::read_text3),
+    family("recurrent_gemma", recurrent_gemma::read),
+    family("regnet", convnet::read_regnet),
+    family("rembert", bert::read_rembert),
+    family("resnet", convnet::read_resnet),
+    family("roberta", bert::read_roberta),
+    family("roberta-prelayernorm", bert::read_roberta_prelayernorm),
+    family("roformer", bert::read_roformer),
+    family("rwkv", rwkv::read_rwkv4),
+    family("rwkv5", rwkv::read_rwkv5),
+    family("sam", sam::read),
+    family("sam_vision_model", sam::read_vision),
+    family("seed_oss", llama_kin::seed_oss),
+    family("segformer", segformer::read),
+    family("siglip", clip::read_siglip),
+    family("siglip2", clip::read_siglip2),
+    family("siglip2_text_model", clip::read_siglip_text),
+    family("siglip2_vision_model", clip::read_vision),
+    family("siglip_text_model", clip::read_siglip_text),
+    family("siglip_vision_model", clip::read_vision),
+    family("skywork", llama_kin::unbiased),
+    family("smollm3", llama_kin::smollm3),
+    family("smolvlm", idefics::read3),
+    family("solar", llama_kin::solar),
+    family("solar_open", glm4_moe::read_solar_open),
+    family("squeezebert", bert::read_squeezebert),
+    family("stablelm", stablelm::read),
+    family("stablelm_epoch", stablelm::read),
+    family("starcoder2", starcoder2::read),
+    family("step3_text", step3_text::read),
+    family("swin", swin::read),
+    family("swinv2", swin::read2),
+    family("switch_transformers", t5::read_switch),
+    family("t5", t5::read_t5),
+    family("t5gemma", t5gemma::read),
+    family("telechat", telechat::read),
+    family("umt5", t5::read_umt5),
+    family("unispeech", wav2vec2::read_unispeech),
+    family("unispeech-sat", wav2vec2::read_unispeech_sat),
+    family("vaultgemma", gemma3::read_vaultgemma),
+    family("video_llava", llava::read_video),
+    family("vipllava", llava::read_vip),
+    family("vit", vit::read),
+    family("vit_mae", vit::read_mae),
+    family("vit_msn", vit::read_msn),
+    family("voxtral", audio_language::read_voxtral),
+    family("wav2vec2", wav2vec2::read_wav2vec2),
+    family("wav2vec2-bert", wav2vec2_bert::read),
+    family("wavlm", wav2vec2::read_wavlm),
+    family("whisper", whisper::read),
+    family("xglm", xglm::read),
+    family("xlm", distilbert::read_xlm),
+    family("xlm-roberta", bert::read_xlm_roberta),
+    family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
+    family("xlstm", xlstm::read),
+    family("xmod", bert::read_xmod),
+    family("xverse", llama_kin::unbiased),
+    family("yolos", vit::read_yolos),
+    family("youtu", latent_dense::read_youtu),
+    family("zamba", zamba::read),
+    family("zamba2", zamba::read_zamba2),
+    family("zaya", zaya::read),
+];
+
+/// The language model of a larger one, by its own family.
+fn read_language_model(f: &Fields, default: &'static str) -> Result<Draft, ConfigError> {
+    let model_type = f.optional_text("model_type")?.unwrap_or_else(|| default.to_owned());
+    match FAMILIES.iter().find(|family| family.model_type == model_type) {
+        Some(family) => (family.read)(f),
+        None => Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() }),
+    }
+}
