@@ -40,6 +40,7 @@ pub mod hub;
 pub mod link;
 pub mod memory;
 pub mod model;
+mod order;
 pub mod plan;
 pub mod quantity;
 pub mod report;

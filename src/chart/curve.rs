@@ -10,6 +10,7 @@ use super::svg::{self, Area, Labels, Letters, PIXEL, Paint, Place, Spot};
 use super::{ChartError, Drawing, LEAST_WIDTH, Marks, Plot, drawable, pixels};
 use crate::estimate::{Device, Term};
 use crate::format::{Unit, grouped, tokens_short};
+use crate::order::sort_short;
 use crate::plan::{CURVE_START, Curve, LongestContext};
 use crate::quantity::Bytes;
 
@@ -202,7 +203,7 @@ impl<'a> Sheet<'a> {
         };
         let budget = budget.map(|budget| (budget.bytes, budget.name, Paint::LIMIT, Letters::bold(Paint::LIMIT_TEXT)));
         let mut limits: Vec<_> = [Some(usable), budget].into_iter().flatten().collect();
-        limits.sort_by_key(|(bytes, ..)| std::cmp::Reverse(*bytes));
+        sort_short(&mut limits, |(bytes, ..)| std::cmp::Reverse(*bytes));
         for (bytes, _, paint, _) in &limits {
             let y = self.y(*bytes);
             svg::line(area, *paint, PIXEL, [(self.left, y), (self.right, y)])?;

@@ -10,6 +10,8 @@ mod card;
 
 pub use card::Card;
 
+use crate::order::sort_short;
+
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gpu {
@@ -250,7 +252,7 @@ fn nearest(wanted: &str) -> Vec<&'static str> {
         .map(|gpu| (part_distance(wanted.as_bytes(), gpu.name.to_ascii_lowercase().as_bytes()), gpu.name))
         .filter(|(distance, _)| distance * 2 <= wanted.len())
         .collect();
-    ranked.sort_by_key(|&(distance, name)| (distance, name.len()));
+    sort_short(&mut ranked, |&(distance, name)| (distance, name.len()));
     ranked.into_iter().take(MAX_NEAREST).map(|(_, name)| name).collect()
 }
 

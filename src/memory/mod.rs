@@ -4,6 +4,7 @@ mod weights;
 
 use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Stage, Term};
 use crate::model::Model;
+use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::Setup;
@@ -29,7 +30,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
             widen(entry)?;
         }
     }
-    entries.sort_by_key(|entry| entry.term);
+    sort_short(&mut entries, |entry| entry.term);
     let budget = setup.engine.budget(&setup)?;
     let mut device = Device {
         ranks: 0..setup.tensor_parallel.value,

@@ -11,6 +11,7 @@ use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, RUNNING, Stage, Te
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, Vendor};
 use crate::model::{CacheGroup, Span};
+use crate::order::sort_short;
 use crate::quantity::{Bytes, Decimal, GIB, MIB, Overflow};
 use crate::scenario::KvCache;
 
@@ -183,7 +184,7 @@ impl Plan {
     fn new(setup: &Setup) -> Self {
         let mut kinds: Vec<CacheGroup> = setup.model.decoder().cache_groups();
         // Layers that differ only in query heads share a kind.
-        kinds.sort_by_key(|kind| kind.layers);
+        sort_short(&mut kinds, |kind| kind.layers);
         let smallest = kinds.first().map_or(1, |kind| kind.layers);
         let largest = kinds.last().map_or(1, |kind| kind.layers);
         let group_layers = if largest * 2 < smallest * 3 { largest } else { smallest };
