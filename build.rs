@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn generate() -> Result<(), String> {
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo did not say where generated files go (OUT_DIR)")?;
-    let is_page = std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm");
+    let is_page = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "unknown");
     for (name, text) in [("gpus.txt", table(is_page)?), ("catalogue.jsonl", models(is_page)?)] {
         let path = Path::new(&folder).join(name);
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -486,7 +486,7 @@ pub(super) static FAMILIES: &[Family] = &[
 /// The language model of a larger one, by its own family.
 fn read_language_model(f: &Fields, default: &'static str) -> Result<Draft, ConfigError> {
     let model_type = f.optional_text("model_type")?.unwrap_or_else(|| default.to_owned());
-    match FAMILIES.iter().find(|family| family.model_type == model_type) {
+    match family_of(&model_type) {
         Some(family) => (family.read)(f),
         None => Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() }),
     }
