@@ -68,6 +68,9 @@ fn families() -> impl Iterator<Item = &'static Family> {
 /// Where wrappers keep their language model's config.
 const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
 
+/// Where a type is not understood: the page carries fewer families.
+const WHERE: &str = if cfg!(feature = "families") { "yet" } else { "by this page yet (the command line knows more types)" };
+
 /// What is wrong with a config.json.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -99,7 +102,7 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// `model_type` is not known and the fields are not those of a decoder.
-    #[error("model type `{model_type}` is not understood yet, and it cannot be read as a plain decoder: {why}")]
+    #[error("model type `{model_type}` is not understood {WHERE}, and it cannot be read as a plain decoder: {why}")]
     UnknownType {
         /// Its name.
         model_type: String,
