@@ -1,10 +1,10 @@
 //! Aya Vision and Command A Vision: `SigLIP`, pixel shuffle, a gated pair of matrices, Cohere 2.
 
-use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Wrapper, language, squared, vision};
+use super::decoder::{Draft, Tensors};
+use super::multimodal::{Wrapper, language, squared, vision, with_projector};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::Role;
 
 /// Aya Vision: a norm before the projector.
 pub(super) fn read_aya(f: &Fields) -> Result<Draft, ConfigError> {
@@ -28,12 +28,5 @@ fn read(f: &Fields, is_aya: bool) -> Result<Draft, ConfigError> {
     }
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", inputs, inner, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", inner / 2, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }

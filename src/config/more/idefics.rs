@@ -1,7 +1,7 @@
 //! Idefics 2 (a perceiver between tower and text), Idefics 3 and `SmolVLM` (pixel shuffle and one matrix).
 
 use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Names, Tie, Wrapper, language, squared, vision};
+use super::multimodal::{Names, Tie, Wrapper, language, squared, vision, with_projector};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::{Component, ComponentKind, Role};
@@ -18,14 +18,7 @@ pub(super) fn read3(f: &Fields) -> Result<Draft, ConfigError> {
     let inputs = tower.hidden().saturating_mul(squared(f, "scale_factor", 2)?);
     let mut t = Tensors::default();
     linear(&mut t, Role::Other, "model.connector.modality_projection.proj", inputs, width, false);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }
 
 /// Idefics 2.

@@ -1,10 +1,10 @@
 //! LFM2-VL: `SigLIP` 2, pixel unshuffle, two matrices (a norm before them in some), LFM2.
 
-use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Names, Wrapper, language, squared, vision};
+use super::decoder::{Draft, Tensors};
+use super::multimodal::{Names, Wrapper, language, squared, vision, with_projector};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::Role;
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let draft = language(f, &Wrapper { names: Names::Inside("model.language_model"), ..Wrapper::new("lfm2") })?;
@@ -19,12 +19,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     linear(&mut t, Role::Other, "model.multi_modal_projector.linear_1", inputs, inner, bias);
     linear(&mut t, Role::Other, "model.multi_modal_projector.linear_2", inner, width, bias);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }

@@ -2,7 +2,7 @@
 //! (`mm_vision_tower` instead of `vision_config`) are a language model with a projector; their tower is another file's.
 
 use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Tie, Wrapper, feature_layers, language, vision};
+use super::multimodal::{Tie, Wrapper, feature_layers, language, vision, with_projector};
 use super::vision::{Tower, linear, norm};
 use super::{ConfigError, Fields, family_of};
 use crate::model::{ComponentKind, Role};
@@ -54,14 +54,7 @@ pub(super) fn read_vip(f: &Fields) -> Result<Draft, ConfigError> {
     norm(&mut t, "multi_modal_projector.projector_layernorm", inputs, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", inputs, width, true);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", width, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }
 
 /// The first files, whose language model the type names.

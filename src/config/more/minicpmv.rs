@@ -1,10 +1,10 @@
 //! MiniCPM-V 2.5 and later: a language model's own fields at the top, `SigLIP` without a head, a resampler of latent queries.
 
-use super::decoder::{Draft, Head, Tensors, component};
-use super::multimodal::{Names, Tie, Wrapper, language_of};
+use super::decoder::{Draft, Head, Tensors};
+use super::multimodal::{Names, Tie, Wrapper, language_of, with_projector};
 use super::vision::{idefics, linear, norm};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::Role;
 
 /// `version` says which language model it is.
 const VERSIONS: &[(&str, &str)] = &[("2.5", "llama"), ("2.6", "qwen2"), ("4.0", "llama"), ("4", "llama"), ("4.5", "qwen3")];
@@ -51,12 +51,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         norm(&mut t, name, width, true);
     }
     t.tensor("resampler.proj", Role::Other, &[width, width]);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }

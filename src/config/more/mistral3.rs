@@ -1,10 +1,10 @@
 //! Mistral Small 3.x, Ministral 3 and Devstral: Pixtral's tower, a projector that merges `spatial_merge_size`² patches, Mistral.
 
-use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Wrapper, feature_layers, language, squared, vision};
+use super::decoder::{Draft, Tensors};
+use super::multimodal::{Wrapper, feature_layers, language, squared, vision, with_projector};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::Role;
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let draft = language(f, &Wrapper::new("mistral"))?;
@@ -18,12 +18,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     linear(&mut t, Role::Other, "multi_modal_projector.patch_merger.merging_layer", merged, features, false);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_1", features.saturating_mul(feature_layers(f, 1)?), width, bias);
     linear(&mut t, Role::Other, "multi_modal_projector.linear_2", width, width, bias);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::decoder::{Draft, Head, Tensors, has_language_head};
+use super::decoder::{Draft, Head, Tensors, component, has_language_head};
 use super::vision::{Tower, tower};
 use super::{ConfigError, Fields, family_of};
-use crate::model::Tensor;
+use crate::model::{ComponentKind, Tensor};
 
 pub(super) use crate::config::TEXT_CONFIGS;
 
@@ -197,4 +197,9 @@ pub(super) fn squared(f: &Fields, key: &'static str, default: u64) -> Result<u64
         return Err(f.impossible(key, "it must be at most 1024"));
     }
     Ok(factor * factor)
+}
+
+/// A wrapper's language model with its tower and the projector between them, which writes this wide.
+pub(super) fn with_projector(draft: Draft, tower: Tower, width: u64, projector: Vec<Tensor>) -> Draft {
+    draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component("projector", ComponentKind::Projector, width, "", projector, Vec::new()))
 }

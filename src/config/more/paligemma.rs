@@ -1,7 +1,7 @@
 //! `PaliGemma` 1 and 2: `SigLIP`, one matrix, Gemma or Gemma 2; and `ColPali`, which puts an embedding above it.
 
 use super::decoder::{Draft, Head, Tensors, component};
-use super::multimodal::{Wrapper, language, vision};
+use super::multimodal::{Wrapper, language, vision, with_projector};
 use super::vision::linear;
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Role};
@@ -28,12 +28,5 @@ fn read_with(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
     let width = f.optional_count("projection_dim")?.unwrap_or(2048);
     let mut t = Tensors::default();
     linear(&mut t, Role::Other, "multi_modal_projector.linear", tower.hidden(), width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }

@@ -2,7 +2,7 @@
 //! convolutions; for masks a prompt encoder and a two-way decoder.
 
 use super::decoder::{Draft, Tensors, component};
-use super::multimodal::{Tie, Wrapper, language};
+use super::multimodal::{Tie, Wrapper, language, with_projector};
 use super::vision::{CLIP, Encoder, Patches, Style, Task, Tower, bare, linear, norm, task};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Role, Tensor};
@@ -188,12 +188,5 @@ pub(super) fn read_got(f: &Fields) -> Result<Draft, ConfigError> {
         false,
     );
     linear(&mut t, Role::Other, "multi_modal_projector.multimodal_projector", width, width, true);
-    Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(component(
-        "projector",
-        ComponentKind::Projector,
-        width,
-        "",
-        t.build(),
-        Vec::new(),
-    )))
+    Ok(with_projector(draft, tower, width, t.build()))
 }
