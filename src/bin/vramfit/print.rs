@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Estimate, Stage};
+use vramfit::estimate::Estimate;
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
