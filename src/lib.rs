@@ -19,6 +19,7 @@
 //! | [`checkpoint`] | headers of weight files to tensors |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`catalogue`] | built-in models |
+//! | [`reader`] | what the page asks of the part of it that reads models |
 //! | [`gpu`] | what a GPU has |
 //! | [`scenario`] | what the user asks |
 //! | [`estimate`] | what comes out: entries, stages, moments, verdict |
@@ -43,6 +44,7 @@ pub mod model;
 mod order;
 pub mod plan;
 pub mod quantity;
+pub mod reader;
 pub mod report;
 pub mod runtime;
 pub mod scenario;
