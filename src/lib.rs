@@ -26,6 +26,7 @@
 //! | [`runtime`] | how each engine spends memory |
 //! | [`memory`] | model + scenario -> estimate |
 //! | [`plan`] | inverse questions |
+//! | [`markup`] | elements as text, and what differs between two writings of them |
 //! | [`report`], [`link`], [`chart`] | JSON and tables; scenario <-> URL; drawings as SVG |
 
 pub mod catalogue;
@@ -39,6 +40,7 @@ pub mod formula;
 pub mod gpu;
 pub mod hub;
 pub mod link;
+pub mod markup;
 pub mod memory;
 pub mod model;
 mod order;
