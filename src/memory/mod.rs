@@ -1,8 +1,9 @@
 //! How much: a model and a scenario to a ledger per device.
 
+mod placement;
 mod weights;
 
-use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::estimate::{Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::model::Model;
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
@@ -16,11 +17,43 @@ use crate::scenario::Scenario;
 /// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
-    let setup = Setup::new(model, scenario)?;
+    let mut setup = Setup::new(model, scenario)?;
     let mut warnings = Vec::new();
-    let mut entries = vec![weights::entry(&setup, &mut warnings)?];
-    entries.extend(setup.engine.kv_cache(&setup)?);
-    entries.extend(setup.engine.overheads(&setup)?);
+    let mut devices: Vec<Device> = Vec::new();
+    let mut capacity: Option<Capacity> = None;
+    for place in setup.places() {
+        setup.place = place;
+        let mut said = Vec::new();
+        let device = device(&setup, &mut said)?;
+        said.retain(|sentence| !warnings.contains(sentence));
+        warnings.append(&mut said);
+        if !setup.cache_groups().is_empty() {
+            // The rank with the least room decides for all.
+            let here = setup.engine.capacity(&setup, room_for_cache(&device)?)?;
+            capacity = Some(capacity.filter(|least| least.kv_cache_tokens <= here.kv_cache_tokens).unwrap_or(here));
+        }
+        match devices.last_mut() {
+            Some(before) if is_alike(before, &device) => before.ranks.end = device.ranks.end,
+            _ => devices.push(device),
+        }
+    }
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    if !towers.is_empty() {
+        warnings.push(format!(
+            "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
+            towers.join(", ")
+        ));
+    }
+    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
+    Ok(Estimate { devices, host: None, capacity, choices: setup.choices, assumptions, warnings })
+}
+
+/// The ledger of one rank.
+fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateError> {
+    let model = setup.model;
+    let mut entries = vec![weights::entry(setup, warnings)?];
+    entries.extend(setup.engine.kv_cache(setup)?);
+    entries.extend(setup.engine.overheads(setup)?);
     if model.anatomy.is_guess {
         let is_guessed = |entry: &&mut Entry| match entry.term {
             Term::Weights => model.provenance.files.is_none(),
@@ -31,28 +64,22 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         }
     }
     sort_short(&mut entries, |entry| entry.term);
-    let budget = setup.engine.budget(&setup)?;
     let mut device = Device {
-        ranks: 0..setup.tensor_parallel.value,
+        ranks: setup.spread.ranks_of(setup.place.stage),
         gpu: setup.card.name.clone(),
         capacity: setup.card.capacity,
         usable: setup.card.usable,
-        budget,
+        budget: setup.engine.budget(setup)?,
         claim: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     };
     device.claim = claim(&device)?;
-    let keeps_cache = !model.decoder().cache_groups().is_empty();
-    let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
-    if !towers.is_empty() {
-        warnings.push(format!(
-            "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
-            towers.join(", ")
-        ));
-    }
-    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices: vec![device], host: None, capacity, choices: setup.choices, assumptions, warnings })
+    Ok(device)
+}
+
+/// True when two ranks hold the same.
+fn is_alike(one: &Device, other: &Device) -> bool {
+    one.ledger == other.ledger && one.gpu == other.gpu && one.usable == other.usable && one.budget == other.budget
 }
 
 /// What an engine with a budget will hold once started: the budget, and the context outside it.

@@ -6,6 +6,8 @@
 mod layer;
 mod tensor;
 
+use std::ops::Range;
+
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use tensor::{Role, Tensor};
 
@@ -243,16 +245,32 @@ impl Component {
         self.layers.iter().map(|run| run.count).sum()
     }
 
+    /// The runs of the layers with these numbers, each with how many of its layers are among them.
+    pub fn runs_in(&self, layers: Range<u64>) -> impl Iterator<Item = (u64, &LayerRun)> {
+        let mut first: u64 = 0;
+        self.layers.iter().filter_map(move |run| {
+            let (start, end) = (first, first.saturating_add(run.count));
+            first = end;
+            let count = end.min(layers.end).saturating_sub(start.max(layers.start));
+            (count > 0).then_some((count, run))
+        })
+    }
+
     /// Layers that keep keys and values per token, grouped by what they keep, in order of first appearance.
     pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        self.cache_groups_in(0..u64::MAX)
+    }
+
+    /// The same of the layers with these numbers.
+    pub fn cache_groups_in(&self, layers: Range<u64>) -> Vec<CacheGroup> {
         let mut groups: Vec<CacheGroup> = Vec::new();
-        for run in &self.layers {
+        for (count, run) in self.runs_in(layers) {
             let mixer = run.layer.mixer;
             let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) else { continue };
             let is_alike = |group: &CacheGroup| group.span == span && group.mixer.cache_shape() == mixer.cache_shape();
             match groups.iter_mut().find(|group| is_alike(group)) {
-                Some(group) => group.layers += run.count,
-                None => groups.push(CacheGroup { layers: run.count, mixer, span }),
+                Some(group) => group.layers += count,
+                None => groups.push(CacheGroup { layers: count, mixer, span }),
             }
         }
         groups

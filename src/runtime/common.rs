@@ -8,8 +8,7 @@ use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
 pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
-    let ranks = || setup.tensor_parallel.leaf("GPUs");
-    let split = |product: Vec<Expr>| if setup.tensor_parallel.value == 1 { Expr::Product(product) } else { Expr::Product(product).ceil_div(ranks()) };
+    let split = |product: Vec<Expr>| setup.spread.per_rank(Expr::Product(product));
     match setup.model.decoder().widest_feed_forward() {
         Some(FeedForward::Dense { intermediate, .. }) => {
             split(vec![Expr::constant(3), Expr::leaf(intermediate, "intermediate_size", Source::Config("intermediate_size".into()))])
@@ -39,7 +38,7 @@ pub(super) fn context(setup: &Setup) -> Result<Entry, Overflow> {
 
 /// Buffers of the collective operations between ranks (NCCL and the like).
 pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    let (expected, low, high) = match setup.tensor_parallel.value {
+    let (expected, low, high) = match setup.spread.tensor.value {
         1 => return Ok(None),
         2..8 => (440 * MIB, 50 * MIB, 1300 * MIB),
         _ => (2000 * MIB, 100 * MIB, 2600 * MIB),
@@ -51,7 +50,7 @@ pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
 
 /// Recurrent and convolution states of the chosen load: of fixed size per request, whatever the context.
 pub(super) fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    let runs = setup.model.decoder().layers.iter().filter_map(|run| run.layer.mixer.recurrence().map(|recurrence| (run.count, recurrence)));
+    let runs = setup.runs().filter_map(|(count, run)| run.layer.mixer.recurrence().map(|recurrence| (count, recurrence)));
     let mut kinds: Vec<(u64, &Recurrence)> = Vec::new();
     for (count, recurrence) in runs {
         match kinds.iter_mut().find(|(_, kind)| *kind == recurrence) {
@@ -67,7 +66,7 @@ pub(super) fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
         let state = Expr::named(recurrence.state, "state elements");
         let elements = Expr::Sum(vec![convolution, state]);
         let whole = Expr::Product(vec![Expr::leaf(layers, "layers", Source::Config("num_hidden_layers".into())), setup.batch.leaf("requests"), elements]);
-        if setup.tensor_parallel.value == 1 { whole } else { whole.ceil_div(setup.tensor_parallel.leaf("GPUs")) }
+        setup.spread.per_rank(whole)
     });
     let formula = Expr::encoded(Expr::sum(parts.collect()), setup.dtype);
     let source = "recurrent and convolution states in the dtype of computation; engines keep some of them in float32, which doubles that part";

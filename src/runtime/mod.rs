@@ -1,16 +1,19 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
 mod common;
+mod parallel;
 mod transformers;
 mod vllm;
+
+pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
-use crate::model::{Attention, Mixer, Model};
+use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario};
+use crate::scenario::{Runtime, Scenario, Version};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -63,6 +66,21 @@ pub trait Engine: Sync {
 
     /// Sequences that one step processes at most unless told otherwise; `None` when it has no such setting.
     fn default_sequences(&self, card: &Card) -> Option<u64>;
+
+    /// The ways to spread a model that it has besides tensor parallelism.
+    fn ways(&self) -> &'static [Way] {
+        &[]
+    }
+
+    /// Whether replicas of a mixture of experts always share the experts.
+    fn shares_experts(&self) -> bool {
+        false
+    }
+
+    /// How many layers each pipeline stage has.
+    fn stages(&self, _version: Option<Version>, layers: u64, stages: u64) -> Vec<u64> {
+        parallel::even_stages(layers, stages)
+    }
 
     /// What it cannot do, said plainly.
     fn check(&self, setup: &Setup) -> Result<(), EstimateError>;
@@ -117,11 +135,13 @@ pub struct Setup<'a> {
     pub engine: &'static dyn Engine,
     /// One card.
     pub card: Card,
-    /// Ranks that share the model.
-    pub tensor_parallel: Chosen,
+    /// How the model is spread over GPUs.
+    pub spread: Spread,
+    /// The rank that is computed.
+    pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
-    /// Requests at once.
+    /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The dtype of computation.
     pub dtype: Encoding,
@@ -147,9 +167,6 @@ pub const DEFAULT_CONTEXT: u64 = 8192;
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
-/// The most GPUs that one model is split over here.
-const MAX_GPUS: u64 = 1 << 16;
-
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
@@ -166,7 +183,9 @@ impl<'a> Setup<'a> {
         };
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let tensor_parallel = tensor_parallel(scenario, &mut choices)?;
+        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        parallel::check_ways(&spread, engine.ways(), engine.label())?;
+        let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
         let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
@@ -208,7 +227,8 @@ impl<'a> Setup<'a> {
             scenario,
             engine,
             card,
-            tensor_parallel,
+            place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
+            spread,
             context,
             batch,
             dtype,
@@ -224,9 +244,25 @@ impl<'a> Setup<'a> {
         Ok(setup)
     }
 
+    /// The places of every pipeline stage.
+    pub fn places(&self) -> Vec<Place> {
+        let stages = self.engine.stages(self.scenario.serving.runtime_version, self.model.decoder().layer_count(), self.spread.pipeline.value);
+        Place::of_stages(&stages)
+    }
+
+    /// The runs of the decoder's layers on this rank, each with how many of its layers are here.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, &LayerRun)> {
+        self.model.decoder().runs_in(self.place.layers.clone())
+    }
+
+    /// The layers on this rank that keep keys and values, by what they keep.
+    pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        self.model.decoder().cache_groups_in(self.place.layers.clone())
+    }
+
     /// KV heads that one rank holds: split over the ranks, but never less than one.
     pub fn rank_kv_heads(&self, attention: &Attention) -> u64 {
-        (attention.kv_heads / self.tensor_parallel.value).max(1)
+        (attention.kv_heads / self.spread.tensor.value).max(1)
     }
 
     /// Elements that one layer keeps of one token on one rank, as factors: KV heads × (key + value elements). A latent is
@@ -251,7 +287,7 @@ impl<'a> Setup<'a> {
 
     /// Refuses heads or widths that do not divide over the ranks.
     fn check_division(&self, replicates_kv_heads: bool) -> Result<(), EstimateError> {
-        let ranks = self.tensor_parallel.value;
+        let ranks = self.spread.tensor.value;
         for group in self.model.decoder().cache_groups() {
             let Some(&Attention { heads, kv_heads, .. }) = group.mixer.attention() else { continue };
             if !heads.is_multiple_of(ranks) {
@@ -269,19 +305,6 @@ impl<'a> Setup<'a> {
         }
         Ok(())
     }
-}
-
-/// Tensor-parallel size from `gpus` and `tensor_parallel`, which must agree at this step.
-fn tensor_parallel(scenario: &Scenario, choices: &mut Choices) -> Result<Chosen, EstimateError> {
-    if let (Some(gpus), Some(ranks)) = (scenario.gpus, scenario.tensor_parallel)
-        && gpus != ranks
-    {
-        return Err(EstimateError::Unsupported(format!(
-            "{gpus} GPUs with tensor parallelism over {ranks}: the model is split over all GPUs here, so the two must be equal"
-        )));
-    }
-    let asked = scenario.tensor_parallel.or(scenario.gpus);
-    choices.count("tensor_parallel", asked, 1, "one GPU", MAX_GPUS)
 }
 
 /// The dtype of the stored weights: config.json, else the files, else bfloat16 as an assumption.

@@ -55,7 +55,7 @@ impl Engine for Transformers {
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
         let context = setup.context.leaf("tokens");
-        let groups = setup.model.decoder().cache_groups();
+        let groups = setup.cache_groups();
         // Cached tokens of a layer: while prefilling all of them, afterwards at most the window less the token being written.
         let entry = |stages, is_prefill: bool| {
             let parts = groups.iter().map(|group| {
@@ -92,7 +92,7 @@ impl Engine for Transformers {
         let per_token = Expr::Sum(vec![width, Expr::Product(vec![Expr::constant(4), hidden()])]);
         let prefill = Expr::encoded(Expr::Product(vec![prompt, per_token.clone()]), setup.dtype);
         // One step of decoding holds the old and the new keys and values of one layer while it appends.
-        let largest = decoder.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
+        let largest = setup.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
         let mut copy = vec![requests.clone(), setup.context.leaf("tokens")];
         copy.extend(largest.map(|mixer| setup.cache_elements(&mixer)).unwrap_or_default());
         let step = Expr::Sum(vec![
@@ -138,7 +138,7 @@ impl Engine for Transformers {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
-        let elements = setup.model.decoder().cache_groups().iter().try_fold(0u64, |sum, group| {
+        let elements = setup.cache_groups().iter().try_fold(0u64, |sum, group| {
             let layer = Expr::Product(setup.cache_elements(&group.mixer)).evaluate()?;
             sum.checked_add(layer.checked_mul(group.layers).ok_or(Overflow)?).ok_or(Overflow)
         })?;

@@ -5,7 +5,7 @@
 //! Not counted: the pool's one null block.
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Setup, ShardRules};
+use super::{Engine, EstimateError, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -46,6 +46,14 @@ impl Engine for Vllm {
 
     fn default_sequences(&self, card: &Card) -> Option<u64> {
         Some(if matches!(card_class(card), CardClass::Other) { 256 } else { 1024 })
+    }
+
+    fn ways(&self) -> &'static [Way] {
+        &[Way::Pipeline, Way::Data, Way::Expert, Way::Context]
+    }
+
+    fn shares_experts(&self) -> bool {
+        true
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -158,7 +166,7 @@ fn cuda_graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     if setup.scenario.enforce_eager {
         return Ok(None);
     }
-    let (expected, high) = if setup.tensor_parallel.value < 4 { (400 * MIB, 1330 * MIB) } else { (1080 * MIB, 2600 * MIB) };
+    let (expected, high) = if setup.spread.tensor.value < 4 { (400 * MIB, 1330 * MIB) } else { (1080 * MIB, 2600 * MIB) };
     let source = "public vLLM logs: median 0.39 GiB on one GPU, 1.0 on four, 1.2 on eight; most between 0 and 2.6. `--enforce-eager` does without";
     let entry = Entry::exact(Term::CudaGraphs, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, RUNNING)?;
     Ok(Some(entry.with_band(Bytes::ZERO, Bytes(high), Basis::Modelled)))
@@ -182,7 +190,7 @@ struct Plan {
 
 impl Plan {
     fn new(setup: &Setup) -> Self {
-        let mut kinds: Vec<CacheGroup> = setup.model.decoder().cache_groups();
+        let mut kinds: Vec<CacheGroup> = setup.cache_groups();
         // Layers that differ only in query heads share a kind.
         sort_short(&mut kinds, |kind| kind.layers);
         let smallest = kinds.first().map_or(1, |kind| kind.layers);

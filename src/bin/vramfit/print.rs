@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::Estimate;
+use vramfit::estimate::{Choice, Estimate};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
@@ -77,7 +77,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
     println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     println!();
-    for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
+    let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
+    for choice in estimate.choices.iter().filter(is_plain) {
         println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());
     }
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
