@@ -1,14 +1,17 @@
 //! How much: a model and a scenario to a ledger per device.
 
+mod blocks;
 mod placement;
 mod weights;
 
-use crate::estimate::{Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::formula::{Expr, Source};
 use crate::model::Model;
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::Setup;
+use crate::runtime::{Packing, Setup};
+use blocks::Blocks;
 use crate::scenario::Scenario;
 
 /// Computes the answer for one scenario.
@@ -18,18 +21,28 @@ use crate::scenario::Scenario;
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     let mut setup = Setup::new(model, scenario)?;
+    // The least that runs at all: one request.
+    let lean = Scenario { batch: Some(1), ..scenario.clone() };
+    let mut lean = if setup.batch.value > 1 { Some(Setup::new(model, &lean)?) } else { None };
     let mut warnings = Vec::new();
     let mut devices: Vec<Device> = Vec::new();
     let mut capacity: Option<Capacity> = None;
     for place in setup.places() {
-        setup.place = place;
+        setup.place = place.clone();
         let mut said = Vec::new();
-        let device = device(&setup, &mut said)?;
+        let mut device = device(&setup, &mut said)?;
+        device.minimum = Some(match &mut lean {
+            Some(lean) => {
+                lean.place = place;
+                self::device(lean, &mut Vec::new())?.peak()?.1.expected
+            }
+            None => device.peak()?.1.expected,
+        });
         said.retain(|sentence| !warnings.contains(sentence));
         warnings.append(&mut said);
         if !setup.cache_groups().is_empty() {
             // The rank with the least room decides for all.
-            let here = setup.engine.capacity(&setup, room_for_cache(&device)?)?;
+            let here = setup.engine.capacity(&setup, room_for_cache(&device, setup.engine.pooled())?)?;
             capacity = Some(capacity.filter(|least| least.kv_cache_tokens <= here.kv_cache_tokens).unwrap_or(here));
         }
         match devices.last_mut() {
@@ -45,13 +58,18 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         ));
     }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices, host: None, capacity, choices: setup.choices, assumptions, warnings })
+    let host = host(&setup, &devices)?;
+    Ok(Estimate { devices, host, capacity, choices: setup.choices, assumptions, warnings })
 }
 
 /// The ledger of one rank.
 fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateError> {
     let model = setup.model;
-    let mut entries = vec![weights::entry(setup, warnings)?];
+    let mut blocks = Blocks::default();
+    let mut entries = vec![weights::entry(setup, &mut blocks, warnings)?];
+    if setup.engine.shard_rules().packing == Packing::Fused {
+        entries.extend(blocks.entry()?);
+    }
     entries.extend(setup.engine.kv_cache(setup)?);
     entries.extend(setup.engine.overheads(setup)?);
     if model.anatomy.is_guess {
@@ -63,6 +81,9 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
             widen(entry)?;
         }
     }
+    if let (Some(offload), Some(weights)) = (setup.scenario.serving.cpu_offload, entries.first_mut()) {
+        *weights = less(weights, offload)?;
+    }
     sort_short(&mut entries, |entry| entry.term);
     let mut device = Device {
         ranks: setup.spread.ranks_of(setup.place.stage),
@@ -71,10 +92,38 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         usable: setup.card.usable,
         budget: setup.engine.budget(setup)?,
         claim: None,
+        minimum: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     };
     device.claim = claim(&device)?;
     Ok(device)
+}
+
+/// The weights less what lies on the host.
+fn less(weights: &Entry, offload: Bytes) -> Result<Entry, Overflow> {
+    let offload = Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload"));
+    let away = Expr::Min(vec![offload, weights.formula.clone()]);
+    let gone = Bytes(away.evaluate()?);
+    let less = |size: Bytes| size.minus(gone).unwrap_or(Bytes::ZERO);
+    let Amount { low, expected, high } = weights.amount;
+    let amount = Amount { low: less(low), expected: less(expected), high: less(high) };
+    Ok(Entry { amount, formula: weights.formula.clone().minus(away), ..weights.clone() })
+}
+
+/// What lies on the host: the weights that every GPU leaves there.
+fn host(setup: &Setup, devices: &[Device]) -> Result<Option<Ledger>, Overflow> {
+    let Some(offload) = setup.scenario.serving.cpu_offload else { return Ok(None) };
+    let parts = devices.iter().map(|device| {
+        let weights = device.entries.iter().find(|entry| entry.term == Term::Weights);
+        let all = weights.map_or(Expr::constant(0), |entry| match &entry.formula {
+            Expr::Difference(all, _) => (**all).clone(),
+            formula => formula.clone(),
+        });
+        let gpus = Expr::named(device.ranks.end - device.ranks.start, "GPUs");
+        Expr::Product(vec![gpus, Expr::Min(vec![Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload")), all])])
+    });
+    let entry = Entry::exact(Term::Weights, Expr::sum(parts.collect()), Basis::Derived, "weights that the engine leaves on the host", ALWAYS)?;
+    Ok(Some(Ledger { stages: Stage::SERVING, entries: vec![entry] }))
 }
 
 /// True when two ranks hold the same.
@@ -85,16 +134,16 @@ fn is_alike(one: &Device, other: &Device) -> bool {
 /// What an engine with a budget will hold once started: the budget, and the context outside it.
 fn claim(device: &Device) -> Result<Option<Bytes>, Overflow> {
     let Some(budget) = &device.budget else { return Ok(None) };
-    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, device.loaded_stage())?.expected)?))
+    Ok(Some(budget.bytes.plus(device.outside_budget(device.steady_stage())?)?))
 }
 
 /// What is left for keys and values: the limit less the worst stage without them.
-fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
+fn room_for_cache(device: &Device, pooled: &[Term]) -> Result<Bytes, Overflow> {
     let mut most = Bytes::ZERO;
     for &stage in device.stages {
-        let mut others = device.at(stage)?.expected.minus(device.term_at(Term::KvCache, stage)?.expected)?;
-        if device.budget.is_some() {
-            others = others.minus(device.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let mut others = device.at(stage)?.expected.minus(device.outside_budget(stage)?)?;
+        for &term in pooled {
+            others = others.minus(device.term_at(term, stage)?.expected)?;
         }
         most = most.max(others);
     }

@@ -1,5 +1,6 @@
 //! Weights of one rank: a sum over the tensor inventory by role.
 
+use super::blocks::Blocks;
 use super::placement::{Placed, placed};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
@@ -49,8 +50,8 @@ struct Pile {
     of_rank: u64,
 }
 
-/// The weights of one rank.
-pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+/// The weights of one rank; every tensor is added to `blocks`.
+pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
     let ranks = setup.spread.tensor.value;
     let are_experts_apart = setup.spread.expert_ranks() != ranks || setup.spread.expert.value > 1;
@@ -58,21 +59,28 @@ pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, 
     let mut piles: Vec<Pile> = Vec::new();
     for placed in placed(setup) {
         let Placed { tensor, times, .. } = placed;
+        let encoding = loaded_encoding(setup, main, tensor);
         let elements = tensor.elements()?.times(times)?.get();
-        let pile = pile_for(&mut piles, loaded_encoding(setup, main, tensor));
-        let (sum, more) = match share(tensor, rules.splits_embedding) {
+        let pile = pile_for(&mut piles, encoding);
+        // The pile, what is added to it, and what of that is on this rank.
+        let (sum, more, here) = match share(tensor, rules.splits_embedding) {
             Share::Vocabulary => {
                 let padded = vocabulary_of_rank(tensor, elements, rules.vocabulary_padding, ranks)?;
-                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded)
+                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded, padded)
             }
-            Share::Whole => (&mut pile.whole, elements),
-            Share::Expert if are_experts_apart => (&mut pile.of_rank, experts_of_rank(setup, &placed, elements)?),
-            _ if ranks == 1 => (&mut pile.whole, elements),
-            Share::Split | Share::Expert => (&mut pile.split, elements),
-            Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, &placed, elements, 0)?),
-            Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, &placed, elements, 1)?),
+            Share::Expert if are_experts_apart => {
+                let here = experts_of_rank(setup, &placed, elements)?;
+                (&mut pile.of_rank, here, here)
+            }
+            Share::Split | Share::Expert if ranks > 1 => (&mut pile.split, elements, elements.div_ceil(ranks)),
+            kind @ (Share::KeyValue | Share::Fused) if ranks > 1 => {
+                let here = heads_of_rank(setup, &placed, elements, u64::from(kind == Share::Fused))?;
+                (&mut pile.of_rank, here, here)
+            }
+            _ => (&mut pile.whole, elements, elements),
         };
         *sum = sum.checked_add(more).ok_or(Overflow)?;
+        blocks.add(&placed, encoding.bytes_for(here)?);
     }
     let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
     let is_read = setup.model.provenance.files.is_some();

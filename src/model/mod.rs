@@ -8,6 +8,8 @@ mod tensor;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use tensor::{Role, Tensor};
 
@@ -34,6 +36,8 @@ pub struct Anatomy {
     pub dtype: Option<Encoding>,
     /// The longest context the model was made for (`max_position_embeddings` and its aliases).
     pub max_context: Option<u64>,
+    /// The rotary position encoding, where it has one.
+    pub rotary: Option<Rotary>,
     /// The quantisation method that config.json names (`quant_method`).
     pub quantization: Option<String>,
     /// Keys of config.json that were used.
@@ -44,6 +48,17 @@ pub struct Anatomy {
     pub assumptions: Vec<String>,
     /// True when `model_type` is not known and the architecture was guessed from its fields.
     pub is_guess: bool,
+}
+
+/// A rotary position encoding: engines keep its sines and cosines as a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotary {
+    /// Values of the table for one position: sines and cosines for the part of a head that turns, over all bases.
+    pub width: u64,
+    /// Positions of the table.
+    pub positions: u64,
+    /// Whether positions have sections for time, height and width.
+    pub has_sections: bool,
 }
 
 /// Where a model's description came from.

@@ -4,14 +4,13 @@
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Setup, ShardRules};
+use super::{Engine, EstimateError, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Card;
 use crate::model::{Mixer, Span};
-use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::KvCache;
+use crate::quantity::{Bytes, Overflow};
+use crate::scenario::{KvCache, Version};
 
 pub(super) struct Transformers;
 
@@ -19,23 +18,15 @@ const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every 
 
 impl Engine for Transformers {
     fn label(&self) -> &'static str {
-        "transformers 5.23"
+        "transformers"
+    }
+
+    fn newest(&self) -> Version {
+        Version(5, 23, 0)
     }
 
     fn compute_dtype(&self, stored: Encoding) -> Encoding {
         stored // `dtype="auto"` since 5.0
-    }
-
-    fn default_utilization(&self) -> Option<Decimal> {
-        None
-    }
-
-    fn default_batched_tokens(&self, _card: &Card) -> Option<u64> {
-        None // a prompt is prefilled whole
-    }
-
-    fn default_sequences(&self, _card: &Card) -> Option<u64> {
-        None
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -49,6 +40,7 @@ impl Engine for Transformers {
         ShardRules {
             vocabulary_padding: 1,
             splits_embedding: false,
+            packing: Packing::Tight,
             source: "transformers 5.23 tp_plan: projections and the head are split, embedding and norms are whole on every rank",
         }
     }

@@ -58,6 +58,9 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
 
+    if let Some(minimum) = device.minimum {
+        println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
+    }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
