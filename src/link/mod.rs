@@ -2,6 +2,8 @@
 
 mod serving;
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Scenario, UnknownChoice};
 
@@ -24,7 +26,7 @@ pub struct Link {
 }
 
 /// The model of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelLink {
     /// A repository, with the revision that was read.
     Hub {

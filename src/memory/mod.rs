@@ -11,8 +11,8 @@ use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::{Packing, Setup};
-use blocks::Blocks;
 use crate::scenario::Scenario;
+use blocks::Blocks;
 
 /// Computes the answer for one scenario.
 ///
@@ -50,7 +50,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
             _ => devices.push(device),
         }
     }
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
     if !towers.is_empty() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",

@@ -419,9 +419,7 @@ fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, 
             choices.said(key, chosen.to_string(), None);
             Ok(Some((chosen, Source::User(key))))
         }
-        ((key, Some(chosen)), _) => {
-            Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" })
-        }
+        ((key, Some(chosen)), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
         ((key, None), Some(default)) => {
             choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
             Ok(Some((default, Source::Default("the engine's default".into()))))

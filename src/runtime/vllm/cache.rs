@@ -65,14 +65,19 @@ impl<'a> Pool<'a> {
             kind.block = if !is_one_group && fits(kind) { block * (page_bytes / kind.cell_bytes) } else { block };
             kind.groups = if is_one_group { 1 } else { kind.layers.div_ceil(group_layers) };
         }
-        let tokens = Expr::leaf(page_tokens, "tokens per block", Source::Runtime("vLLM block_size: 16 tokens, 64 with FlashMLA, more where a page must hold a state"));
+        let tokens =
+            Expr::leaf(page_tokens, "tokens per block", Source::Runtime("vLLM block_size: 16 tokens, 64 with FlashMLA, more where a page must hold a state"));
         let block_bytes = if is_one_group {
             let layers = kinds.iter().filter(|kind| kind.here > 0).map(|kind| Expr::Product(vec![Expr::named(kind.here, "layers"), kind.cell.clone()]));
             let layers = Expr::sum(layers.collect());
             if page_tokens == 1 { layers } else { Expr::Product(vec![layers, tokens]) }
         } else {
             let fullest = kinds.iter().map(|kind| kind.here.div_ceil(kind.groups)).max().unwrap_or(0);
-            Expr::Product(vec![Expr::leaf(fullest, "layers of a group", Source::Runtime("vLLM: layers of all kinds in groups of equal size, shorter ones padded")), page_cell, tokens])
+            Expr::Product(vec![
+                Expr::leaf(fullest, "layers of a group", Source::Runtime("vLLM: layers of all kinds in groups of equal size, shorter ones padded")),
+                page_cell,
+                tokens,
+            ])
         };
         Ok(Some(Self { setup, rules, kinds, block_bytes }))
     }
@@ -128,7 +133,11 @@ impl<'a> Pool<'a> {
         };
         let held = |tokens: Expr| Expr::Min(vec![if is_steady { tokens } else { Expr::Sum(vec![tokens, in_flight()]) }, self.context()]);
         match kind.holds {
-            Holds::State => Expr::leaf(self.rules.state_pages(), "pages", Source::Runtime("vLLM mamba_cache_mode: two pages since 0.29, which caches prefixes of hybrids; one before")),
+            Holds::State => Expr::leaf(
+                self.rules.state_pages(),
+                "pages",
+                Source::Runtime("vLLM mamba_cache_mode: two pages since 0.29, which caches prefixes of hybrids; one before"),
+            ),
             Holds::Tokens(Span::Full) => self.context().ceil_div(block()),
             Holds::Tokens(Span::Chunked(chunk)) => held(Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))).ceil_div(block()),
             Holds::Tokens(Span::Sliding(window)) => {

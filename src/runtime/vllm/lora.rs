@@ -50,7 +50,8 @@ pub(super) fn slots(setup: &Setup) -> Result<Option<Entry>, Overflow> {
         None => Expr::leaf(DEFAULT_RANK, "rank", Source::Default("vLLM's max_lora_rank".into())),
     };
     let adapters = Expr::leaf(adapters, "adapters", Source::User("max_loras"));
-    let formula = Expr::Product(vec![adapters, rank, Expr::leaf(sizes, "inputs and outputs of linear layers", Source::Derived("linear layers of the decoder".into()))]);
+    let formula =
+        Expr::Product(vec![adapters, rank, Expr::leaf(sizes, "inputs and outputs of linear layers", Source::Derived("linear layers of the decoder".into()))]);
     let source = "vLLM lora/layers: buffers for as many adapters as fit at once, of the largest rank, beside every linear layer of the decoder";
     Entry::exact(Term::Adapters, Expr::encoded(formula, setup.dtype), Basis::Derived, source, ALWAYS).map(Some)
 }

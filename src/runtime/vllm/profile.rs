@@ -13,7 +13,8 @@ use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Bytes per sequence and entry of the vocabulary.
 const SORTS: u64 = 38;
-const SORTS_HOW: &str = "16-bit logits and their float32 copy (2 + 4), sorted values and indices (4 + 8), the segments' own indices (8) and the sort's second buffer (12)";
+const SORTS_HOW: &str =
+    "16-bit logits and their float32 copy (2 + 4), sorted values and indices (4 + 8), the segments' own indices (8) and the sort's second buffer (12)";
 const FILTERS: u64 = 14;
 const FILTERS_HOW: &str = "16-bit logits, their float32 copy, probabilities and noise (2 + 4 + 4 + 4)";
 
@@ -123,8 +124,18 @@ fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     if is_large(&setup.card) {
         let peers = Expr::named(ranks.min(8) - 1, "other GPUs of a node");
         let measured = "public vLLM logs: 0.42 GiB beyond one card's on two linked GPUs, 1.98 GiB on eight";
-        let size = Expr::Sum(vec![Expr::leaf(160 * MIB, "B", Source::Measured(measured)), Expr::Product(vec![peers, Expr::leaf(265 * MIB, "B", Source::Measured(measured))])]);
-        return Entry::modelled(Term::Communication, size, (25, 240), "NCCL's and the custom all-reduce's buffers, which vLLM counts as non-torch memory", ALWAYS).map(Some);
+        let size = Expr::Sum(vec![
+            Expr::leaf(160 * MIB, "B", Source::Measured(measured)),
+            Expr::Product(vec![peers, Expr::leaf(265 * MIB, "B", Source::Measured(measured))]),
+        ]);
+        return Entry::modelled(
+            Term::Communication,
+            size,
+            (25, 240),
+            "NCCL's and the custom all-reduce's buffers, which vLLM counts as non-torch memory",
+            ALWAYS,
+        )
+        .map(Some);
     }
     let size = Expr::leaf(60 * MIB, "B", Source::Measured("public vLLM logs of 4 and 16 GPUs on PCIe: 0.13 to 0.25 GiB in all"));
     let entry = Entry::exact(Term::Communication, size, Basis::Modelled, "NCCL over PCIe keeps its buffers on the host", ALWAYS)?;
@@ -141,4 +152,3 @@ fn graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let entry = Entry::exact(Term::CudaGraphs, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, RUNNING)?;
     Ok(Some(entry.with_band(Bytes::ZERO, Bytes(high), Basis::Modelled)))
 }
-

@@ -128,7 +128,13 @@ impl Rules {
             let is_multimodal = is_multimodal(known.model);
             let tokens = match known.context {
                 // Chunked prefill is on above 32K, but not for multimodal models.
-                context if context > 32_768 && !is_multimodal => if self.version >= Version(0, 6, 5) { 2048 } else { 512 },
+                context if context > 32_768 && !is_multimodal => {
+                    if self.version >= Version(0, 6, 5) {
+                        2048
+                    } else {
+                        512
+                    }
+                }
                 context => context.max(2048),
             };
             (if is_multimodal { tokens.max(5120) } else { tokens }, 256)
@@ -160,6 +166,8 @@ pub(super) fn is_large(card: &Card) -> bool {
 
 /// cuBLAS's workspace in PyTorch (`CUDABlas.cpp`): 32 MiB on Hopper and Blackwell for data centres, 8.125 MiB before.
 pub(super) fn cublas_workspace(card: &Card) -> u64 {
-    let is_new = card.gpu.is_some_and(|gpu| gpu.vendor == Vendor::Nvidia && (gpu.architecture == "Hopper" || (gpu.architecture.starts_with("Blackwell") && gpu.memory_type.starts_with("HBM"))));
+    let is_new = card.gpu.is_some_and(|gpu| {
+        gpu.vendor == Vendor::Nvidia && (gpu.architecture == "Hopper" || (gpu.architecture.starts_with("Blackwell") && gpu.memory_type.starts_with("HBM")))
+    });
     if is_new { 32 << 20 } else { 8_519_680 }
 }
