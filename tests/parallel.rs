@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fixture, model};
+use common::{fixture, model, parameter_bytes};
 use vramfit::estimate::{Device, Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{Parallel, Scenario, Weights};
@@ -17,7 +17,7 @@ fn held(device: &Device, term: Term, stage: Stage) -> u64 {
 }
 
 fn parameters(device: &Device) -> u64 {
-    held(device, Term::Weights, Stage::Load) / 2
+    parameter_bytes(device) / 2
 }
 
 fn pipeline(stages: u64) -> Parallel {
