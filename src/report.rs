@@ -460,6 +460,7 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ("budget_bytes", Value::from(device.budget.as_ref().map(|budget| budget.bytes.get()))),
         ("entries", entries_json(device)?),
         ("stages", Value::from(stages)),
+        ("minimum_bytes", Value::from(device.minimum.map(crate::quantity::Bytes::get))),
         ("loaded_bytes", Value::from(device.loaded()?.expected.get())),
         ("steady_bytes", Value::from(device.steady()?.expected.get())),
         ("peak_bytes", Value::from(peak.expected.get())),
