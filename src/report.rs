@@ -32,14 +32,34 @@ pub struct Verdict {
     pub summary: String,
 }
 
+/// `one H100`, `8 × H100`, `2 × A and 1 × B`.
+fn cards(devices: &[Device]) -> String {
+    let mut kinds: Vec<(&str, u64)> = Vec::new();
+    for device in devices {
+        let count = device.ranks.end - device.ranks.start;
+        match kinds.iter_mut().find(|(gpu, _)| *gpu == device.gpu) {
+            Some((_, sum)) => *sum += count,
+            None => kinds.push((&device.gpu, count)),
+        }
+    }
+    match kinds.as_slice() {
+        [(gpu, 1)] => format!("one {gpu}"),
+        kinds => kinds.iter().map(|(gpu, count)| format!("{count} × {gpu}")).collect::<Vec<_>>().join(" and "),
+    }
+}
+
 /// The sentences that say the answer.
 pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let device = estimate.worst()?;
     let (bound, headroom) = device.headroom()?;
     let (stage, peak) = device.peak()?;
-    let count = device.ranks.end - device.ranks.start;
-    let cards = if count == 1 { format!("one {}", device.gpu) } else { format!("{count} × {}", device.gpu) };
-    let each = if count == 1 { "" } else { " each" };
+    let cards = cards(&estimate.devices);
+    let is_alone = estimate.devices.len() == 1;
+    let each = match device.ranks.end - device.ranks.start {
+        1 if is_alone => "",
+        _ if is_alone => " each",
+        _ => " on the fullest",
+    };
     let size = unit.text(headroom.size());
     let (claim, rest) =
         if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };

@@ -138,6 +138,28 @@ static BASE: &[Key] = &[
     switch!("eager", enforce_eager),
 ];
 
+/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
+pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
+    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+}
+
+/// Changes a setting as links write it; an empty text means its default.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the text; the scenario is as before.
+pub fn set(scenario: &mut Scenario, key: &str, text: &str) -> Result<(), String> {
+    let mut changed = Scenario::default();
+    for known in keys() {
+        let value = if known.name == key { Some(text.to_owned()).filter(|text| !text.is_empty()) } else { (known.write)(scenario) };
+        if let Some(value) = value {
+            (known.read)(&mut changed, &value)?;
+        }
+    }
+    *scenario = changed;
+    Ok(())
+}
+
 fn whole(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number"))
 }
@@ -276,6 +298,16 @@ mod tests {
             ..Link::default()
         };
         assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn one_setting_is_set_and_taken_back() {
+        let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
+        set(&mut scenario, "pp", "4").unwrap();
+        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert!(set(&mut scenario, "util", "lots").is_err());
+        set(&mut scenario, "pp", "").unwrap();
+        assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });
     }
 
     #[test]

@@ -60,12 +60,20 @@ pub enum Fraction {
 }
 
 impl Fraction {
-    /// The setting's key, and what the user chose for it.
-    const fn chosen(self, scenario: &Scenario) -> (&'static str, Option<Decimal>) {
+    /// The setting's name.
+    pub const fn key(self) -> &'static str {
         match self {
-            Self::Utilization => ("gpu_memory_utilization", scenario.gpu_memory_utilization),
-            Self::Static => ("mem_fraction_static", scenario.serving.mem_fraction_static),
-            Self::Free => ("free_gpu_memory_fraction", scenario.gpu_memory_utilization),
+            Self::Utilization => "gpu_memory_utilization",
+            Self::Static => "mem_fraction_static",
+            Self::Free => "free_gpu_memory_fraction",
+        }
+    }
+
+    /// What the user chose for it.
+    const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
+        match self {
+            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Static => scenario.serving.mem_fraction_static,
         }
     }
 }
@@ -414,17 +422,18 @@ impl<'a> Setup<'a> {
 /// The share of the card that an engine takes, by its own name for it.
 fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
     let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let key = fraction.key();
     match (fraction.chosen(scenario), default) {
-        ((key, Some(chosen)), _) if chosen.is_fraction() => {
+        (Some(chosen), _) if chosen.is_fraction() => {
             choices.said(key, chosen.to_string(), None);
             Ok(Some((chosen, Source::User(key))))
         }
-        ((key, Some(chosen)), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
-        ((key, None), Some(default)) => {
+        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
+        (None, Some(default)) => {
             choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
             Ok(Some((default, Source::Default("the engine's default".into()))))
         }
-        ((_, None), None) => Ok(None),
+        (None, None) => Ok(None),
     }
 }
 

@@ -109,6 +109,9 @@ macro_rules! choices {
             /// Every choice.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The name and the label of every choice.
+            pub const OPTIONS: &[(&str, &str)] = &[$(($flag, $label)),*];
+
             /// Its name on the command line, in links and in JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $flag,)* }
