@@ -279,7 +279,7 @@ impl Decoder {
             base: self.base,
             layer_prefix: self.layer_prefix,
             tensors: self.tensors,
-            layers: run_lengths(self.layers),
+            layers: LayerRun::code(self.layers),
         })
     }
 }
@@ -338,7 +338,7 @@ pub fn component(
     tensors: Vec<Tensor>,
     layers: Vec<(Layer, Vec<Tensor>)>,
 ) -> Component {
-    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
+    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: LayerRun::code(layers) }
 }
 
 /// What a class name says of the head.
@@ -381,18 +381,6 @@ pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),
     }
-}
-
-/// Equal neighbours as one run.
-fn run_lengths(layers: Vec<(Layer, Vec<Tensor>)>) -> Vec<LayerRun> {
-    let mut runs: Vec<LayerRun> = Vec::new();
-    for (layer, tensors) in layers {
-        match runs.last_mut() {
-            Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
-            _ => runs.push(LayerRun { count: 1, layer, tensors }),
-        }
-    }
-    runs
 }
 
 /// The decoder's layers, alike but for the span that their number gives.
