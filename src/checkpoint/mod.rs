@@ -3,6 +3,7 @@
 //! Nothing here reads a file: callers bring the bytes that are asked for ([`safetensors::parse_header`], [`gguf::Reader`]).
 
 pub mod gguf;
+pub mod index;
 pub mod inventory;
 pub mod safetensors;
 

@@ -78,7 +78,7 @@ pub enum Question {
 
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
+    /// A Hub id or URL, a directory, or a path to config.json, a .safetensors file or its index, or a .gguf file
     pub model: String,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]

@@ -17,7 +17,7 @@ const MAX_COUNT: u64 = 1 << 20;
 const MAX_WIDTH: u64 = 1 << 40;
 
 /// What the layers of a stack have in common.
-pub struct Stack<'a> {
+pub struct Layers<'a> {
     pub keys: &'a Keys<'a>,
     pub arch: &'a str,
     /// Layers of the stack, multi-token prediction left out.
@@ -63,7 +63,7 @@ pub struct Read {
     pub doubt: Option<String>,
 }
 
-impl Stack<'_> {
+impl Layers<'_> {
     /// Layer `number` by its tensors.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 mod arch;
 mod error;
+mod inventory;
 mod layers;
 mod metadata;
 mod model;

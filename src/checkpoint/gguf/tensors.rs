@@ -150,12 +150,20 @@ pub fn role(name: &str) -> Role {
     }
 }
 
-/// Whether a tensor holds learned parameters: rotary tables, scales of quantised matrices and the routers' correction, which
-/// the classes of transformers keep as a buffer, do not.
-pub fn is_parameter(name: &str) -> bool {
+/// Whether a tensor holds learned parameters: rotary tables and scales of quantised matrices do not, nor does the routers'
+/// correction, which most classes of transformers 5.23 keep as a buffer.
+pub fn is_parameter(arch: &str, name: &str) -> bool {
     let is_scale = name.ends_with(".scale") || name.ends_with(".input_scale");
-    !is_scale && !matches!(module(name), "rope_freqs" | "rope_factors_long" | "rope_factors_short" | "attn_rot_embd" | "exp_probs_b" | "exp_probs_b_vl")
+    match module(name) {
+        _ if is_scale => false,
+        "rope_freqs" | "rope_factors_long" | "rope_factors_short" | "attn_rot_embd" => false,
+        "exp_probs_b" | "exp_probs_b_vl" => LEARNED_CORRECTIONS.contains(&arch),
+        _ => true,
+    }
 }
+
+/// Architectures whose classes have the routers' correction as a parameter.
+const LEARNED_CORRECTIONS: &[&str] = &["ernie4_5-moe", "laguna"];
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +193,11 @@ mod tests {
             assert_eq!(Place::of(name), Place { stack, layer, name: inside.to_owned() }, "{name}");
             assert_eq!(role(inside), is, "{name}");
         }
-        assert!(!is_parameter("rope_freqs.weight") && !is_parameter("ffn_up.scale") && is_parameter("ssm_a") && is_parameter("attn_sinks.weight"));
+        for (name, expected) in
+            [("rope_freqs.weight", false), ("ffn_up.scale", false), ("exp_probs_b.bias", false), ("ssm_a", true), ("attn_sinks.weight", true)]
+        {
+            assert_eq!(is_parameter("llama", name), expected, "{name}");
+        }
+        assert!(is_parameter("ernie4_5-moe", "exp_probs_b.bias"));
     }
 }
