@@ -235,6 +235,15 @@ impl<'a> Reading<'a> {
 
     fn add(&mut self, name: &'static str, kind: ComponentKind, stack: Stack, sizes: (u64, u64), tensors: Vec<Tensor>, layers: Vec<LayerRun>) {
         let (hidden_size, vocab_size) = sizes;
-        self.components.push(Component { name, kind, hidden_size, vocab_size, base: "", layer_prefix: stack.layer_prefix(), tensors, layers });
+        self.components.push(Component {
+            name: name.into(),
+            kind,
+            hidden_size,
+            vocab_size,
+            base: "".into(),
+            layer_prefix: stack.layer_prefix().into(),
+            tensors,
+            layers,
+        });
     }
 }
