@@ -4,7 +4,7 @@
 //! of the file belongs to exactly one tensor, so a header that passes states the weights' size exactly.
 //!
 //! Memory: nothing is allocated by a length or a count that the file claims, only for entries that were read. One header keeps
-//! at most [`MAX_TENSORS`] tensors and 10,000 metadata entries; the text itself is the caller's.
+//! at most [`MAX_TENSORS`] tensors and 10,000 metadata entries, never more than [`most_memory`]; the text itself is the caller's.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,6 +35,12 @@ const LENGTH_BYTES: u64 = 8;
 
 /// The entry of the JSON that is not a tensor.
 const METADATA: &str = "__metadata__";
+
+/// The most bytes that [`parse_header`] allocates for a header of `bytes` bytes, the header that it returns included, whatever
+/// the header claims: 24 times its length and 64 KiB (`tests/parser_memory.rs`).
+pub const fn most_memory(bytes: u64) -> u64 {
+    bytes.saturating_mul(24).saturating_add(64 << 10)
+}
 
 /// What [`parse_header`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]

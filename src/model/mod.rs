@@ -70,10 +70,10 @@ pub enum Origin {
     Headers,
     /// config.json alone.
     Config,
-    /// A GGUF file: its metadata and tensor infos.
-    Gguf,
     /// The built-in catalogue.
     Catalogue,
+    /// A GGUF file: its metadata and tensor infos.
+    Gguf,
 }
 
 impl Origin {

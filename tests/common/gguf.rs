@@ -1,9 +1,10 @@
 //! Writes GGUF headers: versions 1 to 3, both byte orders, sound or not.
 
 use serde_json::Value;
+use vramfit::checkpoint::gguf::{GgufError, Header, Reader, Step};
 
 /// A file under construction. Tensors' bytes are counted, not written.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct GgufFile {
     pub version: u32,
     pub is_big_endian: bool,
@@ -14,6 +15,16 @@ pub struct GgufFile {
     infos: Vec<u8>,
     /// Bytes of the tensors so far, with padding.
     pub data: u64,
+    /// The same without padding.
+    pub written: u64,
+}
+
+/// The header of a file, read at once.
+pub fn header_of(file: &GgufFile) -> Result<Header, GgufError> {
+    let bytes = file.header();
+    let mut reader = Reader::new(Some(bytes.len() as u64 + file.data));
+    assert_eq!(reader.read(0, &bytes)?, Step::Done);
+    reader.finish()
 }
 
 /// Numbers of value types.
@@ -33,7 +44,7 @@ pub const F64: u32 = 12;
 
 impl GgufFile {
     pub fn new(version: u32, is_big_endian: bool) -> Self {
-        Self { version, is_big_endian, alignment: 32, keys: 0, metadata: Vec::new(), tensors: 0, infos: Vec::new(), data: 0 }
+        Self { version, is_big_endian, alignment: 32, keys: 0, metadata: Vec::new(), tensors: 0, infos: Vec::new(), data: 0, written: 0 }
     }
 
     /// A number of `width` bytes.
@@ -137,6 +148,7 @@ impl GgufFile {
         let offset = self.data;
         let mut file = self.info(name.as_bytes(), dimensions, id, offset);
         file.data = (offset + size).next_multiple_of(file.alignment);
+        file.written += size;
         file
     }
 

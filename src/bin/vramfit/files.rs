@@ -1,11 +1,12 @@
 //! Models in files: what a file is, is seen from its first bytes; only headers of weight files are read.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use vramfit::checkpoint::gguf::{self, Contents, Reader, Step};
-use vramfit::checkpoint::index::weight_files;
+use vramfit::checkpoint::index::{IndexError, weight_files};
 use vramfit::checkpoint::{Header, Parsed, match_inventory, parse_header};
 use vramfit::config;
 use vramfit::hub;
@@ -28,24 +29,53 @@ enum Kind {
     Json,
 }
 
-/// A folder, a weight file, an index of weight files, or a config by whatever name.
-pub fn open(path: &Path) -> Result<Model, String> {
-    if path.is_dir() {
-        return from_folder(path);
+/// A folder, or files that make one model: weight files, an index of them, a config by whatever name.
+pub fn open(paths: &[PathBuf]) -> Result<Model, String> {
+    let [first, rest @ ..] = paths else { return Err("no file was named".to_owned()) };
+    if first.is_dir() {
+        return if rest.is_empty() { from_folder(first) } else { Err(said(first, &"a folder stands for itself: name nothing beside it")) };
     }
-    match kind(path)? {
-        Kind::Gguf => from_gguf(path, &[], Vec::new()),
-        Kind::Safetensors => from_config(&path.with_file_name("config.json"), path, &[path.to_owned()], Vec::new()),
-        Kind::Json => {
-            let text = text(path)?;
-            match weight_files(&text) {
-                Ok(Some(names)) => {
-                    let files: Vec<PathBuf> = names.iter().map(|name| path.with_file_name(name)).collect();
-                    from_config(&path.with_file_name("config.json"), path, &files, Vec::new())
-                }
-                // What is wrong with a config, its own reader says best.
-                Ok(None) | Err(_) => from_config(path, path, &[], Vec::new()),
-            }
+    let mut named = Named::default();
+    for path in paths {
+        named.add(path)?;
+    }
+    named.open(first)
+}
+
+/// Files by what they are.
+#[derive(Default)]
+struct Named {
+    configs: Vec<PathBuf>,
+    safetensors: Vec<PathBuf>,
+    gguf: Vec<PathBuf>,
+}
+
+impl Named {
+    fn add(&mut self, path: &Path) -> Result<(), String> {
+        match kind(path)? {
+            Kind::Gguf => self.gguf.push(path.to_owned()),
+            Kind::Safetensors => self.safetensors.push(path.to_owned()),
+            // What is wrong with a config, its own reader says best.
+            Kind::Json => match weight_files(&text(path)?) {
+                Ok(Some(names)) => self.safetensors.extend(names.iter().map(|name| path.with_file_name(name))),
+                Ok(None) | Err(IndexError::NotJson(_)) => self.configs.push(path.to_owned()),
+                Err(error) => return Err(said(path, &error)),
+            },
+        }
+        Ok(())
+    }
+
+    fn open(mut self, first: &Path) -> Result<Model, String> {
+        // A file and the index that names it.
+        self.safetensors.sort();
+        self.safetensors.dedup();
+        match (self.configs.as_slice(), self.safetensors.as_slice(), self.gguf.as_slice()) {
+            ([], [], [file]) => from_gguf(file, &[], Vec::new()),
+            ([], [], _) => from_gguf_files(first, self.gguf),
+            (_, _, [_, ..]) => Err("a GGUF file describes its model alone: name GGUF files only, or none".to_owned()),
+            ([], files, []) => from_config(&first.with_file_name("config.json"), first, files, Vec::new()),
+            ([config], files, []) => from_config(config, first, files, Vec::new()),
+            ([one, other, ..], ..) => Err(format!("`{}` and `{}` are two configs: name one", one.display(), other.display())),
         }
     }
 }
@@ -118,11 +148,13 @@ fn from_folder(folder: &Path) -> Result<Model, String> {
     from_config(&folder.join("config.json"), folder, &weights, choice.notes)
 }
 
-/// The one model among GGUF files, with the one file of encoders beside it.
-fn from_gguf_files(folder: &Path, files: Vec<PathBuf>) -> Result<Model, String> {
+/// The one model among GGUF files, with the one file of encoders beside it; `named` is what the user named.
+fn from_gguf_files(named: &Path, files: Vec<PathBuf>) -> Result<Model, String> {
     let (mut models, mut encoders) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
     // Of a split model, the first file stands for all.
-    for file in files.into_iter().filter(|file| shard(file).is_none_or(|(_, number, _)| number == 1)) {
+    let starts = files.iter().map(|file| parts(file).into_iter().next().unwrap_or_default());
+    for file in starts.filter(|file| seen.insert(file.clone())) {
         let is_encoder = gguf_header(&file)?.metadata.text("general.architecture") == Some("clip");
         if is_encoder { &mut encoders } else { &mut models }.push(file);
     }
@@ -131,7 +163,7 @@ fn from_gguf_files(folder: &Path, files: Vec<PathBuf>) -> Result<Model, String> 
         ([model], [] | [_]) => from_gguf(model, &encoders, Vec::new()),
         ([model], several) => from_gguf(model, &[], vec![format!("encoders of images or sound are not counted, since there are several: {}", names(several))]),
         ([], [encoder]) => from_gguf(encoder, &[], Vec::new()),
-        (several, _) => Err(format!("`{}` has more than one GGUF model; give the path of one: {}", folder.display(), names(several))),
+        (several, _) => Err(said(named, &format!("there is more than one GGUF model; give the path of one: {}", names(several)))),
     }
 }
 
@@ -149,20 +181,17 @@ fn from_gguf(path: &Path, encoders: &[PathBuf], mut notes: Vec<String>) -> Resul
 }
 
 fn gguf_contents(path: &Path) -> Result<Contents, String> {
-    let parts: Vec<PathBuf> = match shard(path) {
-        Some((stem, _, total)) => (1..=total).map(|number| path.with_file_name(format!("{stem}-{number:05}-of-{total:05}.gguf"))).collect(),
-        None => vec![path.to_owned()],
-    };
-    let headers = parts.iter().filter(|part| part.exists()).map(|part| gguf_header(part)).collect::<Result<Vec<_>, String>>()?;
+    let headers = parts(path).iter().filter(|part| part.exists()).map(|part| gguf_header(part)).collect::<Result<Vec<_>, String>>()?;
     gguf::join(headers).and_then(|header| gguf::read(&header)).map_err(|error| said(path, &error))
 }
 
-/// `STEM-00001-of-00003.gguf` as the stem, the part's number and the number of parts.
-fn shard(path: &Path) -> Option<(&str, u16, u16)> {
-    let (rest, total) = path.file_name()?.to_str()?.strip_suffix(".gguf")?.rsplit_once("-of-")?;
-    let (stem, number) = rest.rsplit_once('-')?;
-    let digits = |text: &str| text.parse().ok().filter(|_| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit()));
-    Some((stem, digits(number)?, digits(total)?))
+/// The files that make one with this: its parts by name, or itself.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match gguf::Part::of(name) {
+        Some(part) => part.names().map(|name| path.with_file_name(name)).collect(),
+        None => vec![path.to_owned()],
+    }
 }
 
 /// The header of a GGUF file, piece by piece; what it passes over is not read.

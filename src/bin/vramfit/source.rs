@@ -1,7 +1,7 @@
 //! What MODEL names: a path, or a model on the Hub.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vramfit::hub::{self, Endpoint, ModelRef, Progress};
@@ -11,23 +11,27 @@ use crate::args::ModelArguments;
 use crate::files;
 use crate::transport::Http;
 
-/// Opens what the arguments name.
+/// Opens what the arguments name: files that are there, else a model on the Hub.
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
-    let path = Path::new(&arguments.model);
-    if path.exists() {
-        return files::open(path);
+    let named = &arguments.model;
+    if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
+        return from_hub(arguments, name);
     }
-    let looks_like_path = [".json", ".safetensors", ".gguf"].iter().any(|end| arguments.model.ends_with(end)) && !arguments.model.contains("://")
-        || [".", "/", "~"].iter().any(|start| arguments.model.starts_with(start));
-    if looks_like_path {
-        return Err(format!("there is no file or folder `{}`", arguments.model));
+    match named.iter().find(|name| !Path::new(name).exists()) {
+        Some(missing) => Err(format!("there is no file or folder `{missing}`")),
+        None => files::open(&named.iter().map(PathBuf::from).collect::<Vec<_>>()),
     }
-    from_hub(arguments)
 }
 
-fn from_hub(arguments: &ModelArguments) -> Result<Model, String> {
+/// Whether the text is meant as a path: because it is one, or because it looks like one.
+fn is_path(text: &str) -> bool {
+    let has_ending = [".json", ".safetensors", ".gguf"].iter().any(|end| text.ends_with(end)) && !text.contains("://");
+    Path::new(text).exists() || has_ending || [".", "/", "~"].iter().any(|start| text.starts_with(start))
+}
+
+fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     let said = |error: &hub::HubError| format!("{error}. {}", error.advice());
-    let mut reference: ModelRef = arguments.model.parse().map_err(|error| said(&error))?;
+    let mut reference: ModelRef = name.parse().map_err(|error| said(&error))?;
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
     }

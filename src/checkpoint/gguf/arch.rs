@@ -171,6 +171,7 @@ pub const IRRELEVANT: &[&str] = &[
     "leading_dense_block_count",
     "logit_scale",
     "moe_every_n_layers",
+    "moe_latent_size",
     "n_deepstack_layers",
     "pooling_type",
     "rescale_every_n_layers",

@@ -25,18 +25,22 @@ impl Inventory {
     /// Sorts the tensors of a header.
     pub fn new(tensors: &[HeaderTensor]) -> Self {
         let mut inventory = Self::default();
+        // Where experts that stand one by one are, by layer, name, shape and type.
+        let mut experts: HashMap<(Stack, u64, String, &[u64], &str), usize> = HashMap::new();
         for tensor in tensors {
             let Place { stack, layer, name } = Place::of(&tensor.name);
-            let is_expert = name.contains("{}");
             let group = match layer {
                 Some(layer) => inventory.layers.entry((stack, layer)).or_default(),
                 None => inventory.outside.entry(stack).or_default(),
             };
-            let alike = |other: &&mut Tensor| is_expert && other.name == name && other.shape == tensor.shape && other.stored == Some(tensor.encoding);
-            match group.iter_mut().find(alike) {
-                Some(other) => other.count += 1,
-                None => group.push(Tensor { role: role(&name), name, shape: tensor.shape.clone(), count: 1, stored: Some(tensor.encoding) }),
+            if let Some(layer) = layer.filter(|_| name.contains("{}")) {
+                let place = *experts.entry((stack, layer, name.clone(), &tensor.shape, tensor.encoding.name)).or_insert(group.len());
+                if let Some(alike) = group.get_mut(place) {
+                    alike.count += 1;
+                    continue;
+                }
             }
+            group.push(Tensor { role: role(&name), name, shape: tensor.shape.clone(), count: 1, stored: Some(tensor.encoding) });
         }
         inventory
     }

@@ -12,10 +12,12 @@ mod inventory;
 mod layers;
 mod metadata;
 mod model;
+mod name;
 mod reader;
 mod tensors;
 
 pub use error::GgufError;
 pub use metadata::{Metadata, Value};
 pub use model::{Contents, read};
-pub use reader::{Header, MAX_HEADER_BYTES, Reader, Step, is_gguf, join};
+pub use name::{Part, is_beside, recipe};
+pub use reader::{Header, MAX_HEADER_BYTES, Reader, Step, is_gguf, join, most_memory};

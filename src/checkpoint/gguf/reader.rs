@@ -6,7 +6,7 @@
 //!
 //! Memory: nothing is allocated by a length or a count that the file claims. Kept are the keys and short values (at most
 //! [`MAX_KEYS`]), [`MAX_KEPT_ELEMENTS`] list elements in all, and names, dimensions and offsets of at most [`MAX_TENSORS`] tensors:
-//! never more than 16 times the bytes that were handed in, plus 64 KiB.
+//! never more than [`most_memory`].
 
 use std::collections::HashSet;
 use std::collections::btree_map::Entry;
@@ -43,6 +43,12 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// Dimensions of a tensor in ggml (`GGML_MAX_DIMS`).
 const MAX_DIMENSIONS: u32 = 4;
+
+/// The most bytes that a [`Reader`] allocates for a header of `bytes` bytes, the header that it returns included, whatever the
+/// header claims: 16 times its length and 64 KiB (`tests/parser_memory.rs`).
+pub const fn most_memory(bytes: u64) -> u64 {
+    bytes.saturating_mul(16).saturating_add(64 << 10)
+}
 
 /// The header of one file.
 #[derive(Clone, Debug, PartialEq)]
@@ -409,7 +415,8 @@ impl Reader {
             self.next = Item::Elements { key, kind, left, kept };
             return Ok(());
         }
-        if let Some(values) = kept {
+        if let Some(mut values) = kept {
+            values.shrink_to_fit();
             self.kept_elements += values.len();
             self.metadata.0.insert(key, Value::Integers(values));
         }

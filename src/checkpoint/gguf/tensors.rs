@@ -155,12 +155,16 @@ pub fn role(name: &str) -> Role {
 pub fn is_parameter(arch: &str, name: &str) -> bool {
     let is_scale = name.ends_with(".scale") || name.ends_with(".input_scale");
     match module(name) {
+        "ffn_gate_inp" | "ffn_down_exps" if is_scale => LEARNED_SCALES.contains(&arch),
         _ if is_scale => false,
         "rope_freqs" | "rope_factors_long" | "rope_factors_short" | "attn_rot_embd" => false,
         "exp_probs_b" | "exp_probs_b_vl" => LEARNED_CORRECTIONS.contains(&arch),
         _ => true,
     }
 }
+
+/// Architectures whose routers and experts have scales of their own, quantised or not.
+const LEARNED_SCALES: &[&str] = &["gemma4"];
 
 /// Architectures whose classes have the routers' correction as a parameter.
 const LEARNED_CORRECTIONS: &[&str] = &["ernie4_5-moe", "laguna"];
@@ -198,6 +202,6 @@ mod tests {
         {
             assert_eq!(is_parameter("llama", name), expected, "{name}");
         }
-        assert!(is_parameter("ernie4_5-moe", "exp_probs_b.bias"));
+        assert!(is_parameter("ernie4_5-moe", "exp_probs_b.bias") && is_parameter("gemma4", "ffn_down_exps.scale"));
     }
 }

@@ -78,8 +78,9 @@ pub enum Question {
 
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or a path to config.json, a .safetensors file or its index, or a .gguf file
-    pub model: String,
+    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
+    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    pub model: Vec<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,
