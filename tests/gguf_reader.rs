@@ -283,12 +283,34 @@ fn survives(bytes: &[u8], size: u64) {
 /// A small file, sound but for what is drawn.
 fn any_file() -> impl Strategy<Value = GgufFile> {
     let tensor = (
-        prop::sample::select(vec!["token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.0.ffn_down.weight", "blk.0.ffn_gate_inp.weight", "v.blk.0.x", "blk.0.ssm_conv1d.weight"]),
+        prop::sample::select(vec![
+            "token_embd.weight",
+            "output.weight",
+            "blk.0.attn_q.weight",
+            "blk.0.ffn_down.weight",
+            "blk.0.ffn_gate_inp.weight",
+            "v.blk.0.x",
+            "blk.0.ssm_conv1d.weight",
+        ]),
         prop::collection::vec(prop::sample::select(vec![0, 1, 32, 256, 1 << 20, 1 << 40, u64::MAX]), 0..5),
         prop::sample::select(vec![0u32, 1, 8, 12, 30, 39]),
     );
     let key = (
-        prop::sample::select(vec!["block_count", "embedding_length", "attention.head_count", "attention.head_count_kv", "attention.key_length", "expert_count", "expert_used_count", "nextn_predict_layers", "ssm.inner_size", "ssm.state_size", "attention.sliding_window", "attention.kv_lora_rank", "context_length"]),
+        prop::sample::select(vec![
+            "block_count",
+            "embedding_length",
+            "attention.head_count",
+            "attention.head_count_kv",
+            "attention.key_length",
+            "expert_count",
+            "expert_used_count",
+            "nextn_predict_layers",
+            "ssm.inner_size",
+            "ssm.state_size",
+            "attention.sliding_window",
+            "attention.kv_lora_rank",
+            "context_length",
+        ]),
         prop::sample::select(vec![0u32, 1, 2, 3, 4, 128, 1 << 20, u32::MAX]),
     );
     let arch = prop::sample::select(vec!["llama", "clip", "gemma3", "qwen35", "deepseek2", "t5"]);

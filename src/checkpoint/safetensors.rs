@@ -489,6 +489,29 @@ mod tests {
         }
     }
 
+    /// Every dtype of the format, with the bits of one value (`Dtype::bitsize` of safetensors 0.8): offsets must fit the shape.
+    #[test]
+    fn every_dtype_is_checked_against_its_offsets() {
+        for (bits, dtypes) in [
+            (4, &["F4"][..]),
+            (6, &["F6_E2M3", "F6_E3M2"]),
+            (8, &["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]),
+            (16, &["I16", "U16", "F16", "BF16"]),
+            (32, &["I32", "U32", "F32"]),
+            (64, &["I64", "U64", "F64", "C64"]),
+        ] {
+            for dtype in dtypes {
+                let bytes = 24 * bits / 8;
+                assert!(one(dtype, "[2, 3, 4]", 0, bytes).is_ok(), "{dtype}");
+                for stored in [bytes - 1, bytes + 1] {
+                    let expected = HeaderError::WrongLength { name: "x".into(), needed: bytes, stored };
+                    assert_eq!(one(dtype, "[2, 3, 4]", 0, stored), Err(expected), "{dtype}");
+                }
+            }
+        }
+        assert_eq!(Encoding::all().filter(|encoding| Encoding::from_safetensors(encoding.name).is_some()).count(), 22);
+    }
+
     #[test]
     fn more_is_asked_for_until_the_header_is_whole() {
         let file = framed(&format!("{{{}}}", entry("x", "U8", "[9]", 0, 9)));

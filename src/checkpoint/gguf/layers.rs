@@ -21,7 +21,7 @@ pub struct Layers<'a> {
     pub keys: &'a Keys<'a>,
     pub arch: &'a str,
     /// Layers of the stack, multi-token prediction left out.
-    pub layers: u64,
+    pub count: u64,
     pub hidden: u64,
     /// Encoders keep nothing.
     pub keeps: Keeps,
@@ -152,9 +152,9 @@ impl Layers<'_> {
     fn layers_with_own_cache(&self) -> Result<u64, GgufError> {
         let shared = self.keys.count("attention.shared_kv_layers", MAX_COUNT)?;
         Ok(match (shared, arch::layers_with_own_cache(self.arch)) {
-            (Some(shared), _) => self.layers.saturating_sub(shared),
+            (Some(shared), _) => self.count.saturating_sub(shared),
             (None, Some(own)) => own,
-            (None, None) => self.layers,
+            (None, None) => self.count,
         })
     }
 

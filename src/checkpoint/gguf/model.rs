@@ -74,9 +74,9 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
         is_guess: false,
     };
     if arch == ENCODERS {
-        reading.encoders()?
+        reading.encoders()?;
     } else {
-        reading.text()?
+        reading.text()?;
     }
     let (mut files, notes) = reading.inventory.files(&header.tensors, reading.first_predictor)?;
     files.count = metadata.count("split.count").unwrap_or(1).max(1);
@@ -162,12 +162,12 @@ impl<'a> Reading<'a> {
 
     /// Layers behind the model's own, and what stands beside them.
     fn predictor(&mut self, of_stack: &Layers, stack: Stack) -> Result<(), GgufError> {
-        let behind = self.inventory.layers_of(Stack::Main).filter(|(number, _)| stack == Stack::Main && *number >= of_stack.layers);
+        let behind = self.inventory.layers_of(Stack::Main).filter(|(number, _)| stack == Stack::Main && *number >= of_stack.count);
         let layers = behind.map(|(number, tensors)| Ok((of_stack.layer(number, tensors)?.layer, parameters(self.arch, tensors))));
         let layers = layers.collect::<Result<Vec<_>, GgufError>>()?;
         let tensors = parameters(self.arch, self.inventory.outside_of(&[Stack::Main]).filter(|tensor| predicts(tensor)));
         if !layers.is_empty() || !tensors.is_empty() {
-            self.first_predictor = of_stack.layers;
+            self.first_predictor = of_stack.count;
             self.add("mtp", ComponentKind::TokenPredictor, Stack::Main, (of_stack.hidden, 0), tensors, LayerRun::code(layers));
         }
         Ok(())
@@ -187,7 +187,7 @@ impl<'a> Reading<'a> {
             if self.inventory.has(stack) {
                 let keys = Keys::new(&self.header.metadata, prefix);
                 let hidden = keys.count("embedding_length", MAX_SIZE)?.unwrap_or(0);
-                let of_stack = Layers { keys: &keys, arch: self.arch, layers: MAX_LAYERS, hidden, keeps: Keeps::Nothing };
+                let of_stack = Layers { keys: &keys, arch: self.arch, count: MAX_LAYERS, hidden, keeps: Keeps::Nothing };
                 let layers =
                     self.inventory.layers_of(stack).map(|(number, tensors)| Ok((of_stack.layer(number, tensors)?.layer, parameters(self.arch, tensors))));
                 let runs = LayerRun::code(layers.collect::<Result<Vec<_>, GgufError>>()?);
@@ -202,16 +202,16 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn layers(&self, layers: u64, hidden: u64, keeps: Keeps) -> Layers<'a> {
-        Layers { keys: self.keys, arch: self.arch, layers, hidden, keeps }
+    fn layers(&self, count: u64, hidden: u64, keeps: Keeps) -> Layers<'a> {
+        Layers { keys: self.keys, arch: self.arch, count, hidden, keeps }
     }
 
     /// The layers of a stack, all of which must be there.
     fn runs(&mut self, of_stack: &Layers, stack: Stack) -> Result<Vec<LayerRun>, GgufError> {
         let (mut layers, mut doubts) = (Vec::new(), Vec::new());
-        for number in 0..of_stack.layers {
+        for number in 0..of_stack.count {
             let tensors = self.inventory.layer(stack, number);
-            let tensors = tensors.ok_or_else(|| GgufError::Metadata(format!("there are no tensors of layer {number} of {}", of_stack.layers)))?;
+            let tensors = tensors.ok_or_else(|| GgufError::Metadata(format!("there are no tensors of layer {number} of {}", of_stack.count)))?;
             let read = of_stack.layer(number, tensors)?;
             doubts.extend(read.doubt);
             layers.push((read.layer, parameters(self.arch, tensors)));

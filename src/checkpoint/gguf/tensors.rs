@@ -153,7 +153,7 @@ pub fn role(name: &str) -> Role {
 /// Whether a tensor holds learned parameters: rotary tables and scales of quantised matrices do not, nor does the routers'
 /// correction, which most classes of transformers 5.23 keep as a buffer.
 pub fn is_parameter(arch: &str, name: &str) -> bool {
-    let is_scale = name.ends_with(".scale") || name.ends_with(".input_scale");
+    let is_scale = matches!(name.rsplit_once('.'), Some((_, "scale" | "input_scale")));
     match module(name) {
         "ffn_gate_inp" | "ffn_down_exps" if is_scale => LEARNED_SCALES.contains(&arch),
         _ if is_scale => false,
