@@ -121,6 +121,7 @@ fn main_encoding(setup: &Setup) -> Option<Encoding> {
 fn loaded_encoding(setup: &Setup, main: Option<Encoding>, tensor: &Tensor) -> Encoding {
     let is_asked = setup.scenario.weights != Weights::AsStored;
     match tensor.stored {
+        Some(_) if setup.engine.unpacks(setup.model).is_some() => setup.dtype,
         Some(stored) if !stored.is_float || setup.model.anatomy.quantization.is_some() => stored,
         Some(stored) if !is_asked && main != Some(stored) => stored,
         _ => setup.dtype,

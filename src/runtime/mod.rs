@@ -162,6 +162,11 @@ pub trait Engine: Sync {
         None
     }
 
+    /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
+    fn unpacks(&self, _model: &Model) -> Option<Encoding> {
+        None
+    }
+
     /// What it fills in where the user chooses nothing.
     fn defaults(&self, _known: &Known) -> Defaults {
         Defaults::default()
@@ -304,7 +309,10 @@ impl<'a> Setup<'a> {
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
-        let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        let dtype = scenario.weights.encoding().or(engine.unpacks(model)).unwrap_or_else(|| engine.compute_dtype(stored));
+        if engine.unpacks(model).is_some() {
+            assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
+        }
         choices.said("weights", scenario.weights.name().to_owned(), None);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
         choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
