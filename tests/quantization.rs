@@ -1,12 +1,13 @@
 //! Sizes of quantised models, against the tools that make them and against published files and logs.
 
-mod common;
-
 use vramfit::config;
 use vramfit::encoding::Encoding;
+use vramfit::estimate::Term;
+use vramfit::memory::estimate;
 use vramfit::model::{Model, Origin, Provenance};
-use vramfit::scenario::Weights;
-use vramfit::weights::stored;
+use vramfit::quantity::GIB;
+use vramfit::scenario::{Scenario, Weights};
+use vramfit::weights::{Unit, stored};
 
 /// Dimensions of published models.
 mod shape {
@@ -101,4 +102,212 @@ fn mixes_are_what_llama_quantize_makes() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Configs of published models, with the fields that matter.
+const ORACLE: &str = include_str!("fixtures/oracle.jsonl");
+
+/// The config of a published model, its quantisation replaced by `quantization` (none where that is empty).
+fn published(id: &str, quantization: &str) -> String {
+    let rows = ORACLE.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a row of JSON"));
+    let mut config = rows.into_iter().find(|row| row["id"] == id).map(|mut row| row["config"].take()).unwrap_or_else(|| panic!("{id} is in the table"));
+    let object = config.as_object_mut().unwrap();
+    object.remove("quantization_config");
+    if !quantization.is_empty() {
+        object.insert("quantization_config".to_owned(), serde_json::from_str(quantization).expect("JSON"));
+    }
+    config.to_string()
+}
+
+const GB: u64 = 1_000_000_000;
+const GPTQ: &str = r#"{"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": false, "sym": true}"#;
+const NF4_DQ: &str =
+    r#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true}"#;
+const FP8: &str = r#"{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}"#;
+const GPT_OSS: &str = r#"{"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",
+    "model.embed_tokens", "lm_head"]}"#;
+
+/// (model, quantisation of its config, format asked for, size in thousandths of the unit, unit, where it was published)
+type Size = (&'static str, &'static str, &'static str, u64, u64, &'static str);
+
+/// Published sizes: of files, and of weights in memory as logs say them (ranks that hold equal parts added up).
+const SIZES: &[Size] = &[
+    ("deepseek-ai/DeepSeek-R1", "", "q8_0", 664_295, GIB, "llama.cpp log: file size 664.295 GiB (8.504 BPW), 671.026 B parameters"),
+    ("deepseek-ai/DeepSeek-R1", "", "q4_k_m", 376_650, GIB, "llama.cpp log: file size 376.650 GiB (4.822 BPW)"),
+    ("deepseek-ai/DeepSeek-V3", "", "q8_0", 665_308, GIB, "llama.cpp log (with the latent's projection twice): file size 665.308 GiB"),
+    ("Qwen/Qwen3-235B-A22B", "", "q8_0", 232_769, GIB, "llama.cpp log: file size 232.769 GiB"),
+    ("Qwen/Qwen3-235B-A22B", "", "q6_k", 179_754, GIB, "llama.cpp log: file size 179.754 GiB"),
+    ("Qwen/Qwen3-235B-A22B", "", "q4_k_m", 132_386, GIB, "llama.cpp log: file size 132.386 GiB"),
+    ("moonshotai/Kimi-K2-Instruct", "", "q8_0", 1_016_623, GIB, "llama.cpp log: file size 1016.623 GiB"),
+    ("deepseek-ai/DeepSeek-V2-Lite", "", "q4_k_m", 9_649, GIB, "llama.cpp log of DeepSeek-Coder-V2-Lite: file size 9.649 GiB"),
+    ("google/gemma-3-27b-it", "", "q4_0", 14_539, GIB, "llama.cpp log: file size 14.539 GiB, 27.009 B parameters"),
+    ("Qwen/Qwen3.5-35B-A3B", "", "q8_0", 34_359, GIB, "llama.cpp log: model buffers 35183.09 MiB"),
+    ("meta-llama/Llama-2-13b-hf", "", "q8_0", 12_881, GIB, "llama.cpp log: file size 12.881 GiB"),
+    ("meta-llama/Meta-Llama-3.1-8B", "", "q4_0", 4_334, GIB, "llama.cpp log: model buffers 4437.80 MiB"),
+    ("meta-llama/Meta-Llama-3.1-8B", "", "q4_k_m", 4_576, GIB, "llama.cpp log: model buffers 4685.30 MiB"),
+    ("meta-llama/Llama-3.2-1B", "", "q4_k_m", 745, GIB, "llama.cpp log: file size 762.81 MiB"),
+    ("Qwen/Qwen3-4B", "", "q6_k", 3_074, GIB, "llama.cpp log: model buffers 3147.42 MiB"),
+    ("meta-llama/Llama-3.3-70B-Instruct", "", "q4_k_m", 42_520, GB, "published GGUF file: 42.5 GB"),
+    ("TheBloke/Llama-2-7B-GPTQ", "", "q4_k_m", 4_080, GB, "published GGUF file: 4.08 GB"),
+    ("TheBloke/Llama-2-7B-GPTQ", GPTQ, "as-stored", 3_900, GB, "published file: 3.90 GB"),
+    ("TheBloke/Llama-2-7B-GPTQ", "", "gptq-int4", 3_900, GB, "published file: 3.90 GB"),
+    ("TheBloke/Llama-2-7B-GPTQ", "", "awq-int4", 3_890, GB, "published file: 3.89 GB"),
+    ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", NF4_DQ, "as-stored", 5_700, GB, "published file: 5.70 GB"),
+    ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", NF4_DQ, "as-stored", 5_354, GIB, "vLLM 0.7.2 log: 5.3541 GiB"),
+    ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_800, GIB, "model card: 12.8 GiB"),
+    ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_870, GIB, "vLLM 0.29 log (XPU): 12.87 GiB"),
+    ("Qwen/Qwen2.5-14B", "", "awq-int4", 9_380, GIB, "vLLM 0.13.0 log: 9.3795 GiB"),
+    ("Qwen/Qwen2.5-32B", "", "fp8-dynamic", 32_199, GIB, "vLLM 0.11.0 log of a distilled model: 32.1993 GiB"),
+    ("llava-hf/llava-1.5-7b-hf", "", "awq-int4", 4_253, GIB, "vLLM 0.10.2 log: 4.253 GiB"),
+    ("microsoft/phi-4", "", "gptq-int4", 8_511, GIB, "vLLM 0.6 log of an AutoRound checkpoint: 8.5107 GiB"),
+];
+
+#[test]
+fn sizes_are_within_a_hundredth_of_the_published_ones() {
+    let mut wrong = Vec::new();
+    for (id, quantization, format, thousandths, unit, source) in SIZES {
+        let size = bytes(&model(&published(id, quantization)), format, Encoding::BF16);
+        let published = thousandths * unit / 1000;
+        if size.abs_diff(published) * 100 > published {
+            wrong.push(format!("{id} {format}: {size} B for {published} B ({source})"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// (model, quantisation of its config, format asked for, ranks, MiB of weights on each, where it was published)
+const RANKS: &[(&str, &str, &str, u64, u64, &str)] = &[
+    ("deepseek-ai/DeepSeek-R1", FP8, "as-stored", 8, 81_316, "vLLM log: 79.41 GiB"),
+    ("deepseek-ai/DeepSeek-R1", "", "awq-int4", 16, 21_719, "vLLM log: 21.21 GiB"),
+    ("Qwen/Qwen3-235B-A22B", "", "fp8-block", 8, 28_330, "vLLM 0.10.0 log: 27.6656 GiB"),
+];
+
+#[test]
+fn ranks_hold_their_part_of_what_is_packed() {
+    for (id, quantization, format, ranks, mib, source) in RANKS {
+        let scenario = Scenario { gpus: Some(*ranks), weights: format.parse().unwrap(), ..Scenario::default() };
+        let answer = estimate(&model(&published(id, quantization)), &scenario).unwrap();
+        let size = answer.devices[0].entries.iter().find(|entry| entry.term == Term::Weights).unwrap().amount.expected.get();
+        assert!(size.abs_diff(mib << 20) * 100 < mib << 20, "{id} {format}: {size} B ({source})");
+    }
+}
+
+/// What a count of stored values takes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    All,
+    WithoutScales,
+    WithoutConstants,
+}
+
+/// Values in safetensors files as the Hub counts them: two 4-bit weights in one byte are one value.
+fn stored_values(model: &Model, counted: Counted) -> u64 {
+    let mut sum = 0;
+    for tensor in stored(model, Weights::AsStored, Encoding::BF16).unwrap() {
+        for piece in tensor.pieces().unwrap() {
+            let bits = match piece.unit {
+                Unit::Bits(bits) => bits.parts().0,
+                Unit::Value(_) | Unit::Bytes(_) => 0,
+            };
+            sum += match piece.what {
+                "parameters" => piece.count,
+                "quantised weights" => piece.count * bits / 8,
+                "scales" if counted == Counted::WithoutScales => 0,
+                "scales" => piece.count,
+                "constants per matrix" if counted == Counted::All => piece.count * bits / 32,
+                "constants per matrix" => 0,
+                other => panic!("{other} of {}", tensor.tensor.name),
+            };
+        }
+    }
+    sum
+}
+
+/// (model, its quantization_config with lists written shorter, what the Hub counts, what that takes in). A count of NVFP4 files
+/// leaves the scales out in some repositories, and numbers without a dimension in all.
+const COUNTS: &[(&str, &str, u64, Counted)] = &[
+    ("Qwen/Qwen3-8B-FP8", FP8, 8_191_159_296, Counted::All),
+    (
+        "Qwen/Qwen3-30B-A3B-FP8",
+        r#"{"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head", "model.layers.0.mlp.gate", "model.layers.0.input_layernorm", "mlp.gate"]}"#,
+        30_533_947_392,
+        Counted::All,
+    ),
+    (
+        "ibm-granite/granite-3.3-8b-instruct-FP8",
+        r#"{"quant_method": "compressed-tensors", "format": "float-quantized", "ignore": ["lm_head"], "config_groups": {"group_0": {"targets": ["Linear"],
+            "weights": {"num_bits": 8, "type": "float", "strategy": "channel", "symmetric": true, "group_size": null, "block_structure": null}}}}"#,
+        8_172_462_080,
+        Counted::All,
+    ),
+    (
+        "mistralai/Devstral-Small-2-24B-Instruct-2512",
+        r#"{"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": null,
+            "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]}"#,
+        24_011_361_840,
+        Counted::All,
+    ),
+    (
+        "nvidia/MiniMax-M2.5-NVFP4",
+        r#"{"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", "*.block_sparse_moe.gate", "*.self_attn*"], "config_groups": {"group_0": {
+            "weights": {"dynamic": false, "num_bits": 4, "type": "float", "group_size": 16}, "targets": ["Linear"]}}}"#,
+        116_349_510_656,
+        Counted::WithoutScales,
+    ),
+    (
+        "nvidia/GLM-5.1-NVFP4",
+        r#"{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": ["lm_head", "model.layers.0*",
+            "model.layers.1.*", "model.layers.2.*", "*.mlp.shared_experts*", "*.self_attn*"]}}"#,
+        381_523_333_632,
+        Counted::WithoutScales,
+    ),
+    (
+        "nvidia/Qwen3-235B-A22B-NVFP4",
+        r#"{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": ["*.mlp.gate", "lm_head"]}}"#,
+        132_806_618_624,
+        Counted::WithoutConstants,
+    ),
+    (
+        "nvidia/Qwen3.6-27B-NVFP4",
+        r#"{"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "ignore": ["mtp*"], "config_groups": {
+            "group_0": {"weights": {"num_bits": 8, "type": "float"}, "targets": ["re:.*linear_attn\\.(in_proj_qkv|in_proj_z|out_proj)$",
+                "re:model\\.language_model\\..*self_attn\\.[qkvo]_proj"]},
+            "group_1": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["lm_head", "re:model.language_model.*mlp\\..*_proj"]}}}"#,
+        18_164_649_200,
+        Counted::WithoutScales,
+    ),
+];
+
+#[test]
+fn stored_values_are_those_that_the_hub_counts() {
+    for (id, quantization, count, counted) in COUNTS {
+        let model = model(&published(id, quantization));
+        assert_eq!(stored_values(&model, *counted), *count, "{id}");
+    }
+}
+
+/// Sizes that follow from the formats' own sources, to the byte.
+#[test]
+fn worked_examples_are_met_to_the_byte() {
+    let mut larger: serde_json::Value = serde_json::from_str(&published("openai/gpt-oss-20b", GPT_OSS)).unwrap();
+    larger["num_hidden_layers"] = 36.into();
+    larger["num_local_experts"] = 128.into();
+    larger["layer_types"] = vec!["full_attention"; 36].into();
+    let gpt_oss_120b = larger.to_string();
+    // Without bitsandbytes' tables of codes, 64 bytes of each of the 224 matrices (and 1 KiB more for the scales' codes).
+    let llama = published("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", NF4_DQ);
+    let rest = 2_101_878_784;
+    for (config, format, size) in [
+        (published("TheBloke/Llama-2-7B-GPTQ", GPTQ), "as-stored", 3_893_862_400),
+        (published("TheBloke/Llama-2-7B-GPTQ", ""), "awq-int4", 3_889_307_648),
+        (published("openai/gpt-oss-20b", GPT_OSS), "as-stored", 13_761_264_768),
+        (gpt_oss_120b, "as-stored", 65_248_815_744),
+        (llama.clone(), "nf4", 3_925_868_544 + 224 * 64 + rest),
+        (llama.clone(), "as-stored", 3_600_417_664 + 224 * (64 + 1024) + rest),
+        (llama, "int8", 6_984_826_880 + rest),
+        // Less the float32 of the routers' corrections of 58 layers, which transformers keeps.
+        (published("deepseek-ai/DeepSeek-V3", FP8), "as-stored", 673_150_611_808 - 58 * 256 * 4),
+    ] {
+        assert_eq!(bytes(&model(&config), format, Encoding::BF16), size, "{format}");
+    }
 }

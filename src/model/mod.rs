@@ -261,6 +261,11 @@ impl Component {
         })
     }
 
+    /// True for parts that read or write text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
+    }
+
     /// Number of layers.
     pub fn layer_count(&self) -> u64 {
         self.layers.iter().map(|run| run.count).sum()

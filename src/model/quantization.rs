@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Component, ComponentKind, Role, Tensor};
+use super::{Component, Role, Tensor};
 use crate::quantization::{Scheme, Takes};
 use crate::quantity::Overflow;
 
@@ -126,7 +126,7 @@ impl Item<'_> {
 
     /// True in the parts that llama.cpp and quantisers of language models work on: text, and whatever a model is mainly.
     pub fn is_main(&self) -> bool {
-        self.place.component == 0 || matches!(self.component.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
+        self.place.component == 0 || self.component.is_text()
     }
 
     /// The tensor as matrices.

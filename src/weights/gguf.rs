@@ -26,11 +26,11 @@ const SEVENTY: &[(&str, u64, bool)] = &[
     ("jais2", 68, false),
 ];
 
-/// Every tensor of the architecture in its type.
+/// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
 pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
     let facts = facts(anatomy);
-    let items: Vec<Item<'_>> = anatomy.inventory().collect();
-    let of_values = |item: &&Item<'_>| item.is_main() && category(item.tensor) == Some(Category::Value);
+    let items: Vec<Item<'_>> = anatomy.inventory().filter(Item::is_main).collect();
+    let of_values = |item: &&Item<'_>| category(item.tensor) == Some(Category::Value);
     let values = items.iter().filter(of_values).fold(0u64, |sum, item| sum.saturating_add(item.layers.end - item.layers.start));
     let mut count = Counters { values, layers: anatomy.components.first().map_or(0, |decoder| decoder.layer_count()), ..Counters::default() };
     let mut all = Vec::new();
@@ -46,12 +46,12 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
         }
         for layer in first.layers.clone() {
             for (item, parts) in run.iter().zip(&mut forms) {
-                let kind = if item.is_main() { category(item.tensor) } else { None };
+                let kind = category(item.tensor);
                 let position = kind.map(|kind| count.position(kind, layer, &facts, mix));
                 for (matrix, runs) in parts {
                     let encoding = match (kind, position) {
                         (Some(kind), Some(position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
-                        _ => unquantised(mix, item.tensor, item.is_main()),
+                        _ => unquantised(mix, item.tensor),
                     };
                     runs.push(layer, encoding);
                 }
@@ -73,7 +73,7 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
 pub(super) fn type_of_loose(mix: Mix, tensor: &Tensor, matrix: Matrix) -> Encoding {
     match category(tensor) {
         Some(kind) => mix.encoding(kind, (1, 2), matrix.count > 1, matrix.columns, &Facts::default()),
-        None => unquantised(mix, tensor, true),
+        None => unquantised(mix, tensor),
     }
 }
 
@@ -166,14 +166,14 @@ fn category(tensor: &Tensor) -> Option<Category> {
     })
 }
 
-/// The type of what is not quantised: norms, biases, routers and the like in float32; towers stand in a file of their own, in 16 bits.
-fn unquantised(mix: Mix, tensor: &Tensor, is_main: bool) -> Encoding {
+/// The type of what is not quantised: norms, biases, routers and the like in float32.
+fn unquantised(mix: Mix, tensor: &Tensor) -> Encoding {
     let half = if mix.default_type() == Encoding::BF16 { Encoding::BF16 } else { Encoding::F16 };
     let is_kept = KEPT.iter().any(|kept| tensor.name.contains(kept));
     match tensor.shape.len() {
         0 | 1 => Encoding::F32,
         _ if mix.default_type() == Encoding::F32 => Encoding::F32,
-        _ if is_kept || !is_main => half,
+        _ if is_kept => half,
         _ => Encoding::F32,
     }
 }

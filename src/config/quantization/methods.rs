@@ -119,10 +119,16 @@ fn bitsandbytes(about: About<'_>) -> Option<Said> {
 fn fp8(about: About<'_>) -> Option<Said> {
     let static_inputs = if about.text("activation_scheme") == Some("static") { 32 } else { 0 };
     let block: Option<Vec<u64>> = about.get("weight_block_size").and_then(|sizes| sizes.as_array()?.iter().map(serde_json::Value::as_u64).collect());
-    match block.as_deref() {
-        Some([rows, columns]) => linears(about, preset("fp8-block")?.scaled(Group::Block(*rows, *columns), 32, 0), 0),
+    // Powers of two as scales take a byte each.
+    let scale_bits = if about.text("scale_fmt") == Some("ue8m0") { 8 } else { 32 };
+    let mut said = match block.as_deref() {
+        Some([rows, columns]) => linears(about, preset("fp8-block")?.scaled(Group::Block(*rows, *columns), scale_bits, 0), 0),
         _ => linears(about, preset("fp8")?, static_inputs),
+    }?;
+    if about.text("expert_dtype") == Some("fp4") {
+        said.rule(["experts"], Some(Scheme { scale_bits, ..preset("mxfp4")? }));
     }
+    Some(said)
 }
 
 fn fp_quant(about: About<'_>) -> Option<Said> {

@@ -54,7 +54,14 @@ pub(super) fn object(f: &Fields, text: Option<&Fields>, beside: Option<&Value>) 
             match fields.raw(key) {
                 None => {}
                 Some(Value::Object(object)) if object.is_empty() => {}
-                Some(Value::Object(object)) => return Ok(Some(object.clone())),
+                Some(Value::Object(object)) => {
+                    let mut object = object.clone();
+                    // DeepSeek V4 says it outside, and transformers moves it in.
+                    if let Some(dtype) = fields.raw("expert_dtype") {
+                        object.entry("expert_dtype").or_insert_with(|| dtype.clone());
+                    }
+                    return Ok(Some(object));
+                }
                 // Other tools' keys of the same name.
                 Some(_) if key == "quantization" => {}
                 Some(_) => return Err(fields.impossible(key, "it must be an object")),
