@@ -10,6 +10,7 @@ use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
+use crate::quantization::Weights;
 use crate::scenario::Scenario;
 
 /// The version of the JSON contract.
@@ -167,7 +168,19 @@ pub fn formats_json() -> Value {
             })
         })
         .collect();
-    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats})
+    let weights: Vec<_> = Weights::all()
+        .map(|format| {
+            json!({
+                "name": format.name(),
+                "label": format.label(),
+                "kind": format.kind(),
+                "bits_per_weight": format.bits_per_weight().and_then(|bits| bits.parse::<f64>().ok()),
+                "leaves": format.leaves(),
+                "source": format.source(),
+            })
+        })
+        .collect();
+    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats, "weights": weights})
 }
 
 /// An object of these keys. A list of pairs is far less code on the page than what the `json!` macro makes of them.

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{Component, Role, Tensor};
-use crate::quantization::{Scheme, Takes};
 use crate::quantity::Overflow;
+use crate::quantization::{Scheme, Takes};
 
 /// The quantisation that a config describes.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -146,24 +146,14 @@ use Rule::{All, First, Grouped, More, Part, PartOrMore};
 
 /// Every file type that `llama-quantize` makes.
 pub static MIXES: &[MixRow] = &[
-    MixRow {
-        value: More(E::Q6_K, E::Q4_K),
-        down: More(E::Q6_K, E::Q4_K),
-        falcon: Some((Part(16, E::Q6_K, E::Q5_K), E::Q4_K)),
-        ..small("q4_k_m", E::Q4_K)
-    },
+    MixRow { value: More(E::Q6_K, E::Q4_K), down: More(E::Q6_K, E::Q4_K), falcon: Some((Part(16, E::Q6_K, E::Q5_K), E::Q4_K)), ..small("q4_k_m", E::Q4_K) },
     MixRow { output: E::Q8_0, ..plain("q8_0", E::Q8_0) },
     plain("q6_k", E::Q6_K),
     MixRow { value: More(E::Q6_K, E::Q5_K), down: More(E::Q6_K, E::Q5_K), ..plain("q5_k_m", E::Q5_K) },
     plain("q5_k_s", E::Q5_K),
     plain("q5_1", E::Q5_1),
     plain("q5_0", E::Q5_0),
-    MixRow {
-        value: First(4, E::Q5_K, E::Q4_K),
-        down: Part(8, E::Q5_K, E::Q4_K),
-        falcon: Some((All(E::Q4_K), E::Q4_K)),
-        ..small("q4_k_s", E::Q4_K)
-    },
+    MixRow { value: First(4, E::Q5_K, E::Q4_K), down: Part(8, E::Q5_K, E::Q4_K), falcon: Some((All(E::Q4_K), E::Q4_K)), ..small("q4_k_s", E::Q4_K) },
     plain("q4_1", E::Q4_1),
     plain("q4_0", E::Q4_0),
     MixRow { value: Grouped(E::Q5_K, E::IQ4_NL), down: Part(8, E::Q5_K, E::IQ4_NL), ..small("iq4_nl", E::IQ4_NL) },

@@ -14,10 +14,10 @@ use std::str::FromStr;
 
 use crate::encoding::Encoding;
 use crate::quantity::Decimal;
-pub use mix::{Category, Facts, Mix, SOURCE as MIX_SOURCE};
+pub use mix::{Category, Facts, Mix};
 pub use named::{NAMED, Named, hqq_bits};
 pub use pattern::Patterns;
-pub use scheme::{Group, Part, Scheme, Takes};
+pub use scheme::{Along, Group, Part, Scheme, Takes};
 
 /// The format of the weights that one asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,52 @@ impl Weights {
         match self {
             Self::Scheme(row, bits) => Some(row.scheme.with_bits(bits)),
             _ => None,
+        }
+    }
+
+    /// What kind of format it is, for people.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::AsStored => "as the files or config.json say",
+            Self::Plain(_) => "dtype",
+            Self::Scheme(..) => "quantised",
+            Self::Mix(_) => "llama.cpp file type",
+            Self::Bytes(_) => "your own",
+        }
+    }
+
+    /// Bits of a weight of a large matrix with its share of scales: `4.156`. Of file types of llama.cpp those of the type that most
+    /// matrices get; others get better ones.
+    pub fn bits_per_weight(self) -> Option<String> {
+        /// Rows and columns of a large matrix.
+        const SIDE: u64 = 8192;
+        match self {
+            Self::AsStored => None,
+            Self::Plain(dtype) => Some(dtype.bits()),
+            Self::Mix(mix) => Some(mix.default_type().bits()),
+            Self::Bytes(bytes) => Decimal::ratio(bytes.parts().0.checked_mul(8)?, bytes.parts().1).map(|bits| bits.to_string()),
+            Self::Scheme(..) => {
+                let bytes = self.scheme()?.bytes(SIDE, SIDE).ok()?.get();
+                Decimal::ratio((bytes * 8 * 1000 + SIDE * SIDE / 2) / (SIDE * SIDE), 1000).map(|bits| bits.to_string())
+            }
+        }
+    }
+
+    /// What it leaves as it was, for people.
+    pub fn leaves(self) -> String {
+        match self {
+            Self::Scheme(row, _) => row.scheme.takes.leaves(),
+            Self::Mix(_) => "norms, biases and routers (float32)".to_owned(),
+            Self::AsStored | Self::Plain(_) | Self::Bytes(_) => String::new(),
+        }
+    }
+
+    /// Where its layout was read, for formats that have one.
+    pub const fn source(self) -> Option<&'static str> {
+        match self {
+            Self::Scheme(row, _) => Some(row.source),
+            Self::Mix(_) => Some(mix::SOURCE),
+            Self::AsStored | Self::Plain(_) | Self::Bytes(_) => None,
         }
     }
 

@@ -128,7 +128,11 @@ pub static NAMED: &[Named] = &[
         Scheme { output_bits: 16, matrix_bits: (1 << 16) * 8 * 16, ..Scheme::codes("AQLM", 2, Takes::LAYERS) },
         "aqlm inference.py (QuantizedLinear): codes, codebooks, scales; transformers 5.23 AqlmConfig (1 × 16 bits for 8 weights)",
     ),
-    named("bitnet", Scheme { matrix_bits: 16, ..Scheme::codes("BitNet", 2, Takes::LAYERS) }, "transformers 5.23 integrations/bitnet.py (BitLinear): four weights in a byte"),
+    named(
+        "bitnet",
+        Scheme { matrix_bits: 16, ..Scheme::codes("BitNet", 2, Takes::LAYERS) },
+        "transformers 5.23 integrations/bitnet.py (BitLinear): four weights in a byte",
+    ),
 ];
 
 impl Named {

@@ -132,11 +132,26 @@ pub struct Scheme {
     pub spread: u64,
 }
 
+/// What there is one of: what tensor parallelism splits with a matrix, and what it repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Along {
+    /// Every weight, or group of weights.
+    Weights,
+    /// Every input.
+    Inputs,
+    /// Every output.
+    Outputs,
+    /// The matrix.
+    Matrix,
+}
+
 /// What a quantised matrix consists of: `count` things of `bits` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// What they are, in the plural.
     pub what: &'static str,
+    /// What there is one of.
+    pub along: Along,
     /// How many.
     pub count: u64,
     /// Bits of one.
@@ -189,15 +204,20 @@ impl Scheme {
         let whole = |bits| Decimal::new(bits, 0);
         let groups = self.group.count(rows, columns)?;
         let nested = if self.nested == 0 { 0 } else { groups.div_ceil(self.nested) };
-        let of = |what, one: u64, bits| Ok(Part { what, count: one.checked_mul(count).ok_or(Overflow)?, bits });
+        let of = |what, along, one: u64, bits| Ok(Part { what, along, count: one.checked_mul(count).ok_or(Overflow)?, bits });
+        let of_groups = match self.group {
+            Group::Row => Along::Outputs,
+            Group::Matrix => Along::Matrix,
+            Group::Inputs(_) | Group::Block(..) | Group::Flat(_) => Along::Weights,
+        };
         let parts = [
-            of("quantised weights", rows.checked_mul(columns).ok_or(Overflow)?, self.bits)?,
-            of("scales", groups, whole(self.scale_bits))?,
-            of("zero points", groups, whole(self.zero_bits))?,
-            of("scales of scales", nested, whole(32))?,
-            of("entries per input", columns, whole(self.input_bits))?,
-            of("entries per output", rows, whole(self.output_bits))?,
-            of("constants per matrix", 1, whole(self.matrix_bits))?,
+            of("quantised weights", Along::Weights, rows.checked_mul(columns).ok_or(Overflow)?, self.bits)?,
+            of("scales", of_groups, groups, whole(self.scale_bits))?,
+            of("zero points", of_groups, groups, whole(self.zero_bits))?,
+            of("scales of scales", of_groups, nested, whole(32))?,
+            of("entries per input", Along::Inputs, columns, whole(self.input_bits))?,
+            of("entries per output", Along::Outputs, rows, whole(self.output_bits))?,
+            of("constants per matrix", Along::Matrix, 1, whole(self.matrix_bits))?,
         ];
         Ok(parts.into_iter().filter(|part| part.count > 0 && part.bits != Decimal::new(0, 0)))
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{Form, Stored};
 use crate::encoding::Encoding;
-use crate::model::{Anatomy, FeedForward, Item, Matrix, Mixer, Role, Tensor};
+use crate::model::{Anatomy, Component, FeedForward, Item, Matrix, Mixer, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::quantization::{Category, Facts, Mix};
 
@@ -29,44 +29,47 @@ const SEVENTY: &[(&str, u64, bool)] = &[
 /// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
 pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
     let facts = facts(anatomy);
-    let items: Vec<Item<'_>> = anatomy.inventory().filter(Item::is_main).collect();
-    let of_values = |item: &&Item<'_>| category(item.tensor) == Some(Category::Value);
-    let values = items.iter().filter(of_values).fold(0u64, |sum, item| sum.saturating_add(item.layers.end - item.layers.start));
-    let mut count = Counters { values, layers: anatomy.components.first().map_or(0, |decoder| decoder.layer_count()), ..Counters::default() };
     let mut all = Vec::new();
-    let mut rest = items.as_slice();
-    while let Some(first) = rest.first() {
-        // What stands in the same layers is gone through layer by layer, as the counters do.
-        let same = rest.iter().take_while(|item| (item.place.component, item.place.run) == (first.place.component, first.place.run)).count();
-        let (run, later) = rest.split_at(same);
-        let mut forms: Vec<Vec<(Matrix, Runs)>> = Vec::new();
-        for item in run {
-            let parts = parts(item)?;
-            forms.push(parts.into_iter().map(|matrix| (matrix, Runs::default())).collect());
-        }
-        for layer in first.layers.clone() {
-            for (item, parts) in run.iter().zip(&mut forms) {
-                let kind = category(item.tensor);
-                let position = kind.map(|kind| count.position(kind, layer, &facts, mix));
+    let mut tensors = Vec::new();
+    for item in anatomy.inventory().filter(Item::is_main) {
+        let parts = parts(&item)?.into_iter().map(|matrix| (matrix, Runs::default())).collect();
+        tensors.push(Converted { kind: category(item.tensor), item, parts });
+    }
+    let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
+    let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
+    let mut count = Counters { values, layers: anatomy.components.first().map_or(0, Component::layer_count), ..Counters::default() };
+    // What stands in the same layers is gone through layer by layer, as the counters do.
+    for run in tensors.chunk_by_mut(|a, b| (a.item.place.component, a.item.place.run) == (b.item.place.component, b.item.place.run)) {
+        for layer in run[0].item.layers.clone() {
+            for Converted { item, kind, parts } in &mut *run {
+                let position = kind.map(|kind| (kind, count.position(kind, layer, &facts, mix)));
                 for (matrix, runs) in parts {
-                    let encoding = match (kind, position) {
-                        (Some(kind), Some(position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
-                        _ => unquantised(mix, item.tensor),
+                    let encoding = match position {
+                        Some((kind, position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
+                        None => unquantised(mix, item.tensor),
                     };
                     runs.push(layer, encoding);
                 }
             }
             count.layer_done();
         }
-        for (item, parts) in run.iter().zip(forms) {
-            for (matrix, runs) in parts {
-                let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
-                all.extend(runs.0.into_iter().map(stored));
-            }
+    }
+    for Converted { item, parts, .. } in tensors {
+        for (matrix, runs) in parts {
+            let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
+            all.extend(runs.0.into_iter().map(stored));
         }
-        rest = later;
     }
     Ok(all)
+}
+
+/// A tensor as the converter writes it.
+struct Converted<'a> {
+    item: Item<'a>,
+    /// What it is to the recipes.
+    kind: Option<Category>,
+    /// The tensors that it becomes, with their types.
+    parts: Vec<(Matrix, Runs)>,
 }
 
 /// The type of a tensor of which only the files' name is known.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::encoding::Encoding;
 use crate::model::{Anatomy, Files, Item, Matrix, Model, Place, Quantization, Tensor, is_taken, scheme_for};
 use crate::quantity::{Bytes, Decimal, Overflow, ParamCount};
-use crate::quantization::{MIX_SOURCE, Scheme, Weights};
+use crate::quantization::{Along, Scheme, Weights};
 
 /// A tensor in some layers, as it is stored there. A tensor whose format differs from layer to layer is several of these, and so is
 /// one that a format stores as several.
@@ -43,6 +43,8 @@ pub enum Form {
 pub struct Piece {
     /// What they are, in the plural.
     pub what: &'static str,
+    /// What there is one of.
+    pub along: Along,
     /// How many.
     pub count: u64,
     /// What one takes.
@@ -89,14 +91,14 @@ impl Stored<'_> {
         let count = count.checked_mul(self.times()).ok_or(Overflow)?;
         let all = |unit| {
             let values = count.checked_mul(rows).and_then(|rows| rows.checked_mul(columns)).ok_or(Overflow)?;
-            Ok(vec![Piece { what: "parameters", count: values, unit }])
+            Ok(vec![Piece { what: "parameters", along: Along::Weights, count: values, unit }])
         };
         match self.form {
             Form::Plain(encoding) => all(Unit::Value(encoding)),
             Form::Bytes(bytes) => all(Unit::Bytes(bytes)),
             Form::Packed(scheme) => {
                 let parts = scheme.parts(count, rows, columns)?;
-                Ok(parts.map(|part| Piece { what: part.what, count: part.count, unit: Unit::Bits(part.bits) }).collect())
+                Ok(parts.map(|part| Piece { what: part.what, along: part.along, count: part.count, unit: Unit::Bits(part.bits) }).collect())
             }
         }
     }
@@ -249,19 +251,8 @@ pub fn meant(model: &Model, asked: Weights) -> (Weights, Option<String>) {
     let name = model.provenance.id.as_deref().unwrap_or_default();
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     match (Weights::from_model_name(name), anatomy.dtype) {
-        (Some((format, word)), _) => {
-            (format, Some(format!("the name says `{}`, and neither headers nor config.json say another", word.replace('+', " "))))
-        }
+        (Some((format, word)), _) => (format, Some(format!("the name says `{}`, and neither headers nor config.json say another", word.replace('+', " ")))),
         (None, Some(dtype)) => (asked, Some(format!("the dtype of config.json: {dtype}"))),
         (None, None) => (asked, Some("bf16: neither files, config.json nor the name say another".to_owned())),
-    }
-}
-
-/// Where the layout of a format was read, for formats that have one.
-pub fn source(format: Weights) -> Option<&'static str> {
-    match format {
-        Weights::Scheme(row, _) => Some(row.source),
-        Weights::Mix(_) => Some(MIX_SOURCE),
-        Weights::AsStored | Weights::Plain(_) | Weights::Bytes(_) => None,
     }
 }

@@ -10,6 +10,7 @@ use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
+use vramfit::quantization::Weights;
 use vramfit::report;
 
 const BOLD: Style = Style::new().bold();
@@ -153,8 +154,21 @@ pub fn gpus() {
     }
 }
 
-/// Every storage format.
+/// Every format: of weights, then of the values that they consist of.
 pub fn formats() {
+    println!("{BOLD}{:<16}{:<22}{:>8}  leaves{BOLD:#}", "--weights", "kind", "bits");
+    for format in Weights::all().filter(|format| *format != Weights::AsStored) {
+        let name = if let Weights::Scheme(row, _) = format {
+            if row.is_open() { format!("{}N", row.name) } else { row.name.to_owned() }
+        } else {
+            format.name().into_owned()
+        };
+        println!("{name:<16}{:<22}{:>8}  {}", format.kind(), format.bits_per_weight().unwrap_or_default(), format.leaves());
+        if let Some(source) = format.source() {
+            println!("{:<16}{DIM}{source}{DIM:#}", "");
+        }
+    }
+    println!();
     println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "Name", "config.json", "flag", "bits");
     for encoding in Encoding::all() {
         println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());

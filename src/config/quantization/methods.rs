@@ -77,12 +77,18 @@ fn gptq_scheme(about: About<'_>) -> Option<Scheme> {
 fn gptq(about: About<'_>) -> Option<Said> {
     let scheme = gptq_scheme(about)?;
     let mut said = Said { schemes: vec![scheme], ..Said::default() };
-    // gptqmodel's `dynamic`: `-:` leaves modules, `+:` or nothing gives them other parameters.
-    for (name, other) in about.object("dynamic").into_iter().flat_map(About::objects) {
-        let (sign, expression) = name.split_once(':').filter(|(sign, _)| matches!(*sign, "+" | "-")).unwrap_or(("+", name));
+    // gptqmodel's `dynamic`: `-:` leaves modules, `+:` or nothing gives them other parameters; what is left is left first.
+    let dynamic = || about.object("dynamic").into_iter().flat_map(About::objects);
+    for (name, _) in dynamic() {
+        if let Some(expression) = name.strip_prefix("-:") {
+            said.rule([format!("re:{expression}").as_str()], None);
+        }
+    }
+    for (name, other) in dynamic().filter(|(name, _)| !name.starts_with("-:")) {
+        let expression = name.strip_prefix("+:").unwrap_or(name);
         let bits = other.count("bits").filter(|bits| *bits <= 8);
         let changed = Scheme { zero_bits: bits.unwrap_or(scheme.zero_bits), ..sized(other, scheme, "bits", scheme.group) };
-        said.rule([format!("re:{expression}").as_str()], (sign == "+").then_some(changed));
+        said.rule([format!("re:{expression}").as_str()], Some(changed));
     }
     said.rule(about.left().unwrap_or_default(), None);
     if let Some(lists) = about.get("modules_in_block_to_quantize").and_then(serde_json::Value::as_array) {
@@ -209,7 +215,8 @@ fn torchao_scheme(name: &str, data: About<'_>) -> Option<Scheme> {
 }
 
 fn torchao(about: About<'_>) -> Option<Said> {
-    let scheme = |kind: About<'_>| torchao_scheme(kind.text("_type")?, kind.object("_data").unwrap_or(kind)).map(|scheme| Scheme { takes: Takes::LINEARS, ..scheme });
+    let scheme =
+        |kind: About<'_>| torchao_scheme(kind.text("_type")?, kind.object("_data").unwrap_or(kind)).map(|scheme| Scheme { takes: Takes::LINEARS, ..scheme });
     let mut said = Said::default();
     said.rule(about.left().unwrap_or_default(), None);
     if let Some(name) = about.text("quant_type") {

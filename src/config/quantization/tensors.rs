@@ -30,7 +30,13 @@ pub(super) fn layout(weights: About<'_>, format: Option<&str>) -> Option<Scheme>
         });
     }
     let is_packed = bits < 8 && format != Some("naive-quantized") || format == Some("pack-quantized");
-    let zero_bits = if weights.flag("symmetric").unwrap_or(true) { 0 } else if is_packed { bits } else { 8 };
+    let zero_bits = if weights.flag("symmetric").unwrap_or(true) {
+        0
+    } else if is_packed {
+        bits
+    } else {
+        8
+    };
     let scheme = if is_packed { preset("w4a16")? } else { preset("w8a8-int8")? };
     // Activation order that is not undone in the file keeps each input's group.
     let is_ordered = matches!(weights.text("actorder"), Some("group")) || weights.flag("actorder") == Some(true);
