@@ -9,7 +9,7 @@ use super::{Form, Stored};
 use crate::encoding::Encoding;
 use crate::model::{Anatomy, Component, FeedForward, Item, Matrix, Mixer, Role, Tensor};
 use crate::quantity::Overflow;
-use crate::quantization::{Category, Facts, Mix};
+use crate::weight_format::{Category, Facts, Mix};
 
 /// Matrices that stay in 16 bits.
 const KEPT: &[&str] = &["altup", "laurel", "per_layer_model_proj"];

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::encoding::Encoding;
 use crate::model::{Anatomy, Files, Item, Matrix, Model, Place, Quantization, Tensor, is_taken, scheme_for};
 use crate::quantity::{Bytes, Decimal, Overflow, ParamCount};
-use crate::quantization::{Along, Scheme, Weights};
+use crate::weight_format::{Along, Scheme, Weights};
 
 /// A tensor in some layers, as it is stored there. A tensor whose format differs from layer to layer is several of these, and so is
 /// one that a format stores as several.
@@ -146,7 +146,7 @@ fn said_by_config(anatomy: &Anatomy, format: Weights) -> Option<&Quantization> {
     match format.scheme() {
         None => (format == Weights::AsStored).then_some(quantization),
         Some(asked) => {
-            let is_same = |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group;
+            let is_same = |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group && scheme.nested == asked.nested;
             quantization.schemes.iter().all(is_same).then_some(quantization)
         }
     }

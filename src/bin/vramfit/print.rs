@@ -4,13 +4,13 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Estimate, Stage};
+use vramfit::estimate::Estimate;
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
-use vramfit::quantization::Weights;
+use vramfit::weight_format::Weights;
 use vramfit::report;
 
 const BOLD: Style = Style::new().bold();
@@ -59,8 +59,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
 
-    println!("{:<28}{:>10}", "Loaded", unit.number(device.at(Stage::Load)?.expected));
-    println!("{:<28}{:>10}", "Steady at this load", unit.number(device.at(Stage::Decode)?.expected));
+    println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
+    println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
         println!("{:<28}{:>10}", budget.name, unit.number(budget.bytes));
         println!("{:<28}{:>10}  what the engine will claim", "Claim", unit.number(claim));
@@ -154,24 +154,28 @@ pub fn gpus() {
     }
 }
 
-/// Every format: of weights, then of the values that they consist of.
+/// Every format: of weights, then of the values that they consist of. What one shares with the one before is not said again.
 pub fn formats() {
-    println!("{BOLD}{:<16}{:<22}{:>8}  leaves{BOLD:#}", "--weights", "kind", "bits");
-    for format in Weights::all().filter(|format| *format != Weights::AsStored) {
-        let name = if let Weights::Scheme(row, _) = format {
-            if row.is_open() { format!("{}N", row.name) } else { row.name.to_owned() }
-        } else {
-            format.name().into_owned()
-        };
-        println!("{name:<16}{:<22}{:>8}  {}", format.kind(), format.bits_per_weight().unwrap_or_default(), format.leaves());
-        if let Some(source) = format.source() {
-            println!("{:<16}{DIM}{source}{DIM:#}", "");
+    println!("{BOLD}{:<16}{:>10}  What it stores{BOLD:#}", "--weights", "bits");
+    let mut before = Default::default();
+    for format in Weights::all() {
+        let number = if format.number().is_some() { "N" } else { "" };
+        println!("{:<16}{:>10}  {}", format!("{}{number}", format.stem()), format.bits_per_weight().unwrap_or_default(), format.layout());
+        let shared = (format.takes(), format.source());
+        if let ((takes, leaves), Some(source)) = &shared
+            && shared != before
+        {
+            println!("{:<28}takes {takes}; leaves {leaves}", "");
+            println!("{:<28}{DIM}{source}{DIM:#}", "");
         }
+        before = shared;
     }
     println!();
-    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "Name", "config.json", "flag", "bits");
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>8}{:>8}{:>10}{BOLD:#}", "Values", "config.json", "flag", "block", "bytes", "bits");
     for encoding in Encoding::all() {
-        println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
+        let (config_name, flag) = (encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"));
+        let (elements, bytes) = (encoding.block_elements, encoding.block_bytes);
+        println!("{:<14}{config_name:<20}{flag:<12}{elements:>8}{bytes:>8}{:>10}", encoding.name, encoding.bits());
     }
 }
 

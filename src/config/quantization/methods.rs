@@ -1,9 +1,10 @@
 //! The methods that a config may name, each with its reader.
 
+use super::patterns::Patterns;
 use super::tensors;
 use super::{About, Said};
 use crate::quantity::Decimal;
-use crate::quantization::{Group, Named, Patterns, Scheme, Takes, hqq_bits};
+use crate::weight_format::{Group, Method, Named, Scheme, Takes, hqq_bits};
 
 /// Reads what a method says; `None` when it does not say what its weights take.
 type Read = fn(About<'_>) -> Option<Said>;
@@ -32,7 +33,7 @@ pub(super) static METHODS: &[(&[&str], Read)] = &[
     (&["bitnet"], |about| linears(about, preset("bitnet")?, 0)),
     (&["sinq"], |about| {
         // A second scale for every input.
-        let scheme = Scheme { method: "SINQ", input_bits: 16, ..preset("hqq-4bit")? };
+        let scheme = Scheme { method: Method::Sinq, input_bits: 16, ..preset("hqq-4bit")? };
         linears(about, sized(about, scheme, "nbits", Group::Inputs(64)), 0)
     }),
     (&["metal"], |about| linears(about, sized(about, Scheme { takes: Takes::LINEARS, ..preset("mlx-4bit")? }, "bits", Group::Inputs(64)), 0)),
@@ -113,7 +114,7 @@ fn bitsandbytes(about: About<'_>) -> Option<Said> {
         (false, Some("nf4"), true) => "nf4-dq",
         (false, Some("nf4"), false) => "nf4",
         // FP4 is what the library takes when nothing is said.
-        (false, _, true) => return linears(about, Scheme { method: "FP4 with double quantisation", ..preset("nf4-dq")? }, 0),
+        (false, _, true) => return linears(about, Scheme { method: Method::Fp4, ..preset("nf4-dq")? }, 0),
         (false, ..) => "fp4",
     };
     let scheme = preset(name)?;
@@ -182,7 +183,7 @@ fn quanto(about: About<'_>) -> Option<Said> {
         "int8" | "qint8" => preset("quanto-int8")?,
         "int4" | "qint4" => preset("quanto-int4")?,
         "int2" | "qint2" => preset("quanto-int2")?,
-        "float8" | "qfloat8" => Scheme { method: "Quanto FP8", ..preset("quanto-int8")? },
+        "float8" | "qfloat8" => Scheme { method: Method::QuantoFp8, ..preset("quanto-int8")? },
         _ => return None,
     };
     linears(about, scheme, 0)
@@ -260,7 +261,7 @@ fn vptq(about: About<'_>) -> Option<Said> {
     let residual = last("num_res_centroids").unwrap_or(1);
     let bits = Decimal::ratio(u64::from(centroids.ilog2() + residual.ilog2()), length)?;
     let books = (centroids + if residual > 1 { residual } else { 0 }) * length * 16;
-    let scheme = Scheme { method: "VPTQ", matrix_bits: books, input_bits: 48, output_bits: 0, spread: 3, ..preset("aqlm-2bit")? };
+    let scheme = Scheme { method: Method::Vptq, matrix_bits: books, input_bits: 48, output_bits: 0, spread: 3, ..preset("aqlm-2bit")? };
     linears(about, scheme.with_bits(bits), 0)
 }
 
@@ -268,7 +269,7 @@ fn higgs(about: About<'_>) -> Option<Said> {
     let bits = about.count("bits").unwrap_or(4).min(8);
     // Tables of 2^bits and of 2^bits × 2^bits × 2 values.
     let tables = ((1 << bits) + (1 << (2 * bits)) * 2) * 16;
-    let scheme = Scheme { matrix_bits: tables, ..Scheme::codes("HIGGS", bits, Takes::LINEARS).scaled(about.group(Group::Inputs(256)), 16, 0) };
+    let scheme = Scheme { matrix_bits: tables, ..Scheme::codes(Method::Higgs, bits, Takes::LINEARS).scaled(about.group(Group::Inputs(256)), 16, 0) };
     linears(about, scheme, 0)
 }
 
@@ -276,7 +277,7 @@ fn gemma(about: About<'_>) -> Option<Said> {
     let bits = about.count("num_bits").unwrap_or(4).min(8);
     let takes = Takes { embedding: about.flag("quantize_embeddings").unwrap_or(false), ..Takes::ALL_LINEARS };
     // A float32 scale per output, two of activations per matrix.
-    let scheme = Scheme { matrix_bits: 64, ..Scheme::codes("Gemma", bits, takes).scaled(Group::Row, 32, 0) };
+    let scheme = Scheme { matrix_bits: 64, ..Scheme::codes(Method::Gemma, bits, takes).scaled(Group::Row, 32, 0) };
     let mut said = Said { schemes: vec![scheme], ..Said::default() };
     said.rule(about.left().unwrap_or_default(), None);
     for (expression, options) in about.object("module_quant_configs").into_iter().flat_map(About::objects) {
@@ -310,7 +311,7 @@ fn auto_round(about: About<'_>) -> Option<Said> {
             Some("fp") if bits == 8 => preset("fp8")?,
             _ if format.contains("awq") => preset("awq-int4")?,
             // As GPTQ, without indices of groups.
-            _ => Scheme { method: "AutoRound", input_bits: 0, ..preset("gptq-int4")? },
+            _ => Scheme { method: Method::AutoRound, input_bits: 0, ..preset("gptq-int4")? },
         };
         let group = if own.get("group_size").is_some() { own } else { about };
         let is_int = scheme.zero_bits > 0;

@@ -4,13 +4,15 @@
 //! resolved here to the tensors of the architecture, once, so that an estimate need not look at names.
 
 mod methods;
+mod patterns;
 mod tensors;
 
 use serde_json::{Map, Value};
 
 use super::{ConfigError, Fields};
 use crate::model::{Anatomy, Assigned, Item, Quantization, is_taken};
-use crate::quantization::{Group, Patterns, Scheme};
+use crate::weight_format::{Group, Scheme};
+use patterns::Patterns;
 
 /// What a method says.
 #[derive(Default)]

@@ -1,9 +1,10 @@
 //! compressed-tensors and its kin: groups of modules, each with the arguments of its weights.
 
 use super::methods::preset;
+use super::patterns::Patterns;
 use super::{About, Said};
 use crate::quantity::Decimal;
-use crate::quantization::{Group, Patterns, Scheme, Takes};
+use crate::weight_format::{Group, Scheme, Takes};
 
 /// The layout that the arguments of weights describe (`num_bits`, `type`, `strategy`, `group_size`, `symmetric` ...), stored in
 /// `format`.

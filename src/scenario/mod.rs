@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
-pub use crate::quantization::Weights;
+pub use crate::weight_format::Weights;
 
 /// Everything the user chose.
 #[derive(Clone, Debug, PartialEq)]
