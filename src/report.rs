@@ -10,8 +10,8 @@ use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
-use crate::weight_format::Weights;
 use crate::scenario::Scenario;
+use crate::weight_format::Weights;
 
 /// The version of the JSON contract.
 pub const SCHEMA: &str = "vramfit/1";

@@ -191,6 +191,9 @@ const METHODS: &[(&str, &str, u64)] = &[
 fn every_method_is_read() {
     for (object, schemes, weights) in METHODS {
         assert_eq!(read(DENSE, "quantization_config", object), ((*schemes).to_owned(), *weights), "{object}");
+        // What the reader finds reaches the page.
+        let model = model(DENSE, "quantization_config", object);
+        assert_eq!(vramfit::reader::decode(&vramfit::reader::encode(&model)).as_ref(), Some(&model), "{object}");
     }
 }
 

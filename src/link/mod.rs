@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
-use crate::weight_format::UnknownFormat;
 use crate::scenario::{Scenario, UnknownChoice};
+use crate::weight_format::UnknownFormat;
 
 /// The version that links carry.
 pub const VERSION: &str = "1";

@@ -4,9 +4,9 @@ use crate::estimate::{ALWAYS, Amount, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Role, Tensor};
 use crate::quantity::{Bytes, Overflow};
-use crate::weight_format::Along;
 use crate::runtime::Setup;
 use crate::scenario::Weights;
+use crate::weight_format::Along;
 use crate::weights::{Form, Piece, Stored, Unit, stored};
 
 /// How a tensor is shared by the ranks.

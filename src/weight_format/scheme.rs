@@ -133,6 +133,8 @@ pub struct Scheme {
     pub router_bits: Option<Decimal>,
     /// Whether a matrix whose inputs are not whole groups stays as it was.
     pub is_strict: bool,
+    /// Whether an embedding that is the head too gets a quantised copy for that.
+    pub copies_tied_head: bool,
     /// How far the bits of a matrix may be from the average that the name says, in percent.
     pub spread: u64,
 }
@@ -180,6 +182,7 @@ impl Scheme {
             head_bits: None,
             router_bits: None,
             is_strict: false,
+            copies_tied_head: false,
             spread: 0,
         }
     }

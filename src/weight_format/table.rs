@@ -108,12 +108,12 @@ pub static NAMED: &[Named] = &[
     // The number is the average over the layers' matrices with everything that is kept beside the codes.
     named(
         "exl2-",
-        Scheme { head_bits: Some(whole(6)), spread: 2, ..Scheme::codes(Method::Exl2, 4, Takes::LAYERS_AND_HEAD) },
+        Scheme { head_bits: Some(whole(6)), copies_tied_head: true, spread: 2, ..Scheme::codes(Method::Exl2, 4, Takes::LAYERS_AND_HEAD) },
         "exllamav2 0.3.2 conversion/optimize.py (weight_budget), convert_exl2.py (head 6 bits)",
     ),
     named(
         "exl3-",
-        Scheme { head_bits: Some(whole(6)), input_bits: 16, output_bits: 16, spread: 1, ..Scheme::codes(Method::Exl3, 4, Takes::LAYERS_AND_HEAD) },
+        Scheme { head_bits: Some(whole(6)), copies_tied_head: true, input_bits: 16, output_bits: 16, spread: 1, ..Scheme::codes(Method::Exl3, 4, Takes::LAYERS_AND_HEAD) },
         "exllamav3 1.6.5 modules/quant/exl3.py (trellis, suh, svh), conversion/allocation.py",
     ),
     named("torchao-int4", Scheme::codes(Method::TorchAo, 4, Takes::LINEARS).scaled(Group::Inputs(128), 16, 16), TORCHAO),

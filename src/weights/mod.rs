@@ -7,7 +7,7 @@ mod gguf;
 use std::ops::Range;
 
 use crate::encoding::Encoding;
-use crate::model::{Anatomy, Files, Item, Matrix, Model, Place, Quantization, Tensor, is_taken, scheme_for};
+use crate::model::{Anatomy, ComponentKind, Files, Item, Matrix, Model, Place, Quantization, Role, Tensor, is_taken, scheme_for};
 use crate::quantity::{Bytes, Decimal, Overflow, ParamCount};
 use crate::weight_format::{Along, Scheme, Weights};
 
@@ -124,20 +124,28 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
     if let Some(files) = files {
         return of_files(files, format, dtype, anatomy);
     }
-    match format {
-        Weights::AsStored => match said_by_config(anatomy, format) {
-            Some(quantization) => of_config(anatomy, quantization, dtype),
-            None => of_all(anatomy, |_, _| Form::Plain(dtype)),
-        },
-        Weights::Mix(mix) => gguf::stored(anatomy, mix),
-        // What the config describes already has its own exceptions.
-        Weights::Scheme(..) if said_by_config(anatomy, format).is_some() => {
-            said_by_config(anatomy, format).map_or_else(|| Ok(Vec::new()), |quantization| of_config(anatomy, quantization, dtype))
-        }
-        Weights::Plain(_) | Weights::Scheme(..) | Weights::Bytes(_) => {
-            of_all(anatomy, |item, matrix| form(format, dtype, item.tensor, matrix, (item.is_main(), item.is_in_layer())))
-        }
+    if let Weights::Mix(mix) = format {
+        return gguf::stored(anatomy, mix);
     }
+    // What the config describes has its own exceptions.
+    let (mut all, scheme) = match said_by_config(anatomy, format) {
+        Some(quantization) => (of_config(anatomy, quantization, dtype)?, quantization.schemes.first().copied()),
+        None if format == Weights::AsStored => (of_all(anatomy, |_, _| Form::Plain(dtype))?, None),
+        None => (of_all(anatomy, |item, matrix| form(format, dtype, item.tensor, matrix, (item.is_main(), item.is_in_layer())))?, format.scheme()),
+    };
+    let copied = scheme.filter(|scheme| scheme.copies_tied_head && scheme.takes.head);
+    if let (Some(scheme), Some(embedding)) = (copied, tied_embedding(anatomy)) {
+        let (matrix, form) = (embedding.matrix()?, Form::Packed(scheme_for(scheme, Role::Head)));
+        all.push(Stored { tensor: embedding.tensor, place: Some(embedding.place), layers: embedding.layers, matrix, form });
+    }
+    Ok(all)
+}
+
+/// The embedding of a text decoder that has no head of its own.
+fn tied_embedding(anatomy: &Anatomy) -> Option<Item<'_>> {
+    let decoder = anatomy.components.first().filter(|component| component.kind == ComponentKind::TextDecoder)?;
+    let has_head = decoder.tensors.iter().any(|tensor| tensor.role == Role::Head && tensor.is_matrix());
+    anatomy.inventory().find(|item| !has_head && item.place.component == 0 && item.tensor.role == Role::Embedding)
 }
 
 /// The quantisation of the config where it is what is asked for, and its size is known.
@@ -146,7 +154,8 @@ fn said_by_config(anatomy: &Anatomy, format: Weights) -> Option<&Quantization> {
     match format.scheme() {
         None => (format == Weights::AsStored).then_some(quantization),
         Some(asked) => {
-            let is_same = |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group && scheme.nested == asked.nested;
+            let is_same =
+                |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group && scheme.nested == asked.nested;
             quantization.schemes.iter().all(is_same).then_some(quantization)
         }
     }

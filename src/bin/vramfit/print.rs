@@ -10,8 +10,8 @@ use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
-use vramfit::weight_format::Weights;
 use vramfit::report;
+use vramfit::weight_format::Weights;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
