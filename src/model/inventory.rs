@@ -57,10 +57,9 @@ impl Role {
     /// Whether a matrix of this role reads the hidden state (`Some(true)`), writes it (`Some(false)`), or may do neither.
     fn reads_hidden(self) -> Option<bool> {
         match self {
-            Self::Query | Self::Key | Self::Value | Self::Qkv | Self::Gate | Self::Up | Self::GateUp => Some(true),
-            Self::ExpertGate | Self::ExpertUp | Self::ExpertGateUp => Some(true),
             Self::AttentionOutput | Self::Down | Self::ExpertDown => Some(false),
-            _ => None,
+            Self::Query | Self::Key | Self::Value | Self::Qkv => Some(true),
+            role => [Self::Gate, Self::Up, Self::GateUp, Self::ExpertGate, Self::ExpertUp, Self::ExpertGateUp].contains(&role).then_some(true),
         }
     }
 }

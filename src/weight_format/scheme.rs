@@ -58,6 +58,7 @@ impl std::fmt::Display for Group {
 }
 
 /// Which matrices a format takes. Norms, biases, positions, convolutions and recurrent parameters are never taken.
+#[allow(clippy::struct_excessive_bools)] // one answer for each kind of matrix
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Takes {
     /// Routed experts.

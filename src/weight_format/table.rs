@@ -113,7 +113,14 @@ pub static NAMED: &[Named] = &[
     ),
     named(
         "exl3-",
-        Scheme { head_bits: Some(whole(6)), copies_tied_head: true, input_bits: 16, output_bits: 16, spread: 1, ..Scheme::codes(Method::Exl3, 4, Takes::LAYERS_AND_HEAD) },
+        Scheme {
+            head_bits: Some(whole(6)),
+            copies_tied_head: true,
+            input_bits: 16,
+            output_bits: 16,
+            spread: 1,
+            ..Scheme::codes(Method::Exl3, 4, Takes::LAYERS_AND_HEAD)
+        },
         "exllamav3 1.6.5 modules/quant/exl3.py (trellis, suh, svh), conversion/allocation.py",
     ),
     named("torchao-int4", Scheme::codes(Method::TorchAo, 4, Takes::LINEARS).scaled(Group::Inputs(128), 16, 16), TORCHAO),

@@ -3,6 +3,8 @@
 //! A method is a row of [`METHODS`](methods::METHODS) with its reader. What a reader finds are rules by module name; they are
 //! resolved here to the tensors of the architecture, once, so that an estimate need not look at names.
 
+mod codebooks;
+mod gptq;
 mod methods;
 mod patterns;
 mod tensors;

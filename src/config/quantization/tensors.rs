@@ -52,7 +52,7 @@ fn is_class(target: &str) -> bool {
 
 /// `config_groups` with `targets` and `weights`, less what `ignore` lists.
 pub(super) fn read(about: About<'_>) -> Option<Said> {
-    read_groups(about, Takes::ALL_LINEARS, |weights, format| layout(weights, format))
+    read_groups(about, Takes::ALL_LINEARS, layout)
 }
 
 fn read_groups(about: About<'_>, takes: Takes, scheme: impl Fn(About<'_>, Option<&str>) -> Option<Scheme>) -> Option<Said> {
@@ -103,7 +103,7 @@ fn algorithm(name: &str, about: About<'_>) -> Option<Scheme> {
     })
 }
 
-/// modelopt: `quant_algo`, by itself or by layer, in config.json or under `quantization` in hf_quant_config.json.
+/// modelopt: `quant_algo`, by itself or by layer, in config.json or under `quantization` in `hf_quant_config.json`.
 pub(super) fn read_modelopt(about: About<'_>) -> Option<Said> {
     let inner = about.object("quantization").unwrap_or(about);
     // Heads and routers stay unless someone goes out of the way.
@@ -128,7 +128,7 @@ pub(super) fn read_modelopt(about: About<'_>) -> Option<Said> {
     }
     match inner.text("quant_algo") {
         Some(name) if name != "MIXED_PRECISION" => said.schemes.push(with_takes(algorithm(&name.to_ascii_uppercase(), inner)?)),
-        _ => return read_groups(about, Takes::LINEARS, |weights, format| layout(weights, format)),
+        _ => return read_groups(about, Takes::LINEARS, layout),
     }
     Some(said)
 }

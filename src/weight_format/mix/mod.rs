@@ -71,8 +71,12 @@ impl Rule {
     fn types(self) -> [E; 2] {
         match self {
             Self::All(all) => [all; 2],
-            Self::Part(_, better, rest) | Self::First(_, better, rest) => [better, rest],
-            Self::More(better, rest) | Self::PartOrMore(better, rest) | Self::Grouped(better, rest) | Self::GroupedOrExperts(better, rest) => [better, rest],
+            Self::Part(_, better, rest)
+            | Self::First(_, better, rest)
+            | Self::More(better, rest)
+            | Self::PartOrMore(better, rest)
+            | Self::Grouped(better, rest)
+            | Self::GroupedOrExperts(better, rest) => [better, rest],
         }
     }
 }
