@@ -11,6 +11,7 @@ use crate::model::{Anatomy, Attention, Component, FeedForward, Mixer, Model, Rec
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
+use crate::weight_format::Weights;
 
 /// The version of the JSON contract.
 pub const SCHEMA: &str = "vramfit/1";
@@ -187,7 +188,21 @@ pub fn formats_json() -> Value {
             })
         })
         .collect();
-    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats})
+    let weights: Vec<_> = Weights::all()
+        .map(|format| {
+            json!({
+                "name": format.name(),
+                "label": format.label(),
+                "kind": format.kind(),
+                "bits_per_weight": format.bits_per_weight().and_then(|bits| bits.parse::<f64>().ok()),
+                "layout": format.layout(),
+                "takes": format.takes().0,
+                "leaves": format.takes().1,
+                "source": format.source(),
+            })
+        })
+        .collect();
+    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats, "weights": weights})
 }
 
 /// An object of these keys. A list of pairs is far less code on the page than what the `json!` macro makes of them.
@@ -338,7 +353,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
         ("stored_bytes", Value::from(files.map(|files| files.bytes.get()))),
         ("max_context", Value::from(anatomy.max_context)),
         ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
-        ("quantization", Value::from(anatomy.quantization.clone())),
+        ("quantization", Value::from(anatomy.quantization.as_ref().map(|quantization| quantization.method.as_str()))),
         ("layers", Value::from(layers(model.decoder()))),
         ("components", Value::from(components)),
         ("keys_used", texts(&[&anatomy.keys_used])),

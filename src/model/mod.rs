@@ -3,12 +3,16 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod inventory;
 mod layer;
+mod quantization;
 mod tensor;
 
 use std::ops::Range;
 
+pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
+pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
 
 use std::borrow::Cow;
@@ -40,8 +44,8 @@ pub struct Anatomy {
     pub max_context: Option<u64>,
     /// The rotary position encoding, where it has one.
     pub rotary: Option<Rotary>,
-    /// The quantisation method that config.json names (`quant_method`).
-    pub quantization: Option<String>,
+    /// The quantised format that config.json describes, with what it leaves.
+    pub quantization: Option<Quantization>,
     /// Keys of config.json that were used.
     pub keys_used: Vec<String>,
     /// Keys of config.json that may matter and were not understood.
@@ -222,6 +226,27 @@ impl Anatomy {
         self.counted().flat_map(Component::tensors)
     }
 
+    /// Every tensor of the architecture with its place and its layers.
+    pub fn inventory(&self) -> impl Iterator<Item = Item<'_>> {
+        let counted = self.components.iter().enumerate().filter(|(_, component)| component.kind != ComponentKind::TokenPredictor);
+        counted.flat_map(|(number, component)| {
+            let item = move |run: usize, tensor: usize, layers: &std::ops::Range<u64>| Item {
+                place: Place { component: number, run, tensor },
+                component,
+                tensor: if run == 0 { &component.tensors[tensor] } else { &component.layers[run - 1].tensors[tensor] },
+                layers: layers.clone(),
+            };
+            let outside = (0..component.tensors.len()).map(move |tensor| item(0, tensor, &(0..1)));
+            let mut first = 0u64;
+            let inside = component.layers.iter().enumerate().flat_map(move |(number, run)| {
+                let layers = first..first.saturating_add(run.count);
+                first = layers.end;
+                (0..run.tensors.len()).map(move |tensor| item(number + 1, tensor, &layers))
+            });
+            outside.chain(inside)
+        })
+    }
+
     /// Parameters of the architecture: tied tensors once, no buffers.
     pub fn parameters(&self) -> Result<ParamCount, Overflow> {
         sum_elements(self.tensors())
@@ -272,6 +297,11 @@ impl Component {
                 sum.plus(ParamCount(used))
             })
         })
+    }
+
+    /// True for parts that read or write text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
     }
 
     /// Number of layers.

@@ -13,7 +13,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Version};
+use crate::scenario::{Runtime, Scenario, Version, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -260,6 +260,8 @@ pub struct Setup<'a> {
     pub context: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
+    /// The format of the weights; what "as stored" means where neither files nor config say it.
+    pub weights: Weights,
     /// The dtype of computation.
     pub dtype: Encoding,
     /// False when neither the config nor the files say the dtype.
@@ -309,11 +311,14 @@ impl<'a> Setup<'a> {
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
-        let dtype = scenario.weights.encoding().or(engine.unpacks(model)).unwrap_or_else(|| engine.compute_dtype(stored));
-        if engine.unpacks(model).is_some() {
+        let (weights, reason) = crate::weights::meant(model, scenario.weights);
+        let unpacked = engine.unpacks(model).filter(|_| weights == Weights::AsStored);
+        if let Some(dtype) = unpacked {
             assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
         }
-        choices.said("weights", scenario.weights.name().to_owned(), None);
+        let weights = unpacked.map_or(weights, Weights::Plain);
+        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
         choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
 
@@ -351,6 +356,7 @@ impl<'a> Setup<'a> {
             spread,
             context,
             batch,
+            weights,
             dtype,
             is_dtype_known,
             kv_encoding,

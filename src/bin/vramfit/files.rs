@@ -30,16 +30,17 @@ enum Kind {
 }
 
 /// A folder, or files that make one model: weight files, an index of them, a config by whatever name.
-pub fn open(paths: &[PathBuf]) -> Result<Model, String> {
+/// `quant_config` is the file that describes the quantisation where config.json does not.
+pub fn open(paths: &[PathBuf], quant_config: Option<&Path>) -> Result<Model, String> {
     let [first, rest @ ..] = paths else { return Err("no file was named".to_owned()) };
     if first.is_dir() {
-        return if rest.is_empty() { from_folder(first) } else { Err(said(first, &"a folder stands for itself: name nothing beside it")) };
+        return if rest.is_empty() { from_folder(first, quant_config) } else { Err(said(first, &"a folder stands for itself: name nothing beside it")) };
     }
     let mut named = Named::default();
     for path in paths {
         named.add(path)?;
     }
-    named.open(first)
+    named.open(first, quant_config)
 }
 
 /// Files by what they are.
@@ -65,7 +66,7 @@ impl Named {
         Ok(())
     }
 
-    fn open(mut self, first: &Path) -> Result<Model, String> {
+    fn open(mut self, first: &Path, quant_config: Option<&Path>) -> Result<Model, String> {
         // A file and the index that names it.
         self.safetensors.sort();
         self.safetensors.dedup();
@@ -73,8 +74,8 @@ impl Named {
             ([], [], [file]) => from_gguf(file, &[], Vec::new()),
             ([], [], _) => from_gguf_files(first, self.gguf),
             (_, _, [_, ..]) => Err("a GGUF file describes its model alone: name GGUF files only, or none".to_owned()),
-            ([], files, []) => from_config(&first.with_file_name("config.json"), first, files, Vec::new()),
-            ([config], files, []) => from_config(config, first, files, Vec::new()),
+            ([], files, []) => from_config((&first.with_file_name("config.json"), quant_config), first, files, Vec::new()),
+            ([config], files, []) => from_config((config, quant_config), first, files, Vec::new()),
             ([one, other, ..], ..) => Err(format!("`{}` and `{}` are two configs: name one", one.display(), other.display())),
         }
     }
@@ -117,8 +118,9 @@ fn text(path: &Path) -> Result<String, String> {
 }
 
 /// A config, with the headers of these weight files.
-fn from_config(config: &Path, named: &Path, weights: &[PathBuf], mut notes: Vec<String>) -> Result<Model, String> {
-    let anatomy = config::read(&text(config)?).map_err(|error| said(config, &error))?;
+fn from_config((config, quant_config): (&Path, Option<&Path>), named: &Path, weights: &[PathBuf], mut notes: Vec<String>) -> Result<Model, String> {
+    let beside = quantization_beside(config, quant_config)?;
+    let anatomy = config::read_with(&text(config)?, beside.as_deref()).map_err(|error| said(config, &error))?;
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
     let files = if headers.is_empty() {
         None
@@ -131,8 +133,18 @@ fn from_config(config: &Path, named: &Path, weights: &[PathBuf], mut notes: Vec<
     Ok(Model { anatomy, provenance: Provenance { id: Some(named.display().to_string()), revision: None, source, files, notes } })
 }
 
+/// The text of the file that describes the quantisation where config.json does not: the one that is named, else the one beside it.
+fn quantization_beside(config: &Path, named: Option<&Path>) -> Result<Option<String>, String> {
+    let path = named.map_or_else(|| config.with_file_name("hf_quant_config.json"), Path::to_owned);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("`{}` cannot be read: {error}", path.display())),
+    }
+}
+
 /// A folder with config.json and safetensors files, or with GGUF files.
-fn from_folder(folder: &Path) -> Result<Model, String> {
+fn from_folder(folder: &Path, quant_config: Option<&Path>) -> Result<Model, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("`{}` cannot be read: {error}", folder.display()))?;
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
@@ -145,7 +157,7 @@ fn from_folder(folder: &Path) -> Result<Model, String> {
         }
     }
     let weights: Vec<PathBuf> = choice.files.into_iter().map(|name| folder.join(name)).collect();
-    from_config(&folder.join("config.json"), folder, &weights, choice.notes)
+    from_config((&folder.join("config.json"), quant_config), folder, &weights, choice.notes)
 }
 
 /// The one model among GGUF files, with the one file of encoders beside it; `named` is what the user named.

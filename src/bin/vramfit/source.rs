@@ -19,7 +19,7 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
-        None => files::open(&named.iter().map(PathBuf::from).collect::<Vec<_>>()),
+        None => files::open(&named.iter().map(PathBuf::from).collect::<Vec<_>>(), arguments.quant_config.as_deref()),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{GgufError, Header, arch};
 use crate::checkpoint::{HeaderTensor, quotable};
 use crate::encoding::Encoding;
 use crate::format::grouped;
-use crate::model::{Anatomy, Component, ComponentKind, Files, Keeps, LayerRun, Rotary, Tensor};
+use crate::model::{Anatomy, Component, ComponentKind, Files, Keeps, LayerRun, Quantization, Rotary, Tensor};
 use crate::quantity::Overflow;
 
 /// The most layers that are read.
@@ -92,7 +92,7 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
         dtype: Some(dtype),
         max_context,
         rotary,
-        quantization: is_quantized.then(|| "gguf".to_owned()),
+        quantization: is_quantized.then(|| Quantization { method: "gguf".to_owned(), ..Quantization::default() }),
         keys_used,
         keys_not_understood,
         assumptions,

@@ -1,0 +1,30 @@
+//! What a config says about quantised weights, resolved to the tensors of the architecture.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::Place;
+use crate::weight_format::Scheme;
+
+/// The quantisation that a config describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantization {
+    /// The method as the config names it (`gptq`, `compressed-tensors`).
+    pub method: String,
+    /// The formats that it uses; empty when the method is not known here, or does not say what its weights take.
+    pub schemes: Vec<Scheme>,
+    /// Which tensors have which of them, in the order of the inventory; all others are as they were.
+    pub assigned: Vec<Assigned>,
+}
+
+/// A tensor of the inventory in some layers, and the format that it has there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Its place in the inventory.
+    pub place: Place,
+    /// The layers of its component; `0..1` outside of layers.
+    pub layers: Range<u64>,
+    /// The format, by its number in [`Quantization::schemes`].
+    pub scheme: usize,
+}
