@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors, component, labels};
 use super::multimodal::{Names, Tie, Wrapper, language_in, lasting};
 use super::{ConfigError, Fields, family_of};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, Mixer, Role, Span, Tensor};
+use crate::model::{
+    Attention, Component, ComponentKind, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Role, Span, Tensor,
+};
 use expression::{Expression, Scope, Value};
 use parse::{Argument, Form, Statement};
 
@@ -82,6 +84,14 @@ const KINDS: &[ComponentKind] = &[
     ComponentKind::Projector,
     ComponentKind::TokenPredictor,
     ComponentKind::Other,
+];
+
+const RECURRENCES: &[(&str, RecurrenceKind)] = &[
+    ("mamba2", RecurrenceKind::Mamba2),
+    ("delta", RecurrenceKind::GatedDeltaNet),
+    ("kimi", RecurrenceKind::KimiDelta),
+    ("linear", RecurrenceKind::Linear),
+    ("rwkv", RecurrenceKind::Rwkv),
 ];
 
 fn kind_of(name: &str) -> Result<ComponentKind, ConfigError> {
@@ -253,7 +263,9 @@ impl Reader<'_> {
         }
     }
 
-    /// What a layer is to memory: `heads`, `kv`, `dim`, `value`, `window`, `keeps`, `inner`, `gated`, `experts`, `active`, `shared`.
+    /// What a layer is to memory: attention by `heads`, `kv`, `dim`, `value`, `window` and `keeps`; a latent by `latent`, `rope`,
+    /// `nope`, `value` and `indexer`; a recurrence by `state`, `recurrence`, `conv` and `kernel`; the feed-forward by `inner`,
+    /// `gated`, `experts`, `active` and `shared`.
     fn layer_of(&self, options: &[(&'static str, Expression)]) -> Result<Layer, ConfigError> {
         let find = |name: &str| options.iter().find(|(option, _)| *option == name).map(|(_, value)| value);
         let number = |name: &str, default: u64| find(name).map_or(Ok(default), |value| value.number(&self.scope));
@@ -262,6 +274,8 @@ impl Reader<'_> {
         let keeps = match find("keeps").map(|value| value.value(&self.scope)).transpose()? {
             Some(Value::Text(text)) if text == "own" => Keeps::Own,
             Some(Value::Text(text)) if text == "encoder" => Keeps::Encoder,
+            Some(Value::Text(text)) if text == "shared" => Keeps::Shared,
+            None if matches!(self.parts.last(), Some(Ok(part)) if part.kind == ComponentKind::TextDecoder) => Keeps::Own,
             _ => Keeps::Nothing,
         };
         let span = match find("window").map(|value| value.value(&self.scope)).transpose()? {
@@ -269,7 +283,22 @@ impl Reader<'_> {
             _ => Span::Full,
         };
         let attention = Attention { heads, kv_heads: number("kv", heads)?, key_dim, value_dim: number("value", key_dim)?, span, keeps };
-        let mixer = if heads > 0 { Mixer::Attention(attention) } else { Mixer::None };
+        let (latent, state) = (number("latent", 0)?, number("state", 0)?);
+        let mixer = if state > 0 {
+            let kind = match find("recurrence").map(|value| value.value(&self.scope)).transpose()? {
+                Some(Value::Text(name)) => RECURRENCES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind),
+                _ => None,
+            };
+            let kind = kind.ok_or_else(|| ConfigError::Table("recurrence".to_owned()))?;
+            Mixer::Recurrent(Recurrence { kind, conv_channels: number("conv", 0)?, conv_kernel: number("kernel", 0)?, state })
+        } else if latent > 0 {
+            let (rope_dim, nope_dim, value_dim, indexer) = (number("rope", 0)?, number("nope", 0)?, number("value", 0)?, number("indexer", 0)?);
+            Mixer::Latent(LatentAttention { heads, kv_lora_rank: latent, rope_dim, nope_dim, value_dim, indexer })
+        } else if heads > 0 {
+            Mixer::Attention(attention)
+        } else {
+            Mixer::None
+        };
         let intermediate = number("inner", 0)?;
         let experts = number("experts", 0)?;
         let feed_forward = match (intermediate, experts) {
@@ -369,16 +398,14 @@ impl Part {
             _ => "",
         };
         let shape = Shape { hidden: self.hidden, layers: self.layers.len() as u64, vocab, heads, kv_heads, head_dim };
-        let decoder = Decoder {
-            shape,
-            base,
-            layer_prefix: lasting(self.layer_prefix),
-            tensors: self.tensors.build(),
-            layers: self.layers,
-            head: Head::Nothing,
-            head_module: "lm_head",
-            tied_by_default: true,
+        // With a `head` the class name decides what stands above, as for other decoders.
+        let (head, head_module) = match scope.variables.get("head") {
+            Some(Value::Text(module)) => (Head::ByArchitecture, lasting(module.clone())),
+            _ => (Head::Nothing, "lm_head"),
         };
+        let tied_by_default = head == Head::Nothing || scope.variables.get("tied").is_some_and(Value::holds);
+        let (layer_prefix, tensors) = (lasting(self.layer_prefix), self.tensors.build());
+        let decoder = Decoder { shape, base, layer_prefix, tensors, layers: self.layers, head, head_module, tied_by_default };
         Draft { kind: self.kind, ..decoder.into() }
     }
 }
