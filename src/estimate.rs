@@ -139,7 +139,7 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage of serving, in order.
-    pub const SERVING: [Self; 4] = [Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+    pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
 
     /// Its name in the JSON contract.
     pub const fn name(self) -> &'static str {
@@ -180,7 +180,7 @@ pub struct Entry {
 }
 
 /// Stages: all of them.
-pub const ALWAYS: &[Stage] = &Stage::SERVING;
+pub const ALWAYS: &[Stage] = Stage::SERVING;
 /// Stages: from the first token on.
 pub const RUNNING: &[Stage] = &[Stage::Prefill, Stage::Sampling, Stage::Decode];
 
@@ -284,11 +284,28 @@ pub struct Device {
     pub budget: Option<Budget>,
     /// What it will have claimed once started: the budget and what lies outside it.
     pub claim: Option<Bytes>,
+    /// The claims on it.
+    pub ledger: Ledger,
+}
+
+/// Claims on one memory over the stages of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ledger {
+    /// The stages in order: the first is "loaded", the last is "steady".
+    pub stages: &'static [Stage],
     /// The claims.
     pub entries: Vec<Entry>,
 }
 
-impl Device {
+impl std::ops::Deref for Device {
+    type Target = Ledger;
+
+    fn deref(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+impl Ledger {
     /// The sum of the entries of one stage.
     pub fn at(&self, stage: Stage) -> Result<Amount, Overflow> {
         self.sum(stage, |_| true)
@@ -304,28 +321,45 @@ impl Device {
         entries.map(|entry| entry.amount).try_fold(Amount::default(), Amount::plus)
     }
 
+    /// The stage after load.
+    pub fn loaded_stage(&self) -> Stage {
+        self.stages.first().copied().unwrap_or(Stage::Load)
+    }
+
+    /// The stage at the chosen load.
+    pub fn steady_stage(&self) -> Stage {
+        self.stages.last().copied().unwrap_or(Stage::Load)
+    }
+
     /// After load.
     pub fn loaded(&self) -> Result<Amount, Overflow> {
-        self.at(Stage::Load)
+        self.at(self.loaded_stage())
     }
 
     /// At the chosen load.
     pub fn steady(&self) -> Result<Amount, Overflow> {
-        self.at(Stage::Decode)
+        self.at(self.steady_stage())
     }
 
-    /// The worst stage and its sum.
+    /// The worst stage, the first of several, and its sum.
     pub fn peak(&self) -> Result<(Stage, Amount), Overflow> {
-        let mut worst = (Stage::Load, self.at(Stage::Load)?);
-        for stage in &Stage::SERVING[1..] {
-            let amount = self.at(*stage)?;
+        let mut worst = (self.loaded_stage(), self.loaded()?);
+        for &stage in self.stages {
+            let amount = self.at(stage)?;
             if amount.expected > worst.1.expected {
-                worst = (*stage, amount);
+                worst = (stage, amount);
             }
         }
         Ok(worst)
     }
 
+    /// Terms that occur, in the ledger's order.
+    pub fn terms(&self) -> impl Iterator<Item = Term> + '_ {
+        Term::all().filter(|term| self.entries.iter().any(|entry| entry.term == *term))
+    }
+}
+
+impl Device {
     /// The room against the limit that binds: the budget for what an engine counts in it (all but the runtime's context), the
     /// card for everything.
     pub fn headroom(&self) -> Result<(Bound, Headroom), Overflow> {
@@ -337,11 +371,6 @@ impl Device {
         let room = Headroom::between(budget.bytes, inside);
         // A claim that does not fit stops the engine at its start, whatever the need.
         Ok(if room <= card || card.fits() { (Bound::Budget, room) } else { (Bound::Card, card) })
-    }
-
-    /// Terms that occur, in the ledger's order.
-    pub fn terms(&self) -> impl Iterator<Item = Term> + '_ {
-        Term::all().filter(|term| self.entries.iter().any(|entry| entry.term == *term))
     }
 }
 
@@ -361,6 +390,8 @@ pub struct Capacity {
 pub struct Estimate {
     /// The devices.
     pub devices: Vec<Device>,
+    /// The host, where something of the model lies there.
+    pub host: Option<Ledger>,
     /// What the cache holds, for engines that keep one.
     pub capacity: Option<Capacity>,
     /// Every default that was filled in: (key of the scenario, its value, the rule).

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Number, Value, json};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Bound, Device, Estimate, Stage};
+use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
@@ -108,7 +108,7 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
         ("model", model_json(model)?),
         ("scenario", scenario_json(scenario, estimate)),
         ("devices", Value::Array(devices)),
-        ("host", Value::Null),
+        ("host", estimate.host.as_ref().map(host_json).transpose()?.into()),
         ("capacity", capacity.into()),
         ("verdict", object(&mut [("fits", verdict.fits.into()), ("sentence", sentence.into()), ("summary", verdict.summary.into())])),
         ("assumptions", texts(&[&estimate.assumptions])),
@@ -272,7 +272,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let mut by_component = Map::new();
     let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
-        by_component.insert(component.name.to_owned(), component.parameters()?.get().into());
+        by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
     for (tensor, times) in anatomy.tensors() {
         let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
@@ -283,7 +283,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
         Ok(object(&mut [
-            ("name", Value::from(component.name)),
+            ("name", Value::from(component.name.as_ref())),
             ("kind", Value::from(component.kind.name())),
             ("parameters", Value::from(component.parameters()?.get())),
             ("layers", Value::from(layers(component))),
@@ -387,13 +387,13 @@ fn scenario_json(scenario: &Scenario, estimate: &Estimate) -> Value {
     Value::Object(object)
 }
 
-fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
-    let (peak_stage, peak) = device.peak()?;
-    let (bound, headroom) = device.headroom()?;
+/// The entries of a ledger, a row per term.
+fn entries_json(ledger: &Ledger) -> Result<Value, Overflow> {
+    let (peak_stage, _) = ledger.peak()?;
     let mut entries = Vec::new();
-    for term in device.terms() {
-        let at_peak = device.term_at(term, peak_stage)?;
-        let of_term = || device.entries.iter().filter(move |entry| entry.term == term);
+    for term in ledger.terms() {
+        let at_peak = ledger.term_at(term, peak_stage)?;
+        let of_term = || ledger.entries.iter().filter(move |entry| entry.term == term);
         // The formula of the stage that decides; a term that is not held then shows its largest.
         let shown: Vec<_> = of_term().filter(|entry| entry.stages.contains(&peak_stage)).collect();
         let shown = if shown.is_empty() { of_term().max_by_key(|entry| entry.amount.expected).into_iter().collect() } else { shown };
@@ -406,8 +406,8 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
             (
                 "at",
                 object(&mut [
-                    ("loaded", Value::from(device.term_at(term, Stage::Load)?.expected.get())),
-                    ("steady", Value::from(device.term_at(term, Stage::Decode)?.expected.get())),
+                    ("loaded", Value::from(ledger.term_at(term, ledger.loaded_stage())?.expected.get())),
+                    ("steady", Value::from(ledger.term_at(term, ledger.steady_stage())?.expected.get())),
                     ("peak", Value::from(at_peak.expected.get())),
                 ]),
             ),
@@ -416,8 +416,19 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
             ("source", Value::from(joined(&|entry| entry.source.to_owned()))),
         ]));
     }
+    Ok(entries.into())
+}
+
+fn host_json(host: &Ledger) -> Result<Value, Overflow> {
+    let peak = host.peak()?.1.expected.get();
+    Ok(object(&mut [("entries", entries_json(host)?), ("peak_bytes", Value::from(peak))]))
+}
+
+fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
+    let (peak_stage, peak) = device.peak()?;
+    let (bound, headroom) = device.headroom()?;
     let mut stages = Vec::new();
-    for stage in Stage::SERVING {
+    for &stage in device.stages {
         let mut terms = Map::new();
         for term in device.terms() {
             let bytes = device.term_at(term, stage)?.expected.get();
@@ -439,7 +450,7 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ("capacity_bytes", Value::from(device.capacity.get())),
         ("usable_bytes", Value::from(device.usable.get())),
         ("budget_bytes", Value::from(device.budget.as_ref().map(|budget| budget.bytes.get()))),
-        ("entries", Value::from(entries)),
+        ("entries", entries_json(device)?),
         ("stages", Value::from(stages)),
         ("loaded_bytes", Value::from(device.loaded()?.expected.get())),
         ("steady_bytes", Value::from(device.steady()?.expected.get())),

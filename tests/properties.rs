@@ -57,7 +57,7 @@ proptest! {
                 prop_assert!(entry.amount.low <= entry.amount.expected && entry.amount.expected <= entry.amount.high);
             }
             let mut worst = Bytes::ZERO;
-            for stage in Stage::SERVING {
+            for &stage in Stage::SERVING {
                 let terms = device.terms().map(|term| device.term_at(term, stage).unwrap().expected);
                 let sum = Bytes::total(terms).unwrap();
                 prop_assert_eq!(sum, device.at(stage).unwrap().expected);

@@ -250,7 +250,7 @@ mod tests {
     fn the_band_is_a_bracket() {
         let mut wide = example();
         assert!(!breakdown(&wide, Unit::Gib, 600).unwrap().svg.contains("stroke-band"));
-        for entry in &mut wide.entries {
+        for entry in &mut wide.ledger.entries {
             if entry.term == Term::Activations {
                 entry.amount = Amount { low: tenths(20), expected: tenths(38), high: tenths(90) };
                 entry.basis = Basis::Modelled;

@@ -215,7 +215,7 @@ fn thousandths(bytes: Bytes, unit: Unit) -> u128 {
 #[cfg(test)]
 mod testing {
     use super::svg;
-    use crate::estimate::{ALWAYS, Amount, Basis, Budget, Device, Entry, Term};
+    use crate::estimate::{ALWAYS, Amount, Basis, Budget, Device, Entry, Ledger, Stage, Term};
     use crate::formula::Expr;
     use crate::quantity::{Bytes, GIB};
 
@@ -236,7 +236,7 @@ mod testing {
             usable,
             budget: budget.map(|bytes| Budget { bytes, formula: Expr::constant(bytes.get()), name: "vLLM budget" }),
             claim: budget,
-            entries: terms.iter().map(|(term, bytes)| entry(*term, *bytes)).collect(),
+            ledger: Ledger { stages: Stage::SERVING, entries: terms.iter().map(|(term, bytes)| entry(*term, *bytes)).collect() },
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod weights;
 
-use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Stage, Term};
+use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::model::Model;
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
@@ -39,12 +39,12 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         usable: setup.card.usable,
         budget,
         claim: None,
-        entries,
+        ledger: Ledger { stages: Stage::SERVING, entries },
     };
     device.claim = claim(&device)?;
     let keeps_cache = !model.decoder().cache_groups().is_empty();
     let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
     if !towers.is_empty() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
@@ -52,19 +52,19 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         ));
     }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices: vec![device], capacity, choices: setup.choices, assumptions, warnings })
+    Ok(Estimate { devices: vec![device], host: None, capacity, choices: setup.choices, assumptions, warnings })
 }
 
 /// What an engine with a budget will hold once started: the budget, and the context outside it.
 fn claim(device: &Device) -> Result<Option<Bytes>, Overflow> {
     let Some(budget) = &device.budget else { return Ok(None) };
-    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, Stage::Load)?.expected)?))
+    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, device.loaded_stage())?.expected)?))
 }
 
 /// What is left for keys and values: the limit less the worst stage without them.
 fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
     let mut most = Bytes::ZERO;
-    for stage in Stage::SERVING {
+    for &stage in device.stages {
         let mut others = device.at(stage)?.expected.minus(device.term_at(Term::KvCache, stage)?.expected)?;
         if device.budget.is_some() {
             others = others.minus(device.term_at(Term::RuntimeContext, stage)?.expected)?;

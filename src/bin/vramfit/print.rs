@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Estimate, Stage};
+use vramfit::estimate::Estimate;
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
@@ -58,8 +58,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
 
-    println!("{:<28}{:>10}", "Loaded", unit.number(device.at(Stage::Load)?.expected));
-    println!("{:<28}{:>10}", "Steady at this load", unit.number(device.at(Stage::Decode)?.expected));
+    println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
+    println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
         println!("{:<28}{:>10}", budget.name, unit.number(budget.bytes));
         println!("{:<28}{:>10}  what the engine will claim", "Claim", unit.number(claim));

@@ -1,5 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Scenario, UnknownChoice};
 
@@ -22,7 +24,7 @@ pub struct Link {
 }
 
 /// The model of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelLink {
     /// A repository, with the revision that was read.
     Hub {
@@ -43,12 +45,12 @@ struct Key {
 }
 
 macro_rules! count {
-    ($name:literal, $field:ident) => {
+    ($name:literal, $($field:ident).+) => {
         Key {
             name: $name,
-            write: |scenario| scenario.$field.map(|value| value.to_string()),
+            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
             read: |scenario, text| {
-                scenario.$field = Some(whole(text)?);
+                scenario.$($field).+ = Some(whole(text)?);
                 Ok(())
             },
         }
@@ -56,20 +58,26 @@ macro_rules! count {
 }
 
 macro_rules! choice {
-    ($name:literal, $field:ident) => {
+    ($name:literal, $($field:ident).+) => {
         Key {
             name: $name,
-            write: |scenario| (scenario.$field != Scenario::default().$field).then(|| scenario.$field.name().to_owned()),
+            write: |scenario| (scenario.$($field).+ != Scenario::default().$($field).+).then(|| scenario.$($field).+.name().to_owned()),
             read: |scenario, text| {
-                scenario.$field = text.parse().map_err(|error: UnknownChoice| error.to_string())?;
+                scenario.$($field).+ = text.parse().map_err(|error: UnknownChoice| error.to_string())?;
                 Ok(())
             },
         }
     };
 }
 
-/// The scenario's keys, in the order in which links have them.
-static KEYS: &[Key] = &[
+/// The scenario's keys by group, in the order in which links have them.
+static GROUPS: &[&[Key]] = &[BASE];
+
+fn keys() -> impl Iterator<Item = &'static Key> {
+    GROUPS.iter().copied().flatten()
+}
+
+static BASE: &[Key] = &[
     Key {
         name: "gpu",
         // No GPU but a capacity is a choice too: an empty name.
@@ -131,7 +139,7 @@ impl Link {
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
-        pairs.extend(KEYS.iter().filter_map(|key| (key.write)(&self.scenario).map(|value| (key.name, value))));
+        pairs.extend(keys().filter_map(|key| (key.write)(&self.scenario).map(|value| (key.name, value))));
         pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
         pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
     }
@@ -150,7 +158,7 @@ impl Link {
                 "rev" => revision = Some(value).filter(|revision| !revision.is_empty()),
                 "c" => config = Some(value),
                 "endpoint" => link.endpoint = Some(value).filter(|endpoint| !endpoint.is_empty()),
-                name_text => match KEYS.iter().find(|key| key.name == name_text) {
+                name_text => match keys().find(|key| key.name == name_text) {
                     Some(key) => {
                         if let Err(why) = (key.read)(&mut link.scenario, &value) {
                             link.problems.push(format!("`{name}` in this link is left at its default: {why}"));
