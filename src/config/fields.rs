@@ -703,14 +703,6 @@ impl Fields {
         same
     }
 
-    /// The same object as a config of this class: for parts that a wrapper builds without a head.
-    #[must_use]
-    pub fn as_class(&self, class: &str) -> Self {
-        let mut same = self.with_defaults(&[]);
-        same.object.insert("architectures".to_owned(), Value::from(vec![class]));
-        same
-    }
-
     /// An empty object in the place of a nested one that the config leaves out.
     #[must_use]
     pub fn left_out(&self, key: &str) -> Self {

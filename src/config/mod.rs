@@ -100,9 +100,6 @@ pub enum ConfigError {
     /// There is no `model_type`.
     #[error("the config has no `model_type`, so the architecture is not known; it usually reads \"llama\", \"qwen3\" or the like")]
     NoType,
-    /// A family's table has a mistake; the config has none.
-    #[error("the table of this family is wrong at `{0}`: please report it")]
-    Table(String),
     /// The sizes multiply to more than is possible.
     #[error("the sizes in this config multiply to more parameters than are possible")]
     Overflow,

@@ -22,14 +22,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let delta_heads = f.optional_count("linear_num_heads")?.unwrap_or(shape.heads);
     let kernel = f.optional_count("short_conv_kernel_size")?.unwrap_or(4);
     let kernel = f.optional_count("linear_conv_kernel_dim")?.unwrap_or(kernel);
-    let delta = Delta {
-        heads: delta_heads,
-        head_dim,
-        kernel,
-        forget: Gate::Full,
-        output: Gate::Full,
-        decays: delta_heads,
-    };
+    let delta = Delta { heads: delta_heads, head_dim, kernel, forget: Gate::Full, output: Gate::Full, decays: delta_heads };
     let group = f.optional_count("layer_group_size")?.unwrap_or(6);
     let is_full = match f.optional_texts("layer_types")? {
         Some(types) if types.len() != sparse.len() => return Err(f.impossible("layer_types", "it must have one entry per layer (`num_hidden_layers`)")),

@@ -132,7 +132,6 @@ mod step3_text;
 mod swin;
 mod t5;
 mod t5gemma;
-mod table;
 mod telechat;
 mod towers;
 mod ungated;
@@ -149,13 +148,6 @@ mod zaya;
 
 use super::decoder::{self, Draft};
 use super::{ConfigError, Family, Fields, family, family_of, gemma, phi3, qwen2, qwen3, qwen3_moe};
-
-/// A family whose table stands in `tables/`.
-macro_rules! table {
-    ($name:literal) => {
-        |f| table::read(f, include_str!(concat!("tables/", $name, ".txt")))
-    };
-}
 
 /// Their rows.
 pub(super) static FAMILIES: &[Family] = &[
@@ -452,7 +444,6 @@ pub(super) static FAMILIES: &[Family] = &[
     family("smolvlm", idefics::read3),
     family("solar", llama_kin::solar),
     family("solar_open", glm4_moe::read_solar_open),
-    family("speech_to_text", table!("speech_to_text")),
     family("squeezebert", bert::read_squeezebert),
     family("stablelm", stablelm::read),
     family("stablelm_epoch", stablelm::read),

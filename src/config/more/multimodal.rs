@@ -122,17 +122,6 @@ pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper
 }
 
 impl Names {
-    /// A part's own name, its base replaced by the prefix or the prefix put before it.
-    pub(super) fn inside(self, base: &str, name: &str) -> String {
-        match self {
-            Self::Inside(prefix) if !prefix.is_empty() => {
-                let own = name.strip_prefix(base).and_then(|rest| rest.strip_prefix('.')).filter(|_| !base.is_empty()).unwrap_or(name);
-                format!("{prefix}.{own}")
-            }
-            _ => name.to_owned(),
-        }
-    }
-
     fn of(self, base: &str, name: &str) -> String {
         match self {
             Self::Behind(prefix) => format!("{prefix}.{name}"),

@@ -159,8 +159,11 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     };
     let router_bias = experts.is_some() && f.flag("router_bias", false)?;
     let feed_forward = if experts.is_some() { "mlp" } else { "DenseReluDense" };
-    let (table_in_every_layer, sparse_encoder, sparse_decoder) =
-        (kin.table_in_every_layer, sparse("num_sparse_encoder_layers", "encoder_sparse_step", layers)?, sparse("num_sparse_decoder_layers", "decoder_sparse_step", decoder_layers)?);
+    let (table_in_every_layer, sparse_encoder, sparse_decoder) = (
+        kin.table_in_every_layer,
+        sparse("num_sparse_encoder_layers", "encoder_sparse_step", layers)?,
+        sparse("num_sparse_decoder_layers", "decoder_sparse_step", decoder_layers)?,
+    );
     for key in ["expert_capacity", "num_hidden_layers"] {
         f.touch(key);
     }
