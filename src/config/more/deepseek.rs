@@ -111,7 +111,9 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
             tensors.extend(Tensors::default().norm("mlp.post_mlp_layernorm", shape.hidden, false).build());
         }
     }
-    let predictor = token_predictor(&shape, predictors(f)?, layers.last());
+    // The predictor has an indexer of its own even where the last layers use an earlier one's.
+    let like = indexed.iter().rposition(|is_own| *is_own).map_or(layers.last(), |number| layers.get(number));
+    let predictor = token_predictor(&shape, predictors(f)?, like);
     Ok((Decoder::llama_like(shape, layers, false), predictor))
 }
 
