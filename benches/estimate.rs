@@ -39,6 +39,17 @@ fn from_config_text(bencher: divan::Bencher) {
     });
 }
 
+/// From the text of a config to the JSON of `inspect`; a layer per entry of its lists makes a config long.
+#[divan::bench]
+fn inspect_longest_config(bencher: divan::Bencher) {
+    let rows = include_str!("../tests/fixtures/oracle.jsonl").lines().map(|row| serde_json::from_str::<serde_json::Value>(row).expect("a row"));
+    let longest = rows.map(|row| row["config"].to_string()).max_by_key(String::len).expect("a row");
+    bencher.bench_local(|| {
+        let anatomy = config::read(divan::black_box(&longest)).expect("a config that reads");
+        report::inspect_json(&Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() } })
+    });
+}
+
 #[divan::bench]
 fn longest_context(bencher: divan::Bencher) {
     let (model, scenario) = (model(), scenario(Runtime::Vllm));

@@ -8,7 +8,7 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{KvCache, Parallel, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
@@ -34,6 +34,28 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
         max_num_batched_tokens: tokens,
         max_num_seqs: sequences,
         enforce_eager,
+        ..Scenario::default()
+    })
+}
+
+/// Ways to spread, and settings of engines, that may or may not be possible.
+fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
+    let size = || prop::option::of(prop::sample::select(vec![1u64, 2, 3, 4, 8]));
+    let share = || prop::option::of((1u64..100).prop_map(|percent| Decimal::new(percent, 2)));
+    let version = prop::option::of((0u32..2, 0u32..40, 0u32..3).prop_map(|(major, minor, patch)| Version(major, minor, patch)));
+    let parallel = (size(), size(), size(), size(), any::<bool>());
+    let serving = (version, share(), share(), prop::option::of(1u64..1 << 36), prop::option::of(1u64..9), prop::option::of(1u64..256));
+    (parallel, serving).prop_map(|((pipeline, data, expert, context, data_attention), (runtime_version, fraction, share, offload, loras, rank))| {
+        let parallel = Parallel { pipeline, data, expert, context, data_attention };
+        let serving = Serving {
+            runtime_version,
+            mem_fraction_static: fraction,
+            prefix_share: share,
+            cpu_offload: offload.map(Bytes),
+            max_loras: loras,
+            max_lora_rank: rank,
+        };
+        (parallel, serving)
     })
 }
 
@@ -49,9 +71,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario()) {
+    fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario(), (parallel, serving) in any_spread()) {
+        let scenario = Scenario { parallel, serving, gpus: None, ..scenario };
         let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
+        let mut ranks = 0;
         for device in &answer.devices {
+            prop_assert!(device.ranks.start == ranks && device.ranks.end > ranks);
+            ranks = device.ranks.end;
             for entry in &device.entries {
                 prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
                 prop_assert!(entry.amount.low <= entry.amount.expected && entry.amount.expected <= entry.amount.high);
@@ -104,7 +130,8 @@ proptest! {
     }
 
     #[test]
-    fn links_come_back(scenario in any_scenario(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+    fn links_come_back(scenario in any_scenario(), (parallel, serving) in any_spread(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+        let scenario = Scenario { parallel, serving, ..scenario };
         let link = Link { model: Some(ModelLink::Hub { id, revision }), endpoint, scenario, ..Link::default() };
         let text = link.encode();
         prop_assert!(text.is_ascii() && !text.contains([' ', '"', '<', '#']));

@@ -168,7 +168,7 @@ fn gpu_options() -> String {
 static GPU_COUNT: Field = Field {
     id: "gpus",
     label: "Count",
-    value: |state| used(state, state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)), "tensor_parallel"),
+    value: |state| used(state, state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)), "gpus"),
     take: |state, text| {
         let gpus = count(text)?;
         state.choose(|scenario| (scenario.gpus, scenario.tensor_parallel) = (gpus, None));

@@ -7,6 +7,7 @@ mod decoder;
 mod fields;
 pub mod json;
 mod more;
+mod rotary;
 
 mod gemma;
 mod gpt2;
@@ -164,14 +165,15 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
         None => None,
     };
     let quantization = fields.quantization()?;
-    let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
+    let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
     };
     let components = draft.into_components(&fields, &mut assumptions)?;
+    let rotary = rotary::read(&model_type, text.as_ref().unwrap_or(&fields), &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
-    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess };
+    let anatomy = Anatomy { model_type, components, dtype, max_context, rotary, quantization, keys_used, keys_not_understood, assumptions, is_guess };
     anatomy.parameters()?;
     Ok(anatomy)
 }

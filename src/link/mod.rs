@@ -1,5 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+mod serving;
+
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
@@ -70,8 +72,36 @@ macro_rules! choice {
     };
 }
 
+macro_rules! parsed {
+    ($name:literal, $kind:ty, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
+            read: |scenario, text| {
+                scenario.$($field).+ = Some(text.parse::<$kind>().map_err(|error| error.to_string())?);
+                Ok(())
+            },
+        }
+    };
+}
+
+macro_rules! switch {
+    ($name:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.then(|| "1".to_owned()),
+            read: |scenario, text| {
+                scenario.$($field).+ = text != "0";
+                Ok(())
+            },
+        }
+    };
+}
+
+use {count, parsed, switch};
+
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -102,24 +132,10 @@ static BASE: &[Key] = &[
     count!("b", batch),
     choice!("w", weights),
     choice!("kv", kv_cache),
-    Key {
-        name: "util",
-        write: |scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()),
-        read: |scenario, text| {
-            scenario.gpu_memory_utilization = Some(text.parse::<Decimal>().map_err(|error| error.to_string())?);
-            Ok(())
-        },
-    },
+    parsed!("util", Decimal, gpu_memory_utilization),
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
-    Key {
-        name: "eager",
-        write: |scenario| scenario.enforce_eager.then(|| "1".to_owned()),
-        read: |scenario, text| {
-            scenario.enforce_eager = text != "0";
-            Ok(())
-        },
-    },
+    switch!("eager", enforce_eager),
 ];
 
 fn whole(text: &str) -> Result<u64, String> {
@@ -255,6 +271,7 @@ mod tests {
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                ..Scenario::default()
             },
             ..Link::default()
         };

@@ -1,5 +1,7 @@
 //! Weights of one rank: a sum over the tensor inventory by role.
 
+use super::blocks::Blocks;
+use super::placement::{Placed, placed};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
@@ -21,6 +23,8 @@ enum Share {
     KeyValue,
     /// Query heads split, KV heads as above, in one matrix.
     Fused,
+    /// Whole experts over ranks, or an equal part of each where they are not spread.
+    Expert,
 }
 
 /// The share of a tensor by its role. Row-parallel layers keep their bias whole.
@@ -31,6 +35,7 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
+        role if role.is_expert() => Share::Expert,
         Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::LatentDown => Share::Whole,
         _ => Share::Split,
     }
@@ -45,27 +50,37 @@ struct Pile {
     of_rank: u64,
 }
 
-/// The weights of one rank.
-pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+/// The weights of one rank; every tensor is added to `blocks`.
+pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
-    let ranks = setup.tensor_parallel.value;
+    let ranks = setup.spread.tensor.value;
+    let are_experts_apart = setup.spread.expert_ranks() != ranks || setup.spread.expert.value > 1;
     let main = main_encoding(setup);
     let mut piles: Vec<Pile> = Vec::new();
-    for (tensor, times) in setup.model.weights() {
+    for placed in placed(setup) {
+        let Placed { tensor, times, .. } = placed;
+        let encoding = loaded_encoding(setup, main, tensor);
         let elements = tensor.elements()?.times(times)?.get();
-        let pile = pile_for(&mut piles, loaded_encoding(setup, main, tensor));
-        let (sum, more) = match share(tensor, rules.splits_embedding) {
+        let pile = pile_for(&mut piles, encoding);
+        // The pile, what is added to it, and what of that is on this rank.
+        let (sum, more, here) = match share(tensor, rules.splits_embedding) {
             Share::Vocabulary => {
                 let padded = vocabulary_of_rank(tensor, elements, rules.vocabulary_padding, ranks)?;
-                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded)
+                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded, padded)
             }
-            Share::Whole => (&mut pile.whole, elements),
-            _ if ranks == 1 => (&mut pile.whole, elements),
-            Share::Split => (&mut pile.split, elements),
-            Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, elements, 0)?),
-            Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, elements, 1)?),
+            Share::Expert if are_experts_apart => {
+                let here = experts_of_rank(setup, &placed, elements)?;
+                (&mut pile.of_rank, here, here)
+            }
+            Share::Split | Share::Expert if ranks > 1 => (&mut pile.split, elements, elements.div_ceil(ranks)),
+            kind @ (Share::KeyValue | Share::Fused) if ranks > 1 => {
+                let here = heads_of_rank(setup, &placed, elements, u64::from(kind == Share::Fused))?;
+                (&mut pile.of_rank, here, here)
+            }
+            _ => (&mut pile.whole, elements, elements),
         };
         *sum = sum.checked_add(more).ok_or(Overflow)?;
+        blocks.add(&placed, encoding.bytes_for(here)?);
     }
     let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
     let is_read = setup.model.provenance.files.is_some();
@@ -128,20 +143,28 @@ fn vocabulary_of_rank(tensor: &Tensor, elements: u64, padding: u64, ranks: u64) 
 }
 
 /// KV projections of one rank, with the query heads' share of a fused matrix (`query_share` = 1).
-fn heads_of_rank(setup: &Setup, elements: u64, query_share: u64) -> Result<u64, Overflow> {
-    // Every family so far has the same heads in all layers.
-    let groups = setup.model.decoder().cache_groups();
-    let Some(attention) = groups.iter().find_map(|group| group.mixer.attention()) else { return Ok(elements) };
-    let ranks = setup.tensor_parallel.value;
+fn heads_of_rank(setup: &Setup, placed: &Placed, elements: u64, query_share: u64) -> Result<u64, Overflow> {
+    // Files whose architecture is not known do not say the layer: then all layers have the heads of the first.
+    let first = || setup.model.decoder().layers.iter().find_map(|run| run.layer.mixer.attention());
+    let Some(attention) = placed.layer.and_then(|layer| layer.mixer.attention()).or_else(first) else { return Ok(elements) };
+    let ranks = setup.spread.tensor.value;
     let all = query_share * attention.heads + (1 + query_share) * attention.kv_heads;
-    let here = query_share * (attention.heads / ranks) + (1 + query_share) * setup.rank_kv_heads(attention);
-    u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all)).map_err(|_| Overflow)
+    let here = query_share * attention.heads.div_ceil(ranks) + (1 + query_share) * setup.rank_kv_heads(attention);
+    u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all.max(1))).map_err(|_| Overflow)
+}
+
+/// Experts of one rank: as many whole ones as the fullest rank has, each split over the ranks that share it.
+fn experts_of_rank(setup: &Setup, placed: &Placed, elements: u64) -> Result<u64, Overflow> {
+    let experts = placed.layer.and_then(|layer| layer.feed_forward.experts()).unwrap_or(placed.tensor.count).max(1);
+    let spread = setup.spread.expert.value;
+    let here = (elements / experts).checked_mul(experts.div_ceil(spread)).ok_or(Overflow)?;
+    Ok(here.div_ceil(setup.spread.expert_ranks() / spread))
 }
 
 impl Pile {
     /// `(a parameters / 2 GPUs + b on every GPU + c) × 2 B`
     fn formula(&self, setup: &Setup) -> Expr {
-        let ranks = setup.tensor_parallel.value;
+        let ranks = setup.spread.tensor.value;
         let source = || match setup.model.provenance.files {
             Some(_) => Source::Headers,
             None => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
@@ -149,13 +172,13 @@ impl Pile {
         let mut parts = Vec::new();
         if self.split > 0 {
             let split = Expr::leaf(self.split, "split parameters", source());
-            parts.push(split.ceil_div(setup.tensor_parallel.leaf("GPUs")));
+            parts.push(setup.spread.per_rank(split));
         }
         if self.whole > 0 {
             parts.push(Expr::leaf(self.whole, if ranks == 1 { "parameters" } else { "parameters on every GPU" }, source()));
         }
         if self.of_rank > 0 {
-            let what = if ranks == 1 { "parameters of padded vocabulary tables" } else { "parameters of this GPU's heads and vocabulary rows" };
+            let what = if ranks == 1 { "parameters of padded vocabulary tables" } else { "parameters of this GPU's heads, experts and vocabulary rows" };
             parts.push(Expr::leaf(self.of_rank, what, source()));
         }
         Expr::encoded(Expr::sum(parts), self.encoding)

@@ -1,6 +1,12 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
+mod parallel;
+mod serving;
+
 use std::str::FromStr;
+
+pub use parallel::Parallel;
+pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
@@ -17,6 +23,8 @@ pub struct Scenario {
     pub gpus: Option<u64>,
     /// Tensor-parallel size.
     pub tensor_parallel: Option<u64>,
+    /// The other ways to spread the model.
+    pub parallel: Parallel,
     /// The engine.
     pub runtime: Runtime,
     /// Tokens per request, prompt and answer together.
@@ -35,6 +43,8 @@ pub struct Scenario {
     pub max_num_seqs: Option<u64>,
     /// Without CUDA graphs.
     pub enforce_eager: bool,
+    /// Settings that some serving engines have.
+    pub serving: Serving,
 }
 
 impl Default for Scenario {
@@ -44,6 +54,7 @@ impl Default for Scenario {
             gpu_capacity: None,
             gpus: None,
             tensor_parallel: None,
+            parallel: Parallel::default(),
             runtime: Runtime::Vllm,
             context: None,
             batch: None,
@@ -53,6 +64,7 @@ impl Default for Scenario {
             max_num_batched_tokens: None,
             max_num_seqs: None,
             enforce_eager: false,
+            serving: Serving::default(),
         }
     }
 }

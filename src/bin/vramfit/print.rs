@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::Estimate;
+use vramfit::estimate::{Choice, Estimate};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
@@ -58,6 +58,9 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
 
+    if let Some(minimum) = device.minimum {
+        println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
+    }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
@@ -77,7 +80,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
     println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     println!();
-    for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
+    let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
+    for choice in estimate.choices.iter().filter(is_plain) {
         println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());
     }
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {

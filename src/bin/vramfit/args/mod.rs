@@ -1,5 +1,7 @@
 //! The flags.
 
+mod serving;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
@@ -99,10 +101,10 @@ pub struct ScenarioArguments {
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     gpu_capacity_bytes: Option<u64>,
-    /// Number of GPUs that share the model [default: --tp]
+    /// Number of GPUs [default: --tp × --pp × --dp]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     gpus: Option<u64>,
-    /// Tensor-parallel size [default: --gpus, else 1]
+    /// Tensor-parallel size [default: --gpus over --pp and --dp, else 1]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     tp: Option<u64>,
     /// What the model is for
@@ -135,6 +137,10 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    #[command(flatten)]
+    parallel: serving::ParallelArguments,
+    #[command(flatten)]
+    serving: serving::ServingArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -162,6 +168,8 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            parallel: self.parallel.to_parallel(),
+            serving: self.serving.to_serving(),
         }
     }
 }
