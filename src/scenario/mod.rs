@@ -35,6 +35,8 @@ pub struct Scenario {
     pub max_num_seqs: Option<u64>,
     /// Without CUDA graphs.
     pub enforce_eager: bool,
+    /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
+    pub attention: AttentionImplementation,
 }
 
 impl Default for Scenario {
@@ -53,6 +55,7 @@ impl Default for Scenario {
             max_num_batched_tokens: None,
             max_num_seqs: None,
             enforce_eager: false,
+            attention: AttentionImplementation::Sdpa,
         }
     }
 }
@@ -166,6 +169,18 @@ choices! {
         Fp32 = "fp32", "FP32";
         /// 8-bit float with one scale per tensor.
         Fp8 = "fp8", "FP8";
+    }
+}
+
+choices! {
+    /// Ways to compute attention.
+    AttentionImplementation, "way to compute attention", {
+        /// One matrix of scores per head, written out.
+        Eager = "eager", "Eager";
+        /// PyTorch's fused kernels, the default of transformers.
+        Sdpa = "sdpa", "SDPA";
+        /// The flash-attention library.
+        Flash = "flash", "Flash attention";
     }
 }
 

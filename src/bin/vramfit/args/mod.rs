@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -135,6 +135,9 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    /// How attention is computed in transformers and in training: eager, sdpa or flash
+    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
+    attention: AttentionImplementation,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -162,6 +165,7 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            attention: self.attention,
         }
     }
 }
