@@ -3,9 +3,11 @@
 //! Nothing here reads a file: callers bring the first bytes ([`safetensors::parse_header`] says how many it needs).
 
 pub mod inventory;
+mod parts;
 pub mod safetensors;
 
 pub use inventory::{Matched, Matcher, match_inventory};
+pub use parts::{files_of_part, inventory_of_parts};
 pub use safetensors::{Header, HeaderError, HeaderTensor, Parsed, parse_header};
 
 /// A name from outside as messages show it: at most 120 characters, none of which control a terminal.

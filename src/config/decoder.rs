@@ -3,7 +3,7 @@
 //! Shapes are those of the transformers 5.23 classes.
 
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor, Work};
 
 /// The sizes that every decoder has.
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +280,7 @@ impl Decoder {
             layer_prefix: self.layer_prefix,
             tensors: self.tensors,
             layers: run_lengths(self.layers),
+            work: Work::Tokens,
         })
     }
 }
@@ -338,7 +339,7 @@ pub fn component(
     tensors: Vec<Tensor>,
     layers: Vec<(Layer, Vec<Tensor>)>,
 ) -> Component {
-    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
+    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers), work: Work::Tokens }
 }
 
 /// What a class name says of the head.

@@ -6,6 +6,8 @@
 #![cfg_attr(not(feature = "families"), allow(dead_code))] // blocks that only the other families use
 
 mod decoder;
+#[cfg(feature = "families")]
+pub mod diffusers;
 mod fields;
 pub mod json;
 #[cfg(feature = "families")]

@@ -5,9 +5,11 @@
 
 mod layer;
 mod tensor;
+mod work;
 
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use tensor::{Role, Tensor};
+pub use work::{Decoding, Denoising, Work};
 
 use crate::encoding::Encoding;
 use crate::quantity::{Bytes, Overflow, ParamCount};
@@ -111,6 +113,10 @@ pub enum ComponentKind {
     Projector,
     /// Predicts further tokens (multi-token prediction); counted apart.
     TokenPredictor,
+    /// Takes the noise out of latents step by step.
+    Denoiser,
+    /// Between pixels and latents.
+    Autoencoder,
     /// Anything else.
     Other,
 }
@@ -125,6 +131,8 @@ impl ComponentKind {
             Self::AudioTower => "audio_tower",
             Self::Projector => "projector",
             Self::TokenPredictor => "token_predictor",
+            Self::Denoiser => "denoiser",
+            Self::Autoencoder => "autoencoder",
             Self::Other => "other",
         }
     }
@@ -149,6 +157,8 @@ pub struct Component {
     pub tensors: Vec<Tensor>,
     /// The layers in order, run-length coded.
     pub layers: Vec<LayerRun>,
+    /// What it works on.
+    pub work: Work,
 }
 
 /// `count` equal layers in a row.

@@ -302,6 +302,17 @@ const ROLES: &[(Role, &str, &[&str])] = &[
 const MIXERS: &[&str] = &["mamba", "mixer", "linear_attn", "conv", "mlstm_layer"];
 /// Modules whose last name alone does not tell their role; the first that fits counts.
 const ENDINGS: &[(&str, Role)] = &[
+    // diffusers
+    ("to_q", Role::Query),
+    ("to_k", Role::Key),
+    ("to_v", Role::Value),
+    ("to_out.0", Role::AttentionOutput),
+    ("to_add_out", Role::AttentionOutput),
+    ("add_q_proj", Role::Query),
+    ("add_k_proj", Role::Key),
+    ("add_v_proj", Role::Value),
+    ("net.0.proj", Role::Up),
+    ("net.2", Role::Down),
     ("attention.output.dense", Role::AttentionOutput),
     ("attention.dense", Role::AttentionOutput),
     ("self_attn.output", Role::AttentionOutput),

@@ -66,6 +66,12 @@ fn progress_bar() -> ProgressBar {
 
 /// A folder with config.json and weights, a weight file beside its config.json, or a config by whatever name.
 fn from_path(path: &Path) -> Result<Model, String> {
+    if path.join("model_index.json").is_file() {
+        return crate::folder::pipeline(path);
+    }
+    if path.file_name().is_some_and(|name| name == "model_index.json") {
+        return crate::folder::pipeline(path.parent().unwrap_or(Path::new(".")));
+    }
     let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
     let mut notes = Vec::new();
     let (config, weights) = if path.is_dir() {
@@ -75,14 +81,7 @@ fn from_path(path: &Path) -> Result<Model, String> {
     } else {
         (path.to_owned(), Vec::new())
     };
-    let text = std::fs::read(&config).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            format!("there is no config.json beside the weights: `{}` is missing, and the architecture is read from it", config.display())
-        }
-        _ => format!("`{}` cannot be read: {error}", config.display()),
-    })?;
-    let text = String::from_utf8(text)
-        .map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
+    let text = text_of(&config)?;
     let anatomy = config::read(&text).map_err(|error| format!("`{}`: {error}", config.display()))?;
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
     let files = if headers.is_empty() {
@@ -96,6 +95,17 @@ fn from_path(path: &Path) -> Result<Model, String> {
     Ok(Model { anatomy, provenance: Provenance { id: Some(path.display().to_string()), revision: None, source, files, notes } })
 }
 
+/// The text of a config.
+pub fn text_of(config: &Path) -> Result<String, String> {
+    let text = std::fs::read(config).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("there is no config.json beside the weights: `{}` is missing, and the architecture is read from it", config.display())
+        }
+        _ => format!("`{}` cannot be read: {error}", config.display()),
+    })?;
+    String::from_utf8(text).map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))
+}
+
 fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| format!("`{}` cannot be read: {error}", folder.display()))?;
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -106,7 +116,7 @@ fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, 
 }
 
 /// The header of a weight file; nothing past it is read.
-fn header(path: &Path) -> Result<Header, String> {
+pub fn header(path: &Path) -> Result<Header, String> {
     let said = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
     let file = File::open(path).map_err(|error| said(&error))?;
     let size = file.metadata().map_err(|error| said(&error))?.len();

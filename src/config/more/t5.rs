@@ -133,9 +133,10 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let or = |key: &str, default: u64| Ok::<u64, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let gated = match f.optional_text("feed_forward_proj")? {
         Some(kind) => kind.starts_with("gated"),
-        None => kin.gated,
+        // Some files have only what the class makes of it.
+        None => f.flag("is_gated_act", kin.gated)?,
     };
-    f.flag("is_gated_act", gated)?;
+    f.touch("is_gated_act");
     f.optional_text("dense_act_fn")?;
     let (hidden, inner, vocab) = (or("d_model", kin.hidden)?, or("d_ff", kin.inner)?, or("vocab_size", kin.vocab)?);
     let layers = layer_count(f, "num_layers", kin.layers)?;

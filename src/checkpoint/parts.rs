@@ -1,0 +1,62 @@
+//! Weight files of models that are made of parts, each in a folder of its own.
+
+use super::Header;
+use crate::model::{Files, Role, Tensor};
+use crate::quantity::{Bytes, Overflow, ParamCount};
+
+/// The inventory of the parts' files as they are: every tensor is loaded, its name behind its part's (`vae/decoder.conv_in.weight`).
+///
+/// # Errors
+/// [`Overflow`] when the sizes add up to more than is possible.
+pub fn inventory_of_parts<'a>(files: impl IntoIterator<Item = (&'a str, &'a Header)>) -> Result<Files, Overflow> {
+    let mut sum = Files::default();
+    for (part, header) in files {
+        sum.count += 1;
+        for stored in &header.tensors {
+            let path = stored.name.rsplit_once('.').map_or(stored.name.as_str(), |(path, _)| path);
+            let name = format!("{part}/{}", stored.name);
+            let tensor = Tensor { role: Role::of_module(path), name, shape: stored.shape.clone(), count: 1, stored: Some(stored.encoding) };
+            sum.bytes = sum.bytes.plus(Bytes(stored.end.saturating_sub(stored.begin)))?;
+            sum.elements = sum.elements.plus(ParamCount(tensor.elements()?.get()))?;
+            sum.loaded.push((tensor, 1));
+        }
+    }
+    Ok(sum)
+}
+
+/// The files of one part to read, among the `names` in its folder: the plain set where there is one, else the first of its variants
+/// (`diffusion_pytorch_model.fp16.safetensors`).
+pub fn files_of_part(names: &[String]) -> Vec<String> {
+    let mut chosen: Vec<(String, Vec<String>)> = Vec::new();
+    for name in names.iter().filter(|name| name.ends_with(".safetensors")) {
+        let variant = variant(name);
+        match chosen.iter_mut().find(|(known, _)| *known == variant) {
+            Some((_, files)) => files.push(name.clone()),
+            None => chosen.push((variant, vec![name.clone()])),
+        }
+    }
+    chosen.sort();
+    chosen.into_iter().next().map(|(_, files)| files).unwrap_or_default()
+}
+
+/// `fp16` in `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`; empty without.
+fn variant(name: &str) -> String {
+    let stem = name.strip_suffix(".safetensors").unwrap_or(name);
+    let Some((_, variant)) = stem.split_once('.') else { return String::new() };
+    variant.split_once('-').map_or(variant, |(variant, _)| variant).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_in_another_precision_are_not_read() {
+        let pick = |names: &[&str]| files_of_part(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(pick(&["a.fp16.safetensors", "a.safetensors", "config.json"]), ["a.safetensors"]);
+        let shards = ["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"];
+        assert_eq!(pick(&shards), shards);
+        assert_eq!(pick(&["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors", shards[0], shards[1]]).len(), 2);
+        assert!(pick(&["a.bin"]).is_empty());
+    }
+}

@@ -1,0 +1,239 @@
+//! Diffusion pipelines of the diffusers library: `model_index.json` names the parts, each part has a config of its own.
+//!
+//! Shapes are those of the classes of diffusers 0.42.1; what a class holds at once in a step was measured by the lifetimes of its
+//! tensors. To add a class: write its lines ([`blueprint`]) and add its row to [`CLASSES`].
+
+mod blueprint;
+mod joint;
+mod safety;
+mod single;
+mod unet;
+mod vae;
+
+use serde_json::Value;
+
+use super::decoder::component;
+use super::more::lasting;
+use super::{ConfigError, Fields, json};
+use crate::model::{Anatomy, Attention, Component, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
+
+/// A part of a pipeline as `model_index.json` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its name, which is its folder's too: `text_encoder_2`.
+    pub name: String,
+    /// Its class: `T5EncoderModel`.
+    pub class: String,
+}
+
+/// What the reader of a class gives.
+struct Draft {
+    kind: ComponentKind,
+    hidden: u64,
+    tensors: Vec<Tensor>,
+    layers: Vec<(Layer, Vec<Tensor>)>,
+    work: Work,
+}
+
+type Reader = fn(&Fields) -> Result<Draft, ConfigError>;
+
+/// The classes of diffusers that are understood to the parameter.
+static CLASSES: &[(&str, Reader)] = &[
+    ("AuraFlowTransformer2DModel", joint::aura_flow),
+    ("AutoencoderKL", vae::kl),
+    ("AutoencoderKLCogVideoX", vae::cogvideox),
+    ("AutoencoderKLFlux2", vae::flux2),
+    ("AutoencoderKLHunyuanVideo", vae::hunyuan_video),
+    ("AutoencoderKLQwenImage", vae::wan),
+    ("AutoencoderKLWan", vae::wan),
+    ("ChromaTransformer2DModel", joint::chroma),
+    ("CogVideoXTransformer3DModel", single::cogvideox),
+    ("CogView4Transformer2DModel", single::cogview4),
+    ("Flux2Transformer2DModel", joint::flux2),
+    ("FluxTransformer2DModel", joint::flux),
+    ("HunyuanDiT2DModel", single::hunyuan_dit),
+    ("HunyuanVideoTransformer3DModel", joint::hunyuan_video),
+    ("LTXVideoTransformer3DModel", single::ltx),
+    ("Lumina2Transformer2DModel", single::lumina2),
+    ("MochiTransformer3DModel", joint::mochi),
+    ("PixArtTransformer2DModel", single::pixart),
+    ("QwenImageTransformer2DModel", joint::qwen_image),
+    ("SD3Transformer2DModel", joint::sd3),
+    ("SanaTransformer2DModel", single::sana),
+    ("StableDiffusionSafetyChecker", safety::checker),
+    ("UNet2DConditionModel", unet::read),
+    ("WanTransformer3DModel", single::wan),
+    ("ZImageTransformer2DModel", single::z_image),
+];
+
+/// How the names of classes without weights end.
+const WITHOUT_WEIGHTS: &[&str] = &["Scheduler", "Tokenizer", "TokenizerFast", "Tokenizer2", "ImageProcessor", "FeatureExtractor", "Processor"];
+
+/// The parts of a pipeline that have weights, in the file's order.
+///
+/// # Errors
+/// [`ConfigError`] when the text is not a `model_index.json`.
+pub fn parts(index: &str) -> Result<Vec<Part>, ConfigError> {
+    let Value::Object(index) = json::parse(index)? else { return Err(ConfigError::NotAnObject) };
+    let mut parts = Vec::new();
+    for (name, value) in &index {
+        // Entries are [library, class]; null where the pipeline does without.
+        let Some([_, Value::String(class)]) = value.as_array().map(Vec::as_slice) else { continue };
+        if !WITHOUT_WEIGHTS.iter().any(|end| class.ends_with(end)) {
+            parts.push(Part { name: name.clone(), class: class.clone() });
+        }
+    }
+    if parts.is_empty() {
+        return Err(ConfigError::UnknownType { model_type: class_name(&index), why: "its model_index.json names no part that has weights".to_owned() });
+    }
+    Ok(parts)
+}
+
+fn class_name(index: &serde_json::Map<String, Value>) -> String {
+    index.get("_class_name").and_then(Value::as_str).unwrap_or("diffusers").to_owned()
+}
+
+/// Reads a pipeline: the text of its `model_index.json`, and of each part's config.json by the part's name.
+///
+/// # Errors
+/// [`ConfigError`] names the part whose class is not understood, or the key that is missing or impossible.
+pub fn read(index: &str, config_of: &dyn Fn(&str) -> Option<String>) -> Result<Anatomy, ConfigError> {
+    let named = parts(index)?;
+    let Value::Object(fields) = json::parse(index)? else { return Err(ConfigError::NotAnObject) };
+    let mut anatomy = Anatomy {
+        model_type: class_name(&fields),
+        components: Vec::new(),
+        dtype: None,
+        max_context: None,
+        quantization: None,
+        keys_used: Vec::new(),
+        keys_not_understood: Vec::new(),
+        assumptions: Vec::new(),
+        is_guess: false,
+    };
+    for part in &named {
+        let Some(text) = config_of(&part.name) else {
+            return Err(ConfigError::Missing { key: "config.json", model_type: format!("{} (part `{}` of the pipeline)", part.class, part.name) });
+        };
+        match CLASSES.iter().find(|(class, _)| *class == part.class) {
+            Some((_, read)) => {
+                let fields = Fields::new(json::parse(&text)?)?;
+                let draft = read(&fields)?;
+                let mut made = component(lasting(part.name.clone()), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
+                made.work = draft.work;
+                made.base = "";
+                add_keys(&mut anatomy, part, fields.accounts());
+                anatomy.components.push(made);
+            }
+            None => add_encoder(&mut anatomy, part, &text)?,
+        }
+    }
+    // The part that works most comes first: it stands where a language model's decoder does.
+    anatomy.components.sort_by_key(|component| component.kind != ComponentKind::Denoiser);
+    anatomy.parameters()?;
+    Ok(anatomy)
+}
+
+/// A part that is a model of transformers: a text encoder, a language model whose hidden states are used, an image encoder.
+fn add_encoder(anatomy: &mut Anatomy, part: &Part, text: &str) -> Result<(), ConfigError> {
+    let Value::Object(mut config) = json::parse(text)? else { return Err(ConfigError::NotAnObject) };
+    if !config.contains_key("model_type") {
+        let why = format!("it is the part `{}` of a pipeline, and its class is not known here", part.name);
+        return Err(ConfigError::UnknownType { model_type: part.class.clone(), why });
+    }
+    // The pipeline says which class is loaded, whatever the config was saved from.
+    config.insert("architectures".to_owned(), Value::from(vec![part.class.clone()]));
+    let inner = super::read(&Value::Object(config).to_string())?;
+    anatomy.dtype = anatomy.dtype.or(inner.dtype);
+    anatomy.assumptions.extend(inner.assumptions.into_iter().map(|sentence| format!("{}: {sentence}", part.name)));
+    add_keys(anatomy, part, (inner.keys_used, inner.keys_not_understood));
+    let reads_images = part.name.starts_with("image_encoder");
+    for (number, component) in inner.components.into_iter().enumerate() {
+        let name = if number == 0 { part.name.clone() } else { format!("{}.{}", part.name, component.name) };
+        let kind = match component.kind {
+            ComponentKind::TextDecoder if reads_images => ComponentKind::VisionTower,
+            ComponentKind::TextDecoder => ComponentKind::TextEncoder,
+            kind => kind,
+        };
+        anatomy.components.push(Component { name: lasting(name), kind, ..component });
+    }
+    Ok(())
+}
+
+fn add_keys(anatomy: &mut Anatomy, part: &Part, (used, left): (Vec<String>, Vec<String>)) {
+    let named = |key: String| format!("{}.{key}", part.name);
+    anatomy.keys_used.extend(used.into_iter().map(named));
+    anatomy.keys_not_understood.extend(left.into_iter().filter(|key| !key.starts_with('_')).map(named));
+}
+
+/// The sizes of a diffusion transformer's blocks.
+#[derive(Clone, Copy)]
+struct Dit {
+    heads: u64,
+    head_dim: u64,
+    inner: u64,
+    gated: bool,
+}
+
+impl Dit {
+    /// A transformer whose feed-forward is four times as wide as it is, without a gate.
+    fn read(f: &Fields) -> Result<Self, ConfigError> {
+        let (heads, head_dim) = (f.count("num_attention_heads")?, f.count("attention_head_dim")?);
+        Self::checked(f, heads, head_dim)
+    }
+
+    fn checked(f: &Fields, heads: u64, head_dim: u64) -> Result<Self, ConfigError> {
+        if heads.saturating_mul(head_dim) > 1 << 40 {
+            return Err(f.impossible("num_attention_heads", "its product with the size of a head is past any model"));
+        }
+        Ok(Self { heads, head_dim, inner: 4 * heads * head_dim, gated: false })
+    }
+
+    const fn hidden(&self) -> u64 {
+        self.heads * self.head_dim
+    }
+
+    fn layer(&self) -> Layer {
+        let Self { heads, head_dim, inner, gated } = *self;
+        let attention = Attention { heads, kv_heads: heads, key_dim: head_dim, value_dim: head_dim, span: Span::Full, keeps: Keeps::Nothing };
+        Layer { mixer: Mixer::Attention(attention), feed_forward: FeedForward::Dense { intermediate: inner, gated } }
+    }
+
+    /// `count` equal blocks.
+    fn blocks(&self, f: &Fields, key: &str, count: u64, tensors: &[Tensor]) -> Result<Vec<(Layer, Vec<Tensor>)>, ConfigError> {
+        if count > super::decoder::Shape::MAX_LAYERS {
+            return Err(f.impossible(key, "no model has more than 10,000 blocks"));
+        }
+        Ok((0..count).map(|_| (self.layer(), tensors.to_vec())).collect())
+    }
+
+    /// The finished denoiser. `tenths` of its width is what one token holds at the worst moment.
+    fn denoiser(self, tensors: Vec<Tensor>, layers: Vec<(Layer, Vec<Tensor>)>, tenths: u64, denoising: Denoising) -> Draft {
+        let values = (self.hidden().saturating_mul(tenths)).div_ceil(10);
+        Draft { kind: ComponentKind::Denoiser, hidden: self.hidden(), tensors, layers, work: Work::Denoise(Denoising { values, ..denoising }) }
+    }
+}
+
+/// The first number of a list, or the number itself: `patch_size` may be either.
+fn side(f: &Fields, key: &'static str, default: u64) -> Result<u64, ConfigError> {
+    match f.raw(key) {
+        Some(Value::Array(list)) => list.last().and_then(Value::as_u64).filter(|n| (1..1 << 20).contains(n)).ok_or_else(|| f.impossible(key, "it must be whole numbers")),
+        _ => Ok(f.optional_count(key)?.unwrap_or(default)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedulers_and_tokenizers_are_no_parts() {
+        let index = r#"{"_class_name": "FluxPipeline", "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"], "safety_checker": [null, null],
+            "tokenizer": ["transformers", "T5TokenizerFast"], "vae": ["diffusers", "AutoencoderKL"]}"#;
+        assert_eq!(parts(index).unwrap(), [Part { name: "vae".into(), class: "AutoencoderKL".into() }]);
+        assert!(parts("{}").is_err() && parts("[]").is_err());
+        let error = read(&index.replace("AutoencoderKL", "AutoencoderX"), &|_| Some("{}".to_owned())).unwrap_err().to_string();
+        assert!(error.contains("AutoencoderX") && error.contains("`vae`"), "{error}");
+        assert!(read(index, &|_| None).unwrap_err().to_string().contains("config.json"));
+    }
+}
