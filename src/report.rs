@@ -272,7 +272,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let mut by_component = Map::new();
     let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
-        by_component.insert(component.name.to_owned(), component.parameters()?.get().into());
+        by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
     for (tensor, times) in anatomy.tensors() {
         let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
@@ -283,7 +283,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
         Ok(object(&mut [
-            ("name", Value::from(component.name)),
+            ("name", Value::from(component.name.as_ref())),
             ("kind", Value::from(component.kind.name())),
             ("parameters", Value::from(component.parameters()?.get())),
             ("layers", Value::from(layers(component))),

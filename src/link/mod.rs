@@ -1,5 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Scenario, UnknownChoice};
 
@@ -22,7 +24,7 @@ pub struct Link {
 }
 
 /// The model of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelLink {
     /// A repository, with the revision that was read.
     Hub {

@@ -44,7 +44,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     device.claim = claim(&device)?;
     let keeps_cache = !model.decoder().cache_groups().is_empty();
     let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
     if !towers.is_empty() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
