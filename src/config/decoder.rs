@@ -2,6 +2,8 @@
 //!
 //! Shapes are those of the transformers 5.23 classes.
 
+use std::borrow::Cow;
+
 use super::{ConfigError, Fields};
 use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor, Work};
 
@@ -332,7 +334,7 @@ impl Draft {
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
 pub fn component(
-    name: &'static str,
+    name: impl Into<Cow<'static, str>>,
     kind: ComponentKind,
     hidden_size: u64,
     layer_prefix: &'static str,

@@ -4,7 +4,6 @@
 //! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
 
 mod decoder;
-#[cfg(feature = "families")]
 pub mod diffusers;
 mod fields;
 pub mod json;

@@ -1,7 +1,9 @@
 //! What a part works on, as far as the size of what it holds meanwhile is concerned.
 
+use serde::{Deserialize, Serialize};
+
 /// What a part works on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Tokens, as its layers say.
     #[default]
@@ -13,7 +15,7 @@ pub enum Work {
 }
 
 /// How a denoiser sees the latents, and what one of its tokens holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denoising {
     /// Side of one token in pixels of the latents, packing by the pipeline included.
     pub patch: u64,
@@ -33,7 +35,7 @@ impl Denoising {
 }
 
 /// How an autoencoder's decoder makes pixels, and what it holds meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decoding {
     /// Pixels of one side of a pixel of the latents.
     pub scale: u64,

@@ -103,7 +103,8 @@ pub fn text_of(config: &Path) -> Result<String, String> {
         }
         _ => format!("`{}` cannot be read: {error}", config.display()),
     })?;
-    String::from_utf8(text).map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))
+    String::from_utf8(text)
+        .map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))
 }
 
 fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, String> {

@@ -166,7 +166,8 @@ pub(super) fn flux2(f: &Fields) -> Result<Draft, ConfigError> {
         "double_stream_modulation_img.linear 6d d\ndouble_stream_modulation_txt.linear 6d d\nsingle_stream_modulation.linear 3d d\nx_embedder d i\ncontext_embedder d j\nnorm_out.linear 2d d\nproj_out o d",
     )?);
     let attention = [ATTENTION, TEXT_OUT].join("\n").replace('+', "");
-    let double = print.tensors("", &[&attention, NORMS, "\nff.linear_in 2m d\nff.linear_out d m\nff_context.linear_in 2m d\nff_context.linear_out d m"].concat())?;
+    let double =
+        print.tensors("", &[&attention, NORMS, "\nff.linear_in 2m d\nff.linear_out d m\nff_context.linear_in 2m d\nff_context.linear_out d m"].concat())?;
     let single = print.tensors("", "attn.to_qkv_mlp_proj wide d\nattn.norm_q h\nattn.norm_k h\nattn.to_out d both")?;
     let mut layers = dit.blocks(f, "num_layers", f.count("num_layers")?, &double)?;
     layers.extend(dit.blocks(f, "num_single_layers", f.count("num_single_layers")?, &single)?);
@@ -202,7 +203,8 @@ pub(super) fn qwen_image(f: &Fields) -> Result<Draft, ConfigError> {
         tensors.extend(print.tensors("time_text_embed.", "addition_t_embedding 2 d")?);
     }
     tensors.extend(print.tensors("", "txt_norm j\nimg_in d i +\ntxt_in d j +\nnorm_out.linear 2d d +\nproj_out p*p*o d +")?);
-    let feed_forwards = "\nimg_mod.1 6d d +\ntxt_mod.1 6d d +\nimg_mlp.net.0.proj 4d d +\nimg_mlp.net.2 d 4d +\ntxt_mlp.net.0.proj 4d d +\ntxt_mlp.net.2 d 4d +";
+    let feed_forwards =
+        "\nimg_mod.1 6d d +\ntxt_mod.1 6d d +\nimg_mlp.net.0.proj 4d d +\nimg_mlp.net.2 d 4d +\ntxt_mlp.net.0.proj 4d d +\ntxt_mlp.net.2 d 4d +";
     let block = print.tensors("", &[NORMS, ATTENTION, "\n", TEXT_OUT, feed_forwards].concat())?;
     let layers = dit.blocks(f, "num_layers", f.count("num_layers")?, &block)?;
     Ok(dit.denoiser(tensors, layers, 144, Denoising { patch: 2, text_tokens: 512, ..Denoising::LATENT }))
@@ -291,14 +293,17 @@ pub(super) fn hunyuan_video(f: &Fields) -> Result<Draft, ConfigError> {
     ];
     let print = Blueprint(&symbols);
     let with_pooled = |pooled| Blueprint(&[("d", dit.hidden()), ("p", pooled)]).tensors("", &[TIME, POOLED].concat());
-    let behind = |prefix: &str, tensors: Vec<crate::model::Tensor>| tensors.into_iter().map(|t| crate::model::Tensor { name: format!("{prefix}{}", t.name), ..t }).collect::<Vec<_>>();
+    let behind = |prefix: &str, tensors: Vec<crate::model::Tensor>| {
+        tensors.into_iter().map(|t| crate::model::Tensor { name: format!("{prefix}{}", t.name), ..t }).collect::<Vec<_>>()
+    };
     let mut tensors = behind("context_embedder.time_text_embed.", with_pooled(f.count("text_embed_dim")?)?);
     tensors.extend(behind("time_text_embed.", with_pooled(f.count("pooled_projection_dim")?)?));
     if f.flag("guidance_embeds", true)? {
         tensors.extend(print.tensors("time_text_embed.", GUIDANCE)?);
     }
     tensors.extend(print.tensors("", "x_embedder.proj d i q p p +\ncontext_embedder.proj_in d e +\nnorm_out.linear 2d d +\nproj_out q*p*p*o d +")?);
-    let refiner = ["norm1 d +\nnorm2 d +\nattn.to_q d d +\nattn.to_k d d +\nattn.to_v d d +\nattn.to_out.0 d d +\nnorm_out.linear 2d d +", FEED_FORWARD].concat();
+    let refiner =
+        ["norm1 d +\nnorm2 d +\nattn.to_q d d +\nattn.to_k d d +\nattn.to_v d d +\nattn.to_out.0 d d +\nnorm_out.linear 2d d +", FEED_FORWARD].concat();
     for block in 0..f.count("num_refiner_layers")?.min(10_000) {
         tensors.extend(print.tensors(&format!("context_embedder.token_refiner.refiner_blocks.{block}."), &refiner)?);
     }

@@ -13,7 +13,6 @@ mod vae;
 use serde_json::Value;
 
 use super::decoder::component;
-use super::more::lasting;
 use super::{ConfigError, Fields, json};
 use crate::model::{Anatomy, Attention, Component, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
 
@@ -119,9 +118,9 @@ pub fn read(index: &str, config_of: &dyn Fn(&str) -> Option<String>) -> Result<A
             Some((_, read)) => {
                 let fields = Fields::new(json::parse(&text)?)?;
                 let draft = read(&fields)?;
-                let mut made = component(lasting(part.name.clone()), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
+                let mut made = component(part.name.clone(), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
                 made.work = draft.work;
-                made.base = "";
+                made.base = "".into();
                 add_keys(&mut anatomy, part, fields.accounts());
                 anatomy.components.push(made);
             }
@@ -155,7 +154,7 @@ fn add_encoder(anatomy: &mut Anatomy, part: &Part, text: &str) -> Result<(), Con
             ComponentKind::TextDecoder => ComponentKind::TextEncoder,
             kind => kind,
         };
-        anatomy.components.push(Component { name: lasting(name), kind, ..component });
+        anatomy.components.push(Component { name: name.into(), kind, ..component });
     }
     Ok(())
 }
@@ -217,7 +216,9 @@ impl Dit {
 /// The first number of a list, or the number itself: `patch_size` may be either.
 fn side(f: &Fields, key: &'static str, default: u64) -> Result<u64, ConfigError> {
     match f.raw(key) {
-        Some(Value::Array(list)) => list.last().and_then(Value::as_u64).filter(|n| (1..1 << 20).contains(n)).ok_or_else(|| f.impossible(key, "it must be whole numbers")),
+        Some(Value::Array(list)) => {
+            list.last().and_then(Value::as_u64).filter(|n| (1..1 << 20).contains(n)).ok_or_else(|| f.impossible(key, "it must be whole numbers"))
+        }
         _ => Ok(f.optional_count(key)?.unwrap_or(default)),
     }
 }

@@ -38,8 +38,18 @@ pub(super) fn pixart(f: &Fields) -> Result<Draft, ConfigError> {
         ("patch_size", 2),
         ("cross_attention_dim", 1152),
     ]);
-    for key in ["activation_fn", "attention_bias", "attention_type", "norm_elementwise_affine", "norm_eps", "norm_num_groups", "norm_type", "num_embeds_ada_norm", "upcast_attention", "interpolation_scale"]
-    {
+    for key in [
+        "activation_fn",
+        "attention_bias",
+        "attention_type",
+        "norm_elementwise_affine",
+        "norm_eps",
+        "norm_num_groups",
+        "norm_type",
+        "num_embeds_ada_norm",
+        "upcast_attention",
+        "interpolation_scale",
+    ] {
         f.raw(key);
     }
     let dit = Dit::read(f)?;
@@ -96,7 +106,8 @@ pub(super) fn hunyuan_dit(f: &Fields) -> Result<Draft, ConfigError> {
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // as the class does: int(width × ratio)
     let dit = Dit { inner: (hidden as f64 * ratio) as u64, ..dit };
-    let (inputs, five, pooled, time) = (f.count("in_channels")?, f.count("cross_attention_dim_t5")?, f.count("pooled_projection_dim")?, f.count("hidden_size")?);
+    let (inputs, five, pooled, time) =
+        (f.count("in_channels")?, f.count("cross_attention_dim_t5")?, f.count("pooled_projection_dim")?, f.count("hidden_size")?);
     let with_style = f.flag("use_style_cond_and_image_meta_size", true)?;
     let (words, words_t5) = (f.count("text_len")?, f.count("text_len_t5")?);
     let symbols = [
@@ -281,8 +292,8 @@ pub(super) fn sana(f: &Fields) -> Result<Draft, ConfigError> {
         ("p", f.count("patch_size")?),
     ];
     let print = Blueprint(&symbols);
-    let mut tensors =
-        print.tensors("", &["!scale_shift_table 2 d\npatch_embed.proj d i p p +\nproj_out p*p*o d +\ntime_embed.linear 6d d +\ncaption_norm d", CAPTION].concat())?;
+    let mut tensors = print
+        .tensors("", &["!scale_shift_table 2 d\npatch_embed.proj d i p p +\nproj_out p*p*o d +\ntime_embed.linear 6d d +\ncaption_norm d", CAPTION].concat())?;
     tensors.extend(print.tensors("time_embed.emb.", TIME)?);
     let block = print.tensors(
         "",
@@ -321,8 +332,19 @@ pub(super) fn cogvideox(f: &Fields) -> Result<Draft, ConfigError> {
         ("max_text_seq_length", 226),
     ]);
     for key in [
-        "activation_fn", "attention_bias", "dropout", "flip_sin_to_cos", "freq_shift", "norm_elementwise_affine", "norm_eps", "spatial_interpolation_scale", "temporal_compression_ratio",
-        "temporal_interpolation_scale", "timestep_activation_fn", "use_rotary_positional_embeddings", "use_learned_positional_embeddings",
+        "activation_fn",
+        "attention_bias",
+        "dropout",
+        "flip_sin_to_cos",
+        "freq_shift",
+        "norm_elementwise_affine",
+        "norm_eps",
+        "spatial_interpolation_scale",
+        "temporal_compression_ratio",
+        "temporal_interpolation_scale",
+        "timestep_activation_fn",
+        "use_rotary_positional_embeddings",
+        "use_learned_positional_embeddings",
     ] {
         f.raw(key);
     }
@@ -466,7 +488,15 @@ pub(super) fn lumina2(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// Z-Image: text and image in one sequence.
 pub(super) fn z_image(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(&[("dim", 3840), ("n_heads", 30), ("n_kv_heads", 30), ("in_channels", 16), ("n_layers", 30), ("n_refiner_layers", 2), ("cap_feat_dim", 2560)]);
+    let f = &f.with_defaults(&[
+        ("dim", 3840),
+        ("n_heads", 30),
+        ("n_kv_heads", 30),
+        ("in_channels", 16),
+        ("n_layers", 30),
+        ("n_refiner_layers", 2),
+        ("cap_feat_dim", 2560),
+    ]);
     for key in ["axes_dims", "axes_lens", "norm_eps", "rope_theta", "t_scale", "qk_norm"] {
         f.raw(key);
     }
@@ -480,7 +510,8 @@ pub(super) fn z_image(f: &Fields) -> Result<Draft, ConfigError> {
         return Err(f.impossible("n_heads", "it must divide `dim` and equal `n_kv_heads`"));
     }
     let dit = Dit { heads, head_dim: hidden / heads, inner: hidden / 3 * 8, gated: true };
-    let symbols = [("d", hidden), ("h", dit.head_dim), ("m", dit.inner), ("t", hidden.min(256)), ("c", f.count("cap_feat_dim")?), ("i", f.count("in_channels")?)];
+    let symbols =
+        [("d", hidden), ("h", dit.head_dim), ("m", dit.inner), ("t", hidden.min(256)), ("c", f.count("cap_feat_dim")?), ("i", f.count("in_channels")?)];
     let print = Blueprint(&symbols);
     let mut tensors = print.tensors(
         "",

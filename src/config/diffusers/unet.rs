@@ -43,13 +43,41 @@ const ADDED: &str = "
     add_embedding.linear_2 t t +";
 
 /// Keys whose other values change the network in ways that are not read.
-const UNREAD: &[&str] = &["class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim", "reverse_transformer_layers_per_block"];
+const UNREAD: &[&str] =
+    &["class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim", "reverse_transformer_layers_per_block"];
 /// Keys that change no shape.
 const SHAPELESS: &[&str] = &[
-    "act_fn", "addition_embed_type_num_heads", "addition_time_embed_dim", "attention_head_dim", "center_input_sample", "downsample_padding", "flip_sin_to_cos", "freq_shift",
-    "mid_block_scale_factor", "norm_eps", "norm_num_groups", "num_attention_heads", "use_linear_projection", "upcast_attention", "resnet_out_scale_factor", "mid_block_type",
-    "conv_in_kernel", "conv_out_kernel", "class_embeddings_concat", "cross_attention_norm", "mid_block_only_cross_attention", "only_cross_attention", "dual_cross_attention",
-    "resnet_skip_time_act", "resnet_time_scale_shift", "time_embedding_act_fn", "time_embedding_dim", "time_embedding_type", "timestep_post_act", "attention_type", "dropout",
+    "act_fn",
+    "addition_embed_type_num_heads",
+    "addition_time_embed_dim",
+    "attention_head_dim",
+    "center_input_sample",
+    "downsample_padding",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "mid_block_scale_factor",
+    "norm_eps",
+    "norm_num_groups",
+    "num_attention_heads",
+    "use_linear_projection",
+    "upcast_attention",
+    "resnet_out_scale_factor",
+    "mid_block_type",
+    "conv_in_kernel",
+    "conv_out_kernel",
+    "class_embeddings_concat",
+    "cross_attention_norm",
+    "mid_block_only_cross_attention",
+    "only_cross_attention",
+    "dual_cross_attention",
+    "resnet_skip_time_act",
+    "resnet_time_scale_shift",
+    "time_embedding_act_fn",
+    "time_embedding_dim",
+    "time_embedding_type",
+    "timestep_post_act",
+    "attention_type",
+    "dropout",
 ];
 
 /// The blocks of one UNet as they are added, with the widest moment of a step.

@@ -126,7 +126,19 @@ fn coder(b: &mut Builder, f: &Fields, widths: &[u64], samplers: Samplers, sample
 
 /// Keys that change no shape.
 fn touch(f: &Fields) {
-    for key in ["act_fn", "down_block_types", "up_block_types", "norm_num_groups", "sample_size", "scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast", "norm_eps"] {
+    for key in [
+        "act_fn",
+        "down_block_types",
+        "up_block_types",
+        "norm_num_groups",
+        "sample_size",
+        "scaling_factor",
+        "shift_factor",
+        "latents_mean",
+        "latents_std",
+        "force_upcast",
+        "norm_eps",
+    ] {
         f.touch(key);
     }
 }
@@ -209,7 +221,18 @@ pub(super) fn hunyuan_video(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// Wan and Qwen-Image: convolutions over time that keep what they saw of the frames before; norms without a bias.
 pub(super) fn wan(f: &Fields) -> Result<Draft, ConfigError> {
-    for key in ["attn_scales", "dropout", "latents_mean", "latents_std", "scale_factor_spatial", "scale_factor_temporal", "clip_output", "is_residual", "patch_size", "input_channels"] {
+    for key in [
+        "attn_scales",
+        "dropout",
+        "latents_mean",
+        "latents_std",
+        "scale_factor_spatial",
+        "scale_factor_temporal",
+        "clip_output",
+        "is_residual",
+        "patch_size",
+        "input_channels",
+    ] {
         f.raw(key);
     }
     if f.raw("is_residual").and_then(serde_json::Value::as_bool) == Some(true) {

@@ -147,9 +147,8 @@ mod zamba;
 mod zaya;
 
 use super::decoder::{self, Draft};
-pub(super) use clip::vision_of as clip_vision;
-pub(super) use multimodal::lasting;
 use super::{ConfigError, Family, Fields, family, family_of, gemma, phi3, qwen2, qwen3, qwen3_moe};
+pub(super) use clip::vision_of as clip_vision;
 
 /// Their rows.
 pub(super) static FAMILIES: &[Family] = &[

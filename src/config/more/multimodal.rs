@@ -132,7 +132,7 @@ impl Names {
 }
 
 /// The name for as long as the program runs. There are only as many as pairs of a wrapper's prefix and a family's.
-pub(in crate::config) fn lasting(name: String) -> &'static str {
+pub(super) fn lasting(name: String) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = names.get(name.as_str()) {
