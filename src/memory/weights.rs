@@ -31,7 +31,7 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
-        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::LatentDown => Share::Whole,
+        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::Adapter | Role::LatentDown => Share::Whole,
         _ => Share::Split,
     }
 }

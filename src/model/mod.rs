@@ -121,6 +121,8 @@ pub enum ComponentKind {
     Denoiser,
     /// Between pixels and latents.
     Autoencoder,
+    /// Stands beside the matrices of another part.
+    Adapter,
     /// Anything else.
     Other,
 }
@@ -137,6 +139,7 @@ impl ComponentKind {
             Self::TokenPredictor => "token_predictor",
             Self::Denoiser => "denoiser",
             Self::Autoencoder => "autoencoder",
+            Self::Adapter => "adapter",
             Self::Other => "other",
         }
     }

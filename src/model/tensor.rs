@@ -86,6 +86,8 @@ pub enum Role {
     MixerConvolution,
     /// Decays, time steps and skips of a recurrence.
     MixerState,
+    /// What an adapter puts beside a matrix.
+    Adapter,
     /// Not recognised.
     Other,
 }
@@ -297,6 +299,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::LatentDown, "latent_down", &["q_a_proj", "kv_a_proj_with_mqa"]),
     (Role::LatentUp, "latent_up", &["kv_b_proj"]),
     (Role::ExpertGateUp, "expert_gate_up", &[]),
+    (Role::Adapter, "adapter", &[]),
     (Role::Other, "other", &[]),
 ];
 

@@ -1,49 +1,88 @@
-//! Folders that hold more than one model: diffusion pipelines.
+//! Folders that hold more than one config with its weights: pipelines, adapters, sentence-transformers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use vramfit::checkpoint::{Header, files_of_part, inventory_of_parts};
-use vramfit::config::diffusers;
-use vramfit::model::{Model, Origin, Provenance};
+use vramfit::model::Model;
+use vramfit::repository::{self, Kind, RepositoryError, Shelf, Take};
 
 use crate::source::{header, text_of};
 
-/// A pipeline of diffusers: `model_index.json`, and a folder for each of its parts.
-pub fn pipeline(folder: &Path) -> Result<Model, String> {
-    let index_path = folder.join("model_index.json");
-    let index = text_of(&index_path)?;
-    let said = |error: &dyn std::fmt::Display| format!("`{}`: {error}", index_path.display());
-    let parts = diffusers::parts(&index).map_err(|error| said(&error))?;
-    let config = |part: &str| text_of(&folder.join(part).join("config.json")).ok();
-    let anatomy = diffusers::read(&index, &config).map_err(|error| said(&error))?;
-    let mut notes = Vec::new();
-    let mut headers: Vec<(&str, Header)> = Vec::new();
-    let mut without = Vec::new();
-    for part in &parts {
-        let here = folder.join(&part.name);
-        let mut names: Vec<String> = std::fs::read_dir(&here)
-            .map_err(|error| format!("`{}` cannot be read: {error}", here.display()))?
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
-        names.sort();
-        let files = files_of_part(&names);
-        if files.is_empty() {
-            without.push(part.name.as_str());
-        }
-        for file in files {
-            headers.push((&part.name, header(&here.join(file))?));
+/// How deep parts lie below the folder, and how many files are looked at.
+const DEEPEST: usize = 2;
+const MOST_FILES: usize = 100_000;
+
+/// Opens a folder of this kind; `None` for a folder with one model. `base` opens the model that an adapter names.
+pub fn open(folder: &Path, base: &dyn Fn(&str, Option<&str>) -> Result<Model, String>) -> Option<Result<Model, String>> {
+    let mut names = Vec::new();
+    if let Err(error) = list(folder, "", DEEPEST, &mut names) {
+        return Some(Err(format!("`{}` cannot be read: {error}", folder.display())));
+    }
+    names.sort();
+    let kind = repository::kind(&names, "")?;
+    let shelf = Folder { path: folder.to_owned(), names, base };
+    let content = pollster::block_on(repository::read(&shelf, kind, ""));
+    Some(content.map(|content| content.into_model(Some(folder.display().to_string()), None)).map_err(|error| error.0))
+}
+
+/// Whether a folder holds an adapter.
+pub fn is_adapter(folder: &Path) -> bool {
+    let mut names = Vec::new();
+    list(folder, "", 1, &mut names).is_ok() && repository::kind(&names, "") == Some(Kind::Adapter)
+}
+
+fn list(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.take(MOST_FILES) {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let name = format!("{prefix}{name}");
+        let path = entry.path();
+        // Caches of the Hub have links to files.
+        if path.is_dir() {
+            if depth > 1 {
+                list(&path, &format!("{name}/"), depth - 1, names)?;
+            }
+        } else {
+            names.push(name);
         }
     }
-    // Weights are either all from files or all from configs: half of each would hide a missing part.
-    let files = if without.is_empty() {
-        Some(inventory_of_parts(headers.iter().map(|(part, header)| (*part, header))).map_err(|error| error.to_string())?)
-    } else {
-        if !headers.is_empty() {
-            notes.push(format!("no weight files for {}: every part is estimated from its config", without.join(", ")));
+    Ok(())
+}
+
+/// A folder as a shelf.
+struct Folder<'a> {
+    path: PathBuf,
+    names: Vec<String>,
+    base: &'a dyn Fn(&str, Option<&str>) -> Result<Model, String>,
+}
+
+/// What went wrong, as a sentence.
+struct Said(String);
+
+impl From<RepositoryError> for Said {
+    fn from(error: RepositoryError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Shelf for Folder<'_> {
+    type Error = Said;
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    async fn text(&self, file: &str) -> Result<String, Said> {
+        text_of(&self.path.join(file)).map_err(Said)
+    }
+
+    async fn headers(&self, files: &[String], take: &mut Take<'_>) -> Result<(), Said> {
+        for (place, file) in files.iter().enumerate() {
+            take(place, &header(&self.path.join(file)).map_err(Said)?)?;
         }
-        None
-    };
-    let source = if files.is_some() { Origin::Headers } else { Origin::Config };
-    Ok(Model { anatomy, provenance: Provenance { id: Some(folder.display().to_string()), revision: None, source, files, notes } })
+        Ok(())
+    }
+
+    async fn base(&self, name: &str, revision: Option<&str>) -> Result<Model, Said> {
+        (self.base)(name, revision).map_err(Said)
+    }
 }

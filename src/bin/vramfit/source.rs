@@ -11,6 +11,7 @@ use vramfit::hub::{self, Endpoint, ModelRef, Progress};
 use vramfit::model::{Model, Origin, Provenance};
 
 use crate::args::ModelArguments;
+use crate::folder;
 use crate::transport::Http;
 
 /// Bytes of a weight file that are read first; most headers are shorter.
@@ -20,7 +21,7 @@ const FIRST_READ: u64 = 100_000;
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     let path = Path::new(&arguments.model);
     if path.exists() {
-        return from_path(path);
+        return folder_of_parts(path, arguments).unwrap_or_else(|| from_path(path));
     }
     let looks_like_path = [".json", ".safetensors"].iter().any(|end| arguments.model.ends_with(end)) && !arguments.model.contains("://")
         || [".", "/", "~"].iter().any(|start| arguments.model.starts_with(start));
@@ -28,6 +29,22 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
         return Err(format!("there is no file or folder `{}`", arguments.model));
     }
     from_hub(arguments)
+}
+
+/// The folder, or the folder of the file that names its parts, when it holds more than one config with its weights.
+fn folder_of_parts(path: &Path, arguments: &ModelArguments) -> Option<Result<Model, String>> {
+    const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
+    let names_parts = path.is_file() && path.file_name().is_some_and(|name| NAMING.iter().any(|naming| name == *naming));
+    let folder = if names_parts { path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")) } else { path };
+    if !folder.is_dir() {
+        return None;
+    }
+    // An adapter's base is a folder, seen from the adapter or from here, or a model on the Hub.
+    folder::open(folder, &|name, revision| match [folder.join(name), PathBuf::from(name)].into_iter().find(|base| base.is_dir()) {
+        Some(base) if folder::is_adapter(&base) => Err(format!("the adapter's base `{}` is an adapter too", base.display())),
+        Some(base) => from_path(&base),
+        None => from_hub(&ModelArguments { model: name.to_owned(), revision: revision.map(str::to_owned), ..arguments.clone() }),
+    })
 }
 
 fn from_hub(arguments: &ModelArguments) -> Result<Model, String> {
@@ -66,12 +83,6 @@ fn progress_bar() -> ProgressBar {
 
 /// A folder with config.json and weights, a weight file beside its config.json, or a config by whatever name.
 fn from_path(path: &Path) -> Result<Model, String> {
-    if path.join("model_index.json").is_file() {
-        return crate::folder::pipeline(path);
-    }
-    if path.file_name().is_some_and(|name| name == "model_index.json") {
-        return crate::folder::pipeline(path.parent().unwrap_or(Path::new(".")));
-    }
     let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
     let mut notes = Vec::new();
     let (config, weights) = if path.is_dir() {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::decoder::component;
 use super::{ConfigError, Fields, json};
-use crate::model::{Anatomy, Attention, Component, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
+use crate::model::{Anatomy, Attention, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
 
 /// A part of a pipeline as `model_index.json` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +68,22 @@ static CLASSES: &[(&str, Reader)] = &[
 /// How the names of classes without weights end.
 const WITHOUT_WEIGHTS: &[&str] = &["Scheduler", "Tokenizer", "TokenizerFast", "Tokenizer2", "ImageProcessor", "FeatureExtractor", "Processor"];
 
-/// The parts of a pipeline that have weights, in the file's order.
+/// A `model_index.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The pipeline's class: `FluxPipeline`.
+    pub class: String,
+    /// The parts that have weights, in the file's order.
+    pub parts: Vec<Part>,
+}
+
+/// The parts of a pipeline that have weights.
 ///
 /// # Errors
 /// [`ConfigError`] when the text is not a `model_index.json`.
-pub fn parts(index: &str) -> Result<Vec<Part>, ConfigError> {
-    let Value::Object(index) = json::parse(index)? else { return Err(ConfigError::NotAnObject) };
+pub fn index(text: &str) -> Result<Index, ConfigError> {
+    let Value::Object(index) = json::parse(text)? else { return Err(ConfigError::NotAnObject) };
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("diffusers").to_owned();
     let mut parts = Vec::new();
     for (name, value) in &index {
         // Entries are [library, class]; null where the pipeline does without.
@@ -83,58 +93,46 @@ pub fn parts(index: &str) -> Result<Vec<Part>, ConfigError> {
         }
     }
     if parts.is_empty() {
-        return Err(ConfigError::UnknownType { model_type: class_name(&index), why: "its model_index.json names no part that has weights".to_owned() });
+        return Err(ConfigError::UnknownType { model_type: class, why: "its model_index.json names no part that has weights".to_owned() });
     }
-    Ok(parts)
+    Ok(Index { class, parts })
 }
 
-fn class_name(index: &serde_json::Map<String, Value>) -> String {
-    index.get("_class_name").and_then(Value::as_str).unwrap_or("diffusers").to_owned()
+/// Whether a class is one of diffusers that is understood here. Names of its tensors are not always those of its files.
+pub fn is_own_class(class: &str) -> bool {
+    CLASSES.iter().any(|(name, _)| *name == class)
 }
 
-/// Reads a pipeline: the text of its `model_index.json`, and of each part's config.json by the part's name.
+/// Reads one part: the text of its config.json.
 ///
 /// # Errors
-/// [`ConfigError`] names the part whose class is not understood, or the key that is missing or impossible.
-pub fn read(index: &str, config_of: &dyn Fn(&str) -> Option<String>) -> Result<Anatomy, ConfigError> {
-    let named = parts(index)?;
-    let Value::Object(fields) = json::parse(index)? else { return Err(ConfigError::NotAnObject) };
-    let mut anatomy = Anatomy {
-        model_type: class_name(&fields),
-        components: Vec::new(),
+/// [`ConfigError`] names the class that is not understood, or the key that is missing or impossible.
+pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
+    let Some((_, read)) = CLASSES.iter().find(|(class, _)| *class == part.class) else { return encoder(part, text) };
+    let fields = Fields::new(json::parse(text)?)?;
+    let draft = read(&fields)?;
+    let quantization = fields.quantization()?;
+    let mut made = component(part.name.clone(), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
+    made.work = draft.work;
+    made.base = "".into();
+    let (keys_used, keys_not_understood) = named(part, fields.accounts());
+    let anatomy = Anatomy {
+        model_type: part.class.clone(),
+        components: vec![made],
         dtype: None,
         max_context: None,
-        quantization: None,
-        keys_used: Vec::new(),
-        keys_not_understood: Vec::new(),
+        quantization,
+        keys_used,
+        keys_not_understood,
         assumptions: Vec::new(),
         is_guess: false,
     };
-    for part in &named {
-        let Some(text) = config_of(&part.name) else {
-            return Err(ConfigError::Missing { key: "config.json", model_type: format!("{} (part `{}` of the pipeline)", part.class, part.name) });
-        };
-        match CLASSES.iter().find(|(class, _)| *class == part.class) {
-            Some((_, read)) => {
-                let fields = Fields::new(json::parse(&text)?)?;
-                let draft = read(&fields)?;
-                let mut made = component(part.name.clone(), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
-                made.work = draft.work;
-                made.base = "".into();
-                add_keys(&mut anatomy, part, fields.accounts());
-                anatomy.components.push(made);
-            }
-            None => add_encoder(&mut anatomy, part, &text)?,
-        }
-    }
-    // The part that works most comes first: it stands where a language model's decoder does.
-    anatomy.components.sort_by_key(|component| component.kind != ComponentKind::Denoiser);
     anatomy.parameters()?;
     Ok(anatomy)
 }
 
 /// A part that is a model of transformers: a text encoder, a language model whose hidden states are used, an image encoder.
-fn add_encoder(anatomy: &mut Anatomy, part: &Part, text: &str) -> Result<(), ConfigError> {
+fn encoder(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
     let Value::Object(mut config) = json::parse(text)? else { return Err(ConfigError::NotAnObject) };
     if !config.contains_key("model_type") {
         let why = format!("it is the part `{}` of a pipeline, and its class is not known here", part.name);
@@ -142,27 +140,25 @@ fn add_encoder(anatomy: &mut Anatomy, part: &Part, text: &str) -> Result<(), Con
     }
     // The pipeline says which class is loaded, whatever the config was saved from.
     config.insert("architectures".to_owned(), Value::from(vec![part.class.clone()]));
-    let inner = super::read(&Value::Object(config).to_string())?;
-    anatomy.dtype = anatomy.dtype.or(inner.dtype);
-    anatomy.assumptions.extend(inner.assumptions.into_iter().map(|sentence| format!("{}: {sentence}", part.name)));
-    add_keys(anatomy, part, (inner.keys_used, inner.keys_not_understood));
+    let mut anatomy = super::read(&Value::Object(config).to_string())?;
+    let (keys_used, keys_not_understood) = named(part, (anatomy.keys_used, anatomy.keys_not_understood));
+    let assumptions = anatomy.assumptions.into_iter().map(|sentence| format!("{}: {sentence}", part.name)).collect();
     let reads_images = part.name.starts_with("image_encoder");
-    for (number, component) in inner.components.into_iter().enumerate() {
-        let name = if number == 0 { part.name.clone() } else { format!("{}.{}", part.name, component.name) };
-        let kind = match component.kind {
+    for (number, component) in anatomy.components.iter_mut().enumerate() {
+        component.name = if number == 0 { part.name.clone() } else { format!("{}.{}", part.name, component.name) }.into();
+        component.kind = match component.kind {
             ComponentKind::TextDecoder if reads_images => ComponentKind::VisionTower,
             ComponentKind::TextDecoder => ComponentKind::TextEncoder,
             kind => kind,
         };
-        anatomy.components.push(Component { name: name.into(), kind, ..component });
     }
-    Ok(())
+    Ok(Anatomy { max_context: None, keys_used, keys_not_understood, assumptions, ..anatomy })
 }
 
-fn add_keys(anatomy: &mut Anatomy, part: &Part, (used, left): (Vec<String>, Vec<String>)) {
+/// Keys behind the name of their part.
+fn named(part: &Part, (used, left): (Vec<String>, Vec<String>)) -> (Vec<String>, Vec<String>) {
     let named = |key: String| format!("{}.{key}", part.name);
-    anatomy.keys_used.extend(used.into_iter().map(named));
-    anatomy.keys_not_understood.extend(left.into_iter().filter(|key| !key.starts_with('_')).map(named));
+    (used.into_iter().map(named).collect(), left.into_iter().filter(|key| !key.starts_with('_')).map(named).collect())
 }
 
 /// The sizes of a diffusion transformer's blocks.
@@ -231,10 +227,10 @@ mod tests {
     fn schedulers_and_tokenizers_are_no_parts() {
         let index = r#"{"_class_name": "FluxPipeline", "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"], "safety_checker": [null, null],
             "tokenizer": ["transformers", "T5TokenizerFast"], "vae": ["diffusers", "AutoencoderKL"]}"#;
-        assert_eq!(parts(index).unwrap(), [Part { name: "vae".into(), class: "AutoencoderKL".into() }]);
-        assert!(parts("{}").is_err() && parts("[]").is_err());
-        let error = read(&index.replace("AutoencoderKL", "AutoencoderX"), &|_| Some("{}".to_owned())).unwrap_err().to_string();
+        let vae = Part { name: "vae".into(), class: "AutoencoderKL".into() };
+        assert_eq!(super::index(index).unwrap(), Index { class: "FluxPipeline".into(), parts: vec![vae.clone()] });
+        assert!(super::index("{}").is_err() && super::index("[]").is_err());
+        let error = part(&Part { class: "AutoencoderX".into(), ..vae }, "{}").unwrap_err().to_string();
         assert!(error.contains("AutoencoderX") && error.contains("`vae`"), "{error}");
-        assert!(read(index, &|_| None).unwrap_err().to_string().contains("config.json"));
     }
 }

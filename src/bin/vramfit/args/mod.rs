@@ -76,7 +76,7 @@ pub enum Question {
     Context,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ModelArguments {
     /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
     pub model: String,
