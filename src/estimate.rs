@@ -28,6 +28,10 @@ pub enum Term {
     RuntimeContext,
     /// What the allocator holds beyond what is used.
     Fragmentation,
+    /// Latents of images and videos.
+    Latents,
+    /// What turns latents into pixels works with.
+    VaeDecode,
 }
 
 /// (term, name in the JSON contract, name for people)
@@ -42,6 +46,8 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::Communication, "communication", "Communication"),
     (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
+    (Term::Latents, "latents", "Latents"),
+    (Term::VaeDecode, "vae_decode", "VAE decoding"),
 ];
 
 impl Term {
@@ -135,11 +141,20 @@ pub enum Stage {
     Sampling,
     /// Writing tokens at the chosen load.
     Decode,
+    /// Reading the prompt of a picture.
+    TextEncode,
+    /// Taking noise out of latents, step by step.
+    Denoise,
+    /// Turning latents into pixels.
+    VaeDecode,
 }
 
 impl Stage {
     /// Every stage of serving, in order.
     pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+
+    /// Every stage of a diffusion pipeline, in order.
+    pub const PIPELINE: &[Self] = &[Self::Load, Self::TextEncode, Self::Denoise, Self::VaeDecode];
 
     /// Its name in the JSON contract.
     pub const fn name(self) -> &'static str {
@@ -148,6 +163,9 @@ impl Stage {
             Self::Prefill => "prefill",
             Self::Sampling => "sampling",
             Self::Decode => "decode",
+            Self::TextEncode => "text_encode",
+            Self::Denoise => "denoise",
+            Self::VaeDecode => "vae_decode",
         }
     }
 
@@ -158,6 +176,9 @@ impl Stage {
             Self::Prefill => "while prefilling",
             Self::Sampling => "while sampling",
             Self::Decode => "while decoding",
+            Self::TextEncode => "while the prompt is read",
+            Self::Denoise => "while denoising",
+            Self::VaeDecode => "while latents become pixels",
         }
     }
 }
@@ -180,7 +201,7 @@ pub struct Entry {
 }
 
 /// Stages: all of them.
-pub const ALWAYS: &[Stage] = Stage::SERVING;
+pub const ALWAYS: &[Stage] = &[Stage::Load, Stage::Prefill, Stage::Sampling, Stage::Decode, Stage::TextEncode, Stage::Denoise, Stage::VaeDecode];
 /// Stages: from the first token on.
 pub const RUNNING: &[Stage] = &[Stage::Prefill, Stage::Sampling, Stage::Decode];
 

@@ -130,6 +130,9 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let fields = Fields::new(json::parse(text)?)?;
+    if let Some(class) = fields.optional_text("_class_name")?.filter(|_| !fields.has_any("model_type")) {
+        return diffusers::alone(class, text);
+    }
     let mut assumptions = Vec::new();
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,

@@ -52,7 +52,8 @@ impl<T: Transport> Shelf for OnHub<'_, T> {
     }
 
     async fn base(&self, name: &str, revision: Option<&str>) -> Result<Model, HubError> {
-        let mut reference: ModelRef = name.parse().map_err(|_| RepositoryError::Adapter(format!("its base is `{}`, which is no model on the Hub", crate::checkpoint::quotable(name))))?;
+        let mut reference: ModelRef =
+            name.parse().map_err(|_| RepositoryError::Adapter(format!("its base is `{}`, which is no model on the Hub", crate::checkpoint::quotable(name))))?;
         // The base is read where the adapter is, with its token.
         reference.endpoint = None;
         reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
-use crate::scenario::{Scenario, UnknownChoice};
+use crate::scenario::{Picture, Scenario, UnknownChoice};
 
 /// The version that links carry.
 pub const VERSION: &str = "1";
@@ -121,6 +121,22 @@ static BASE: &[Key] = &[
         },
     },
     choice!("attn", attention),
+    Key {
+        name: "img",
+        write: |scenario| scenario.picture.size.map(|(width, height)| format!("{width}x{height}")),
+        read: |scenario, text| {
+            scenario.picture.size = Some(Picture::parse_size(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "frames",
+        write: |scenario| scenario.picture.frames.map(|frames| frames.to_string()),
+        read: |scenario, text| {
+            scenario.picture.frames = Some(Picture::parse_frames(text)?);
+            Ok(())
+        },
+    },
 ];
 
 fn whole(text: &str) -> Result<u64, String> {
@@ -223,7 +239,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{AttentionImplementation, KvCache, Runtime, Weights};
+    use crate::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Weights};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -257,6 +273,7 @@ mod tests {
                 max_num_seqs: Some(64),
                 enforce_eager: true,
                 attention: AttentionImplementation::Eager,
+                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
             },
             ..Link::default()
         };

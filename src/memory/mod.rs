@@ -2,12 +2,12 @@
 
 mod weights;
 
-use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Stage, Term};
-use crate::model::Model;
+use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Term};
+use crate::model::{ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::Setup;
+use crate::runtime::{Setup, pipeline_weights};
 use crate::scenario::Scenario;
 
 /// Computes the answer for one scenario.
@@ -18,7 +18,8 @@ use crate::scenario::Scenario;
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     let setup = Setup::new(model, scenario)?;
     let mut warnings = Vec::new();
-    let mut entries = vec![weights::entry(&setup, &mut warnings)?];
+    let weights = if model.is_pipeline() { pipeline_weights(&setup)? } else { weights::entry(&setup, &mut warnings)? };
+    let mut entries = vec![weights];
     entries.extend(setup.engine.kv_cache(&setup)?);
     entries.extend(setup.engine.overheads(&setup)?);
     if model.anatomy.is_guess {
@@ -39,13 +40,14 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         usable: setup.card.usable,
         budget,
         claim: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
+        ledger: Ledger { stages: setup.engine.stages(), entries },
     };
     device.claim = claim(&device)?;
     let keeps_cache = !model.decoder().cache_groups().is_empty();
     let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
-    if !towers.is_empty() {
+    let towers: Vec<&str> =
+        model.anatomy.counted().skip(1).filter(|component| component.kind != ComponentKind::Adapter).map(|component| component.name.as_ref()).collect();
+    if !towers.is_empty() && !model.is_pipeline() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
             towers.join(", ")

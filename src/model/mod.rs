@@ -102,6 +102,25 @@ pub struct Files {
     pub left: Vec<(Tensor, u64)>,
 }
 
+impl Files {
+    /// Bytes of each part of a repository of several, by its folder, in the order of the files; none for a single model.
+    ///
+    /// # Errors
+    /// [`Overflow`] when the sizes add up to more than is possible.
+    pub fn by_part(&self) -> Result<Vec<(&str, Bytes)>, Overflow> {
+        let mut parts: Vec<(&str, Bytes)> = Vec::new();
+        for (tensor, times) in self.loaded.iter().chain(&self.left) {
+            let (Some((part, _)), Some(stored)) = (tensor.name.rsplit_once('/'), tensor.stored) else { continue };
+            let bytes = stored.bytes_for(tensor.elements()?.times(*times)?.get())?;
+            match parts.iter_mut().find(|(name, _)| *name == part) {
+                Some((_, sum)) => *sum = sum.plus(bytes)?,
+                None => parts.push((part, bytes)),
+            }
+        }
+        Ok(parts)
+    }
+}
+
 /// What a part of a model does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentKind {
@@ -194,6 +213,11 @@ impl Model {
     /// The text decoder.
     pub fn decoder(&self) -> &Component {
         &self.anatomy.components[0]
+    }
+
+    /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.
+    pub fn is_pipeline(&self) -> bool {
+        self.anatomy.components.iter().any(|part| matches!(part.kind, ComponentKind::Denoiser | ComponentKind::Autoencoder))
     }
 
     /// The tensors that a loader takes, each with the number of times it occurs: from the files when their headers were

@@ -33,7 +33,10 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
     let weights = within(folder, WEIGHTS);
     let stored = if shelf.names().contains(&weights) {
         let mut stored = Files::default();
-        let mut take = |_: usize, header: &Header| Ok(stored = inventory_of_part(NAME, header)?);
+        let mut take = |_: usize, header: &Header| {
+            stored = inventory_of_part(NAME, header)?;
+            Ok(())
+        };
         shelf.headers(&[weights], &mut take).await?;
         Some(stored)
     } else {
@@ -50,7 +53,11 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
             count = count.plus(tensor.elements().map_err(RepositoryError::from)?).map_err(RepositoryError::from)?;
         }
         if count != stored.elements {
-            notes.push(format!("{CONFIG} describes {} parameters, {WEIGHTS} holds {}: those are counted", grouped(count.get()), grouped(stored.elements.get())));
+            notes.push(format!(
+                "{CONFIG} describes {} parameters, {WEIGHTS} holds {}: those are counted",
+                grouped(count.get()),
+                grouped(stored.elements.get())
+            ));
         }
     }
     for tensor in tensors.iter_mut().filter(|tensor| tensor.stored.is_none_or(|stored| stored.is_float)) {
@@ -87,24 +94,17 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
 }
 
 /// The keys that say which tensors an adapter has.
-const KEYS: &[&str] = &[
-    "base_model_name_or_path",
-    "peft_type",
-    "r",
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "rank_pattern",
-    "use_dora",
-    "modules_to_save",
-];
+const KEYS: &[&str] =
+    &["base_model_name_or_path", "peft_type", "r", "target_modules", "exclude_modules", "layers_to_transform", "rank_pattern", "use_dora", "modules_to_save"];
 
 /// Keys that add or change tensors in ways that are not read.
 const UNREAD: &[&str] = &["target_parameters", "trainable_token_indices", "layer_replication", "megatron_config", "use_bdlora"];
 
 /// The tensors of a LoRA adapter by its config, or why they cannot be told.
 fn described(config: &Value, base: &Anatomy) -> Result<Vec<Tensor>, String> {
-    let is_set = |key: &str| config.get(key).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty()));
+    let is_set = |key: &str| {
+        config.get(key).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty()))
+    };
     let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or_default();
     if kind != "LORA" {
         return Err(format!("the shapes of a `{}` adapter are not derived from its config", quotable(kind)));
@@ -124,7 +124,9 @@ fn described(config: &Value, base: &Anatomy) -> Result<Vec<Tensor>, String> {
             Some(list) => Some(list.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()),
         },
         ranks: match config.get("rank_pattern").and_then(Value::as_object) {
-            Some(patterns) => patterns.iter().map(|(name, rank)| Some((name.clone(), rank.as_u64()?))).collect::<Option<_>>().ok_or("its `rank_pattern` is not understood")?,
+            Some(patterns) => {
+                patterns.iter().map(|(name, rank)| Some((name.clone(), rank.as_u64()?))).collect::<Option<_>>().ok_or("its `rank_pattern` is not understood")?
+            }
             None => Vec::new(),
         },
         has_magnitude: is_set("use_dora"),
@@ -196,7 +198,8 @@ struct Lora {
 impl Lora {
     /// What stands beside a tensor that occurs `times` times.
     fn beside(&self, path: &str, tensor: &Tensor, times: u64, tensors: &mut Vec<Tensor>) {
-        let is_one_of = |names: &[String]| names.iter().any(|name| path == name || path.strip_suffix(name.as_str()).is_some_and(|before| before.ends_with('.')));
+        let is_one_of =
+            |names: &[String]| names.iter().any(|name| path == name || path.strip_suffix(name.as_str()).is_some_and(|before| before.ends_with('.')));
         let count = tensor.count.saturating_mul(times);
         let mut add = |part: &str, shape: Vec<u64>| {
             if count > 0 {

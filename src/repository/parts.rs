@@ -77,9 +77,8 @@ pub(super) async fn together<S: Shelf>(shelf: &S, model_type: String, parts: Vec
 
 async fn inventory<S: Shelf>(shelf: &S, parts: &[Part], paths: &[String], notes: &mut Vec<String>) -> Result<Files, S::Error> {
     let owners: Vec<usize> = parts.iter().enumerate().flat_map(|(number, part)| part.files.iter().map(move |_| number)).collect();
-    let start = |part: &Part| match part.has_names_of_files {
-        true => Inventory::Matched(Box::new(Matcher::new(&part.anatomy))),
-        false => Inventory::Plain(Files::default()),
+    let start = |part: &Part| {
+        if part.has_names_of_files { Inventory::Matched(Box::new(Matcher::new(&part.anatomy))) } else { Inventory::Plain(Files::default()) }
     };
     let mut inventories: Vec<Inventory> = parts.iter().map(start).collect();
     let mut take = |place: usize, header: &Header| match owners.get(place).and_then(|&owner| Some((parts.get(owner)?, inventories.get_mut(owner)?))) {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::parts::{Part, together};
-use super::{Content, RepositoryError, Shelf, names_in, within};
+use super::{Content, RepositoryError, Shelf, within};
 use crate::checkpoint::quotable;
 use crate::config::{self, json};
 use crate::model::{Anatomy, Component, ComponentKind, Role, Tensor, Work};
@@ -37,10 +37,7 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
             let value = json::parse(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
             simple(class, subfolder, shapes(&value).ok_or_else(|| RepositoryError::key(&config, "in_features, out_features or dimension"))?)?
         } else {
-            let has_weights = names_in(shelf.names(), &here).any(|name| name.ends_with(".safetensors") || name.ends_with(".bin"));
-            if has_weights {
-                notes.push(format!("the module `{}` of class {} is not understood: its weights are not counted", quotable(subfolder), quotable(class)));
-            }
+            notes.push(format!("the module `{}` of class {} is not understood: weights that it has are not counted", quotable(subfolder), quotable(class)));
             continue;
         };
         parts.push(Part::new(shelf.names(), here, anatomy, true));
@@ -82,8 +79,10 @@ async fn limit_context<S: Shelf>(shelf: &S, folder: &str, anatomy: &mut Anatomy)
 
 type Shapes = Vec<(&'static str, Vec<u64>)>;
 
+type Reader = fn(&Value) -> Option<Shapes>;
+
 /// Classes of a few tensors, by their configs.
-const SIMPLE: &[(&str, fn(&Value) -> Option<Shapes>)] = &[("Dense", dense), ("LayerNorm", layer_norm)];
+const SIMPLE: &[(&str, Reader)] = &[("Dense", dense), ("LayerNorm", layer_norm)];
 
 fn dense(config: &Value) -> Option<Shapes> {
     let (inputs, outputs) = (size(config, "in_features")?, size(config, "out_features")?);

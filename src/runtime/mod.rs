@@ -1,11 +1,12 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
 mod common;
+mod diffusers;
 mod transformers;
 mod vllm;
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Stage};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, Mixer, Model};
@@ -64,6 +65,16 @@ pub trait Engine: Sync {
     /// Sequences that one step processes at most unless told otherwise; `None` when it has no such setting.
     fn default_sequences(&self, card: &Card) -> Option<u64>;
 
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn stages(&self) -> &'static [Stage] {
+        Stage::SERVING
+    }
+
     /// What it cannot do, said plainly.
     fn check(&self, setup: &Setup) -> Result<(), EstimateError>;
 
@@ -81,6 +92,16 @@ pub trait Engine: Sync {
 
     /// What `room` bytes of cache hold.
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
+}
+
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
+    if model.is_pipeline() { &diffusers::Diffusers } else { engine(runtime) }
+}
+
+/// Weights of a pipeline, part by part.
+pub fn pipeline_weights(setup: &Setup) -> Result<Entry, Overflow> {
+    diffusers::weights(setup)
 }
 
 /// The rules of an engine.
@@ -153,13 +174,14 @@ const MAX_GPUS: u64 = 1 << 16;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine_for(model, scenario.runtime);
         let card = scenario.card()?;
         let mut choices = Choices::default();
-        choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let max_context = model.anatomy.max_context;
         let (context, rule) = match max_context {
+            _ if engine.default_context(model).is_some() => engine.default_context(model).unwrap_or_default(),
             Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
             Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
             None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
@@ -172,7 +194,9 @@ impl<'a> Setup<'a> {
         let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
         choices.said("weights", scenario.weights.name().to_owned(), None);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
         let step_tokens = match engine.default_batched_tokens(&card) {

@@ -1,6 +1,10 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
+mod picture;
+
 use std::str::FromStr;
+
+pub use picture::Picture;
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
@@ -37,6 +41,8 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
     pub attention: AttentionImplementation,
+    /// What an image or video pipeline makes.
+    pub picture: Picture,
 }
 
 impl Default for Scenario {
@@ -56,6 +62,7 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             attention: AttentionImplementation::Sdpa,
+            picture: Picture::default(),
         }
     }
 }

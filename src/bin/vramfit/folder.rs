@@ -11,8 +11,11 @@ use crate::source::{header, text_of};
 const DEEPEST: usize = 2;
 const MOST_FILES: usize = 100_000;
 
+/// Opens a model by its name and revision.
+type OpenBase<'a> = dyn Fn(&str, Option<&str>) -> Result<Model, String> + 'a;
+
 /// Opens a folder of this kind; `None` for a folder with one model. `base` opens the model that an adapter names.
-pub fn open(folder: &Path, base: &dyn Fn(&str, Option<&str>) -> Result<Model, String>) -> Option<Result<Model, String>> {
+pub fn open(folder: &Path, base: &OpenBase<'_>) -> Option<Result<Model, String>> {
     let mut names = Vec::new();
     if let Err(error) = list(folder, "", DEEPEST, &mut names) {
         return Some(Err(format!("`{}` cannot be read: {error}", folder.display())));
@@ -52,7 +55,7 @@ fn list(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) -> s
 struct Folder<'a> {
     path: PathBuf,
     names: Vec<String>,
-    base: &'a dyn Fn(&str, Option<&str>) -> Result<Model, String>,
+    base: &'a OpenBase<'a>,
 }
 
 /// What went wrong, as a sentence.

@@ -131,6 +131,19 @@ pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
     Ok(anatomy)
 }
 
+/// A part whose config.json stands alone and names its class itself.
+pub(super) fn alone(class: String, text: &str) -> Result<Anatomy, ConfigError> {
+    if is_own_class(&class) {
+        return part(&Part { name: "model".to_owned(), class }, text);
+    }
+    let why = if class.ends_with("Pipeline") {
+        "this is a pipeline's model_index.json: its parts have configs of their own; give the pipeline's name on the Hub, or its folder"
+    } else {
+        "it is a class of diffusers that is not known here"
+    };
+    Err(ConfigError::UnknownType { model_type: class, why: why.to_owned() })
+}
+
 /// A part that is a model of transformers: a text encoder, a language model whose hidden states are used, an image encoder.
 fn encoder(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
     let Value::Object(mut config) = json::parse(text)? else { return Err(ConfigError::NotAnObject) };

@@ -180,13 +180,13 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     blocks.resnet("mid_block.resnets.0.", width, width)?;
     blocks.resnet("mid_block.resnets.1.", width, width)?;
     blocks.attention("mid_block.attentions.0.", width, depths[levels - 1])?;
-    for block in 0..levels {
+    for (block, &attends) in up.iter().enumerate() {
         let level = levels - 1 - block;
         let wide = blocks.widths[level];
         for layer in 0..=layers[level] {
             let skip = skips.pop().ok_or(ConfigError::Overflow)?;
             blocks.resnet(&format!("up_blocks.{block}.resnets.{layer}."), width.saturating_add(skip), wide)?;
-            if up[block] {
+            if attends {
                 blocks.attention(&format!("up_blocks.{block}.attentions.{layer}."), wide, depths[level])?;
             }
             width = wide;
@@ -196,7 +196,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         }
     }
     let sample = super::side(f, "sample_size", 64)?;
-    let denoising = Denoising { patch: 1, text_tokens: 0, values: widest(&blocks.widths, &down), copies: 2, output: (sample, sample, 1), ..Denoising::LATENT };
+    let denoising = Denoising { patch: 1, text_tokens: 0, values: widest(&blocks.widths, &down), copies: 2, output: (sample, sample, 1) };
     Ok(Draft { kind: ComponentKind::Denoiser, hidden: first, tensors: blocks.tensors, layers: Vec::new(), work: Work::Denoise(denoising) })
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -138,6 +138,12 @@ pub struct ScenarioArguments {
     /// How attention is computed in transformers and in training: eager, sdpa or flash
     #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
     attention: AttentionImplementation,
+    /// Width and height of a picture that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "WxH", value_parser = Picture::parse_size, help_heading = "Task")]
+    image_size: Option<(u64, u64)>,
+    /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
+    frames: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -166,6 +172,7 @@ impl ScenarioArguments {
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
             attention: self.attention,
+            picture: Picture { size: self.image_size, frames: self.frames },
         }
     }
 }
