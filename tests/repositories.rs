@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde_json::{Value, json};
 use vramfit::estimate::{Stage, Term};
-use vramfit::hub::{Endpoint, HubError, Request, Response, Transport, TransportError, open};
+use vramfit::hub::{Endpoint, Headers, HubError, Request, Response, Transport, TransportError, open};
 use vramfit::memory::estimate;
 use vramfit::model::{ComponentKind, Model, Origin};
 use vramfit::scenario::{Picture, Runtime, Scenario, Weights};
@@ -53,7 +53,7 @@ impl Transport for Hub {
             }
         };
         let status = if found.is_some() { 200 } else { 404 };
-        Ok(Response { status, headers: Default::default(), body: found.unwrap_or_default() })
+        Ok(Response { status, headers: Headers::default(), body: found.unwrap_or_default() })
     }
 }
 

@@ -37,7 +37,7 @@ pub fn files_of_part(names: &[String]) -> Vec<String> {
     }
     chosen.sort();
     let mut files = chosen.into_iter().next().map(|(_, files)| files).unwrap_or_default();
-    if let Some(whole) = files.iter().position(|name| WHOLE.contains(&name.split('.').next().unwrap_or_default())) {
+    if let Some(whole) = files.iter().position(|name| !name.contains("-of-") && WHOLE.contains(&name.split('.').next().unwrap_or_default())) {
         files = vec![files.swap_remove(whole)];
     }
     files
