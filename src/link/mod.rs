@@ -1,9 +1,12 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+mod serving;
+
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Picture, Scenario, UnknownChoice};
+use crate::weight_format::UnknownFormat;
 
 /// The version that links carry.
 pub const VERSION: &str = "1";
@@ -70,8 +73,36 @@ macro_rules! choice {
     };
 }
 
+macro_rules! parsed {
+    ($name:literal, $kind:ty, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
+            read: |scenario, text| {
+                scenario.$($field).+ = Some(text.parse::<$kind>().map_err(|error| error.to_string())?);
+                Ok(())
+            },
+        }
+    };
+}
+
+macro_rules! switch {
+    ($name:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.then(|| "1".to_owned()),
+            read: |scenario, text| {
+                scenario.$($field).+ = text != "0";
+                Ok(())
+            },
+        }
+    };
+}
+
+use {count, parsed, switch};
+
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -100,26 +131,19 @@ static BASE: &[Key] = &[
     choice!("rt", runtime),
     count!("ctx", context),
     count!("b", batch),
-    choice!("w", weights),
-    choice!("kv", kv_cache),
     Key {
-        name: "util",
-        write: |scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()),
+        name: "w",
+        write: |scenario| (scenario.weights != Scenario::default().weights).then(|| scenario.weights.name().into_owned()),
         read: |scenario, text| {
-            scenario.gpu_memory_utilization = Some(text.parse::<Decimal>().map_err(|error| error.to_string())?);
+            scenario.weights = text.parse().map_err(|error: UnknownFormat| error.to_string())?;
             Ok(())
         },
     },
+    choice!("kv", kv_cache),
+    parsed!("util", Decimal, gpu_memory_utilization),
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
-    Key {
-        name: "eager",
-        write: |scenario| scenario.enforce_eager.then(|| "1".to_owned()),
-        read: |scenario, text| {
-            scenario.enforce_eager = text != "0";
-            Ok(())
-        },
-    },
+    switch!("eager", enforce_eager),
     choice!("attn", attention),
     Key {
         name: "img",
@@ -138,6 +162,28 @@ static BASE: &[Key] = &[
         },
     },
 ];
+
+/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
+pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
+    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+}
+
+/// Changes a setting as links write it; an empty text means its default.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the text; the scenario is as before.
+pub fn set(scenario: &mut Scenario, key: &str, text: &str) -> Result<(), String> {
+    let mut changed = Scenario::default();
+    for known in keys() {
+        let value = if known.name == key { Some(text.to_owned()).filter(|text| !text.is_empty()) } else { (known.write)(scenario) };
+        if let Some(value) = value {
+            (known.read)(&mut changed, &value)?;
+        }
+    }
+    *scenario = changed;
+    Ok(())
+}
 
 fn whole(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number"))
@@ -239,7 +285,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Weights};
+    use crate::scenario::{AttentionImplementation, KvCache, Picture, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -266,7 +312,7 @@ mod tests {
                 runtime: Runtime::Transformers,
                 context: Some(1),
                 batch: Some(7),
-                weights: Weights::Bf16,
+                weights: "exl2-4.65".parse().unwrap(),
                 kv_cache: KvCache::Fp32,
                 gpu_memory_utilization: Some("0.85".parse().unwrap()),
                 max_num_batched_tokens: Some(4096),
@@ -274,10 +320,21 @@ mod tests {
                 enforce_eager: true,
                 attention: AttentionImplementation::Eager,
                 picture: Picture { size: Some((1280, 720)), frames: Some(81) },
+                ..Scenario::default()
             },
             ..Link::default()
         };
         assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn one_setting_is_set_and_taken_back() {
+        let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
+        set(&mut scenario, "pp", "4").unwrap();
+        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert!(set(&mut scenario, "util", "lots").is_err());
+        set(&mut scenario, "pp", "").unwrap();
+        assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });
     }
 
     #[test]

@@ -3,11 +3,17 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod inventory;
 mod layer;
+mod quantization;
 mod tensor;
 mod work;
 
+use std::ops::Range;
+
+pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
+pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
 pub use work::{Decoding, Denoising, Work};
 
@@ -38,8 +44,10 @@ pub struct Anatomy {
     pub dtype: Option<Encoding>,
     /// The longest context the model was made for (`max_position_embeddings` and its aliases).
     pub max_context: Option<u64>,
-    /// The quantisation method that config.json names (`quant_method`).
-    pub quantization: Option<String>,
+    /// The rotary position encoding, where it has one.
+    pub rotary: Option<Rotary>,
+    /// The quantised format that config.json describes, with what it leaves.
+    pub quantization: Option<Quantization>,
     /// Keys of config.json that were used.
     pub keys_used: Vec<String>,
     /// Keys of config.json that may matter and were not understood.
@@ -48,6 +56,17 @@ pub struct Anatomy {
     pub assumptions: Vec<String>,
     /// True when `model_type` is not known and the architecture was guessed from its fields.
     pub is_guess: bool,
+}
+
+/// A rotary position encoding: engines keep its sines and cosines as a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotary {
+    /// Values of the table for one position: sines and cosines for the part of a head that turns, over all bases.
+    pub width: u64,
+    /// Positions of the table.
+    pub positions: u64,
+    /// Whether positions have sections for time, height and width.
+    pub has_sections: bool,
 }
 
 /// Where a model's description came from.
@@ -74,6 +93,8 @@ pub enum Origin {
     Config,
     /// The built-in catalogue.
     Catalogue,
+    /// A GGUF file: its metadata and tensor infos.
+    Gguf,
 }
 
 impl Origin {
@@ -82,6 +103,7 @@ impl Origin {
         match self {
             Self::Headers => "headers",
             Self::Config => "config",
+            Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
         }
     }
@@ -241,6 +263,27 @@ impl Anatomy {
         self.counted().flat_map(Component::tensors)
     }
 
+    /// Every tensor of the architecture with its place and its layers.
+    pub fn inventory(&self) -> impl Iterator<Item = Item<'_>> {
+        let counted = self.components.iter().enumerate().filter(|(_, component)| component.kind != ComponentKind::TokenPredictor);
+        counted.flat_map(|(number, component)| {
+            let item = move |run: usize, tensor: usize, layers: &std::ops::Range<u64>| Item {
+                place: Place { component: number, run, tensor },
+                component,
+                tensor: if run == 0 { &component.tensors[tensor] } else { &component.layers[run - 1].tensors[tensor] },
+                layers: layers.clone(),
+            };
+            let outside = (0..component.tensors.len()).map(move |tensor| item(0, tensor, &(0..1)));
+            let mut first = 0u64;
+            let inside = component.layers.iter().enumerate().flat_map(move |(number, run)| {
+                let layers = first..first.saturating_add(run.count);
+                first = layers.end;
+                (0..run.tensors.len()).map(move |tensor| item(number + 1, tensor, &layers))
+            });
+            outside.chain(inside)
+        })
+    }
+
     /// Parameters of the architecture: tied tensors once, no buffers.
     pub fn parameters(&self) -> Result<ParamCount, Overflow> {
         sum_elements(self.tensors())
@@ -249,6 +292,20 @@ impl Anatomy {
     /// Parameters that one token uses: routed experts only as many as are active.
     pub fn active_parameters(&self) -> Result<ParamCount, Overflow> {
         self.counted().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
+    }
+}
+
+impl LayerRun {
+    /// Layers in order, equal neighbours as one run.
+    pub fn code(layers: impl IntoIterator<Item = (Layer, Vec<Tensor>)>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for (layer, tensors) in layers {
+            match runs.last_mut() {
+                Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
+                _ => runs.push(Self { count: 1, layer, tensors }),
+            }
+        }
+        runs
     }
 }
 
@@ -279,21 +336,42 @@ impl Component {
         })
     }
 
+    /// True for parts that read or write text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
+    }
+
     /// Number of layers.
     pub fn layer_count(&self) -> u64 {
         self.layers.iter().map(|run| run.count).sum()
     }
 
+    /// The runs of the layers with these numbers, each with how many of its layers are among them.
+    pub fn runs_in(&self, layers: Range<u64>) -> impl Iterator<Item = (u64, &LayerRun)> {
+        let mut first: u64 = 0;
+        self.layers.iter().filter_map(move |run| {
+            let (start, end) = (first, first.saturating_add(run.count));
+            first = end;
+            let count = end.min(layers.end).saturating_sub(start.max(layers.start));
+            (count > 0).then_some((count, run))
+        })
+    }
+
     /// Layers that keep keys and values per token, grouped by what they keep, in order of first appearance.
     pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        self.cache_groups_in(0..u64::MAX)
+    }
+
+    /// The same of the layers with these numbers.
+    pub fn cache_groups_in(&self, layers: Range<u64>) -> Vec<CacheGroup> {
         let mut groups: Vec<CacheGroup> = Vec::new();
-        for run in &self.layers {
+        for (count, run) in self.runs_in(layers) {
             let mixer = run.layer.mixer;
             let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) else { continue };
             let is_alike = |group: &CacheGroup| group.span == span && group.mixer.cache_shape() == mixer.cache_shape();
             match groups.iter_mut().find(|group| is_alike(group)) {
-                Some(group) => group.layers += run.count,
-                None => groups.push(CacheGroup { layers: run.count, mixer, span }),
+                Some(group) => group.layers += count,
+                None => groups.push(CacheGroup { layers: count, mixer, span }),
             }
         }
         groups

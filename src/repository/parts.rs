@@ -112,6 +112,7 @@ fn joined(model_type: String, parts: impl Iterator<Item = Anatomy>) -> Anatomy {
         components: Vec::new(),
         dtype: None,
         max_context: None,
+        rotary: None,
         quantization: None,
         keys_used: Vec::new(),
         keys_not_understood: Vec::new(),
@@ -119,10 +120,13 @@ fn joined(model_type: String, parts: impl Iterator<Item = Anatomy>) -> Anatomy {
         is_guess: false,
     };
     for part in parts {
+        if let Some(quantization) = part.quantization {
+            all.quantization.get_or_insert_default().append(quantization, all.components.len());
+        }
         all.components.extend(part.components);
         all.dtype = all.dtype.or(part.dtype);
         all.max_context = all.max_context.or(part.max_context);
-        all.quantization = all.quantization.or(part.quantization);
+        all.rotary = all.rotary.or(part.rotary);
         all.keys_used.extend(part.keys_used);
         all.keys_not_understood.extend(part.keys_not_understood);
         all.assumptions.extend(part.assumptions);

@@ -121,6 +121,7 @@ fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, Reposito
         components: vec![component],
         dtype: None,
         max_context: None,
+        rotary: None,
         quantization: None,
         keys_used: Vec::new(),
         keys_not_understood: Vec::new(),

@@ -4,13 +4,13 @@
 //! `models/autoencoders/vae.py`, and the lifetimes of the tensors of each class.
 
 use super::common::context;
-use super::{Engine, EstimateError, Setup, ShardRules};
+use super::{Engine, EstimateError, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
-use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, Stage, Term};
+use crate::estimate::{Budget, Capacity, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Card;
-use crate::model::{Component, ComponentKind, Decoding, Denoising, FeedForward, Work};
-use crate::quantity::{Bytes, Decimal, Overflow, ParamCount};
+use crate::model::{Component, ComponentKind, Decoding, Denoising, FeedForward, Model, Work};
+use crate::quantity::{Bytes, Overflow, ParamCount};
+use crate::scenario::Version;
 
 pub(super) struct Diffusers;
 
@@ -22,36 +22,28 @@ const PROMPT: u64 = 77;
 
 impl Engine for Diffusers {
     fn label(&self) -> &'static str {
-        "diffusers 0.42"
+        "diffusers"
+    }
+
+    fn newest(&self) -> Version {
+        Version(0, 42, 0)
     }
 
     fn compute_dtype(&self, stored: Encoding) -> Encoding {
         stored
     }
 
-    fn default_context(&self, setup: &crate::model::Model) -> Option<(u64, &'static str)> {
-        let tokens = denoising(setup.decoder()).map_or(0, |denoising| denoising.text_tokens);
+    fn default_context(&self, model: &Model) -> Option<(u64, &'static str)> {
+        let tokens = denoising(model.decoder()).map_or(0, |denoising| denoising.text_tokens);
         Some(if tokens > 0 { (tokens, "the tokens of a prompt that this denoiser reads") } else { (PROMPT, "the tokens of a prompt that CLIP reads") })
     }
 
-    fn default_utilization(&self) -> Option<Decimal> {
-        None
-    }
-
-    fn default_batched_tokens(&self, _card: &Card) -> Option<u64> {
-        None
-    }
-
-    fn default_sequences(&self, _card: &Card) -> Option<u64> {
-        None
-    }
-
-    fn stages(&self) -> &'static [Stage] {
+    fn moments(&self) -> &'static [Stage] {
         Stage::PIPELINE
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
-        if setup.tensor_parallel.value > 1 {
+        if setup.spread.world() > 1 {
             return Err(EstimateError::Unsupported("a diffusion pipeline runs on one GPU here: splitting its parts over GPUs is not computed".to_owned()));
         }
         Ok(())
@@ -61,6 +53,7 @@ impl Engine for Diffusers {
         ShardRules {
             vocabulary_padding: 1,
             splits_embedding: false,
+            packing: Packing::Tight,
             source: "diffusers 0.42 DiffusionPipeline.from_pretrained: every part of model_index.json",
         }
     }
@@ -209,43 +202,4 @@ fn decode(setup: &Setup, decoding: &Decoding, size: &Size) -> Result<Entry, Over
         "the widest moment of the decoder and the copies that cuDNN makes of a convolution's input and output; no tiling, no slicing",
         &[Stage::VaeDecode],
     )
-}
-
-/// Weights part by part.
-pub(super) fn weights(setup: &Setup) -> Result<Entry, Overflow> {
-    let is_asked = setup.scenario.weights.encoding().is_some();
-    let mut piles: Vec<(String, Encoding, u64)> = Vec::new();
-    let mut add = |part: &str, encoding: Encoding, elements: u64| -> Result<(), Overflow> {
-        match piles.iter_mut().find(|(name, kind, _)| name == part && *kind == encoding) {
-            Some((.., sum)) => *sum = sum.checked_add(elements).ok_or(Overflow)?,
-            None => piles.push((part.to_owned(), encoding, elements)),
-        }
-        Ok(())
-    };
-    let source = match &setup.model.provenance.files {
-        Some(files) => {
-            for (tensor, times) in &files.loaded {
-                let part = tensor.name.rsplit_once('/').map_or("", |(part, _)| part);
-                let stored = tensor.stored.filter(|stored| !is_asked || !stored.is_float).unwrap_or(setup.dtype);
-                add(part, stored, tensor.elements()?.times(*times)?.get())?;
-            }
-            Source::Headers
-        }
-        None => {
-            for component in setup.model.anatomy.counted() {
-                let part = component.name.split('.').next().unwrap_or_default();
-                add(part, setup.dtype, component.parameters()?.get())?;
-            }
-            Source::Derived("counted from the parts' configs".into())
-        }
-    };
-    let parts = piles.into_iter().map(|(part, encoding, count)| Expr::encoded(Expr::leaf(count, format!("parameters of {part}"), source.clone()), encoding));
-    let formula = Expr::sum(parts.collect());
-    let entry = Entry::exact(Term::Weights, formula, Basis::Exact, setup.engine.shard_rules().source, ALWAYS)?;
-    let expected = entry.amount.expected;
-    match (&setup.model.provenance.files, &setup.model.anatomy.quantization) {
-        (None, Some(_)) => Ok(entry.with_band(Bytes(expected.get() / 5), expected, Basis::RuleOfThumb)),
-        (None, None) if !setup.is_dtype_known && !is_asked => Ok(entry.with_band(expected, expected.times(2)?, Basis::RuleOfThumb)),
-        _ => Ok(entry),
-    }
 }

@@ -1,14 +1,19 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
+mod parallel;
 mod picture;
+mod serving;
 
 use std::str::FromStr;
 
+pub use parallel::Parallel;
 pub use picture::Picture;
+pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
+pub use crate::weight_format::Weights;
 
 /// Everything the user chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +26,8 @@ pub struct Scenario {
     pub gpus: Option<u64>,
     /// Tensor-parallel size.
     pub tensor_parallel: Option<u64>,
+    /// The other ways to spread the model.
+    pub parallel: Parallel,
     /// The engine.
     pub runtime: Runtime,
     /// Tokens per request, prompt and answer together.
@@ -39,6 +46,8 @@ pub struct Scenario {
     pub max_num_seqs: Option<u64>,
     /// Without CUDA graphs.
     pub enforce_eager: bool,
+    /// Settings that some serving engines have.
+    pub serving: Serving,
     /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
     pub attention: AttentionImplementation,
     /// What an image or video pipeline makes.
@@ -52,6 +61,7 @@ impl Default for Scenario {
             gpu_capacity: None,
             gpus: None,
             tensor_parallel: None,
+            parallel: Parallel::default(),
             runtime: Runtime::Vllm,
             context: None,
             batch: None,
@@ -61,6 +71,7 @@ impl Default for Scenario {
             max_num_batched_tokens: None,
             max_num_seqs: None,
             enforce_eager: false,
+            serving: Serving::default(),
             attention: AttentionImplementation::Sdpa,
             picture: Picture::default(),
         }
@@ -107,6 +118,9 @@ macro_rules! choices {
             /// Every choice.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The name and the label of every choice.
+            pub const OPTIONS: &[(&str, &str)] = &[$(($flag, $label)),*];
+
             /// Its name on the command line, in links and in JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $flag,)* }
@@ -150,20 +164,6 @@ choices! {
 }
 
 choices! {
-    /// Formats of the weights.
-    Weights, "weight format", {
-        /// As the files have them, in the dtype that the runtime loads.
-        AsStored = "as-stored", "As stored";
-        /// bfloat16.
-        Bf16 = "bf16", "BF16";
-        /// IEEE half precision.
-        Fp16 = "fp16", "FP16";
-        /// IEEE single precision.
-        Fp32 = "fp32", "FP32";
-    }
-}
-
-choices! {
     /// Formats of keys and values.
     KvCache, "KV cache format", {
         /// The model's dtype.
@@ -191,13 +191,6 @@ choices! {
     }
 }
 
-impl Weights {
-    /// The encoding that it names; `None` for "as stored".
-    pub fn encoding(self) -> Option<Encoding> {
-        Encoding::from_flag(self.name())
-    }
-}
-
 impl KvCache {
     /// The encoding that it names; `None` for "as the model".
     pub fn encoding(self) -> Option<Encoding> {
@@ -213,9 +206,6 @@ mod tests {
     fn names_are_read_back() {
         for runtime in Runtime::ALL {
             assert_eq!(runtime.name().parse(), Ok(*runtime));
-        }
-        for weights in Weights::ALL {
-            assert_eq!(weights.encoding().is_none(), *weights == Weights::AsStored);
         }
         for kv_cache in KvCache::ALL {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);

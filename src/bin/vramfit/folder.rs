@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use vramfit::model::Model;
 use vramfit::repository::{self, Kind, RepositoryError, Shelf, Take};
 
-use crate::source::{header, text_of};
+use crate::files::{header, text};
 
 /// How deep parts lie below the folder, and how many files are looked at.
 const DEEPEST: usize = 2;
@@ -75,7 +75,7 @@ impl Shelf for Folder<'_> {
     }
 
     async fn text(&self, file: &str) -> Result<String, Said> {
-        text_of(&self.path.join(file)).map_err(Said)
+        text(&self.path.join(file)).map_err(Said)
     }
 
     async fn headers(&self, files: &[String], take: &mut Take<'_>) -> Result<(), Said> {

@@ -5,6 +5,7 @@
 #[cfg(not(target_family = "wasm"))]
 mod args;
 #[cfg(not(target_family = "wasm"))]
+mod files;
 mod folder;
 #[cfg(not(target_family = "wasm"))]
 mod print;

@@ -4,13 +4,14 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::Estimate;
+use vramfit::estimate::{Choice, Estimate};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
 use vramfit::report;
+use vramfit::weight_format::Weights;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -58,6 +59,9 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
 
+    if let Some(minimum) = device.minimum {
+        println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
+    }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
@@ -79,7 +83,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
         println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     }
     println!();
-    for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
+    let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
+    for choice in estimate.choices.iter().filter(is_plain) {
         println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());
     }
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
@@ -158,11 +163,28 @@ pub fn gpus() {
     }
 }
 
-/// Every storage format.
+/// Every format: of weights, then of the values that they consist of. What one shares with the one before is not said again.
 pub fn formats() {
-    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "safetensors", "config.json", "flag", "bits");
+    println!("{BOLD}{:<16}{:>10}  What it stores{BOLD:#}", "--weights", "bits");
+    let mut before = Default::default();
+    for format in Weights::all() {
+        let number = if format.number().is_some() { "N" } else { "" };
+        println!("{:<16}{:>10}  {}", format!("{}{number}", format.stem()), format.bits_per_weight().unwrap_or_default(), format.layout());
+        let shared = (format.takes(), format.source());
+        if let ((takes, leaves), Some(source)) = &shared
+            && shared != before
+        {
+            println!("{:<28}takes {takes}; leaves {leaves}", "");
+            println!("{:<28}{DIM}{source}{DIM:#}", "");
+        }
+        before = shared;
+    }
+    println!();
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>8}{:>8}{:>10}{BOLD:#}", "Values", "config.json", "flag", "block", "bytes", "bits");
     for encoding in Encoding::all() {
-        println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
+        let (config_name, flag) = (encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"));
+        let (elements, bytes) = (encoding.block_elements, encoding.block_bytes);
+        println!("{:<14}{config_name:<20}{flag:<12}{elements:>8}{bytes:>8}{:>10}", encoding.name, encoding.bits());
     }
 }
 

@@ -13,7 +13,7 @@ mod vae;
 use serde_json::Value;
 
 use super::decoder::component;
-use super::{ConfigError, Fields, json};
+use super::{ConfigError, Fields, json, quantization};
 use crate::model::{Anatomy, Attention, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
 
 /// A part of a pipeline as `model_index.json` names it.
@@ -111,23 +111,25 @@ pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
     let Some((_, read)) = CLASSES.iter().find(|(class, _)| *class == part.class) else { return encoder(part, text) };
     let fields = Fields::new(json::parse(text)?)?;
     let draft = read(&fields)?;
-    let quantization = fields.quantization()?;
+    let quantization = quantization::object(&fields, None, None)?;
     let mut made = component(part.name.clone(), draft.kind, draft.hidden, "layers", draft.tensors, draft.layers);
     made.work = draft.work;
     made.base = "".into();
     let (keys_used, keys_not_understood) = named(part, fields.accounts());
-    let anatomy = Anatomy {
+    let mut anatomy = Anatomy {
         model_type: part.class.clone(),
         components: vec![made],
         dtype: None,
         max_context: None,
-        quantization,
+        rotary: None,
+        quantization: None,
         keys_used,
         keys_not_understood,
         assumptions: Vec::new(),
         is_guess: false,
     };
     anatomy.parameters()?;
+    anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)
 }
 
@@ -165,7 +167,7 @@ fn encoder(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
             kind => kind,
         };
     }
-    Ok(Anatomy { max_context: None, keys_used, keys_not_understood, assumptions, ..anatomy })
+    Ok(Anatomy { max_context: None, rotary: None, keys_used, keys_not_understood, assumptions, ..anatomy })
 }
 
 /// Keys behind the name of their part.
