@@ -4,6 +4,7 @@
 //! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
 
 mod decoder;
+pub mod diffusers;
 mod fields;
 pub mod json;
 mod more;
@@ -141,6 +142,9 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
 pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, ConfigError> {
     let beside = quant_config.map(json::parse).transpose()?;
     let fields = Fields::new(json::parse(text)?)?;
+    if let Some(class) = fields.optional_text("_class_name")?.filter(|_| !fields.has_any("model_type")) {
+        return diffusers::alone(class, text);
+    }
     let mut assumptions = Vec::new();
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,

@@ -1,6 +1,7 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
 mod common;
+mod diffusers;
 mod parallel;
 mod transformers;
 mod vllm;
@@ -8,7 +9,7 @@ mod vllm;
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
@@ -197,6 +198,16 @@ pub trait Engine: Sync {
         &[]
     }
 
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn moments(&self) -> &'static [Stage] {
+        Stage::SERVING
+    }
+
     /// What it cannot do, said plainly.
     fn check(&self, setup: &Setup) -> Result<(), EstimateError>;
 
@@ -214,6 +225,11 @@ pub trait Engine: Sync {
 
     /// What `room` bytes of cache hold.
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
+}
+
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
+    if model.is_pipeline() { &diffusers::Diffusers } else { engine(runtime) }
 }
 
 /// The rules of an engine.
@@ -289,17 +305,18 @@ pub const MAX_COUNT: u64 = 1 << 40;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine_for(model, scenario.runtime);
         let card = scenario.card()?;
         let mut choices = Choices::default();
         check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
-        choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let max_context = model.anatomy.max_context;
         let (context, rule) = match max_context {
+            _ if engine.default_context(model).is_some() => engine.default_context(model).unwrap_or_default(),
             Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
             Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
             None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
@@ -320,7 +337,9 @@ impl<'a> Setup<'a> {
         let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
         choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
         let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
