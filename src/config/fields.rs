@@ -703,6 +703,13 @@ impl Fields {
         same
     }
 
+    /// The same object with another number in the place of one: for classes whose other layers have another size of the same name.
+    #[must_use]
+    pub fn replaced(mut self, key: &str, value: u64) -> Self {
+        self.object.insert(key.to_owned(), Value::from(value));
+        self
+    }
+
     /// An empty object in the place of a nested one that the config leaves out.
     #[must_use]
     pub fn left_out(&self, key: &str) -> Self {

@@ -21,6 +21,7 @@ mod chatglm;
 mod classic;
 mod clip;
 mod cohere;
+mod cohere_moe;
 mod cohere_vision;
 mod convnet;
 mod cpmant;
@@ -60,6 +61,7 @@ mod granitemoe;
 mod granitemoehybrid;
 mod grok;
 mod hunyuan_v1_moe;
+mod hy_v4;
 mod idefics;
 pub(super) mod infer;
 mod internlm;
@@ -88,6 +90,7 @@ mod minicpm;
 mod minicpmv;
 mod minimax;
 mod minimax_m2;
+mod minimax_m3;
 mod ministral;
 mod mistral3;
 mod mllama;
@@ -129,6 +132,7 @@ mod segformer;
 mod stablelm;
 mod starcoder2;
 mod step3_text;
+mod step3p7;
 mod swin;
 mod t5;
 mod t5gemma;
@@ -196,6 +200,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("codeshell", gpt2_kin::codeshell),
     family("cohere", cohere::read),
     family("cohere2", cohere::read_cohere2),
+    family("cohere2_moe", cohere_moe::read),
     family("cohere2_vision", cohere_vision::read_command),
     family("colpali", paligemma::read_colpali),
     family("convnext", convnet::read_convnext),
@@ -211,6 +216,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deberta-v2", bert::read_deberta_v2),
     family("deci", decilm::read_deci),
     family("deepseek", deepseek::read_v1),
+    family("deepseek_ref", deepseek_v4::read),
     family("deepseek_v2", deepseek::read_v2),
     family("deepseek_v3", deepseek::read_v3),
     family("deepseek_v32", deepseek::read_v32),
@@ -289,6 +295,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hunyuan_v1_dense", llama_kin::hunyuan),
     family("hunyuan_v1_moe", hunyuan_v1_moe::read),
     family("hy_v3", normed_moe::read_hy_v3),
+    family("hy_v4", hy_v4::read),
     family("hyperclovax", llama_kin::hyperclovax),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
@@ -350,9 +357,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("minicpmv", minicpmv::read),
     family("minimax", minimax::read),
     family("minimax_m2", minimax_m2::read),
+    family("minimax_m3", minimax_m3::read_text),
+    family("minimax_m3_vl", minimax_m3::read),
+    family("minimax_m3_vl_text", minimax_m3::read_text),
     family("ministral", ministral::read),
     family("ministral3", ministral::read_ministral3),
     family("mistral3", mistral3::read),
+    family("mistral4", deepseek::read_mistral4),
     family("mllama", mllama::read),
     family("mllama_text_model", mllama::read_text),
     family("mobilellm", llama_kin::mobilellm),
@@ -449,6 +460,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("stablelm_epoch", stablelm::read),
     family("starcoder2", starcoder2::read),
     family("step3_text", step3_text::read),
+    family("step3p5", step3p7::read_text),
+    family("step3p7", step3p7::read),
     family("swin", swin::read),
     family("swinv2", swin::read2),
     family("switch_transformers", t5::read_switch),
