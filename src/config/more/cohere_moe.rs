@@ -27,7 +27,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared, bias: false };
     let first = f.optional_count_or_zero("first_k_dense_replace")?.unwrap_or(0);
     let is_dense = match f.optional_texts("mlp_layer_types")? {
-        Some(list) if list.len() as u64 != shape.layers => return Err(f.impossible("mlp_layer_types", "it must have one entry per layer (`num_hidden_layers`)")),
+        Some(list) if list.len() as u64 != shape.layers => {
+            return Err(f.impossible("mlp_layer_types", "it must have one entry per layer (`num_hidden_layers`)"));
+        }
         Some(list) => list.iter().map(|kind| kind == "dense").collect(),
         None => (0..shape.layers).map(|number| number < first).collect::<Vec<_>>(),
     };

@@ -141,6 +141,11 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
         return Ok(vec![false; count]);
     }
     f.touch("layer_types");
+    indexer_schedule(f, count)
+}
+
+/// The same by `indexer_types`, `index_topk_pattern`, or every so many layers.
+pub(super) fn indexer_schedule(f: &Fields, count: usize) -> Result<Vec<bool>, ConfigError> {
     let own = |kind: &str| match kind {
         "full" | "F" => Ok(true),
         "shared" | "S" => Ok(false),
@@ -156,5 +161,5 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
     }
     let step = f.optional_count_or_zero("index_topk_freq")?.unwrap_or(1).max(1);
     let offset = f.optional_count_or_zero("index_skip_topk_offset")?.unwrap_or(2);
-    Ok((0..shape.layers).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
+    Ok((0..count as u64).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
 }

@@ -33,13 +33,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, tensors| {
         latent.add(tensors, "self_attn", hidden);
         tensors.linear("self_attn.gate_proj", hidden, values, false).tensor("self_attn.sinks", Role::Other, &[shape.heads]);
-        for half in ["attn_hc", "ffn_hc"] {
-            tensors.tensor(&format!("{half}.fn"), Role::Other, &[mixes, all]).tensor(&format!("{half}.base"), Role::Other, &[mixes]).tensor(
-                &format!("{half}.scale"),
-                Role::Other,
-                &[2],
-            );
-        }
+        mixes_streams(tensors, mixes, all, 2);
         if indexed[number] {
             indexer.add(tensors, hidden, query_rank);
         }
@@ -54,4 +48,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     );
     decoder.tensors.extend(t.build());
     Ok(decoder.into())
+}
+
+/// What mixes the streams of hidden states before and after each half of a layer.
+pub(super) fn mixes_streams(tensors: &mut Tensors, mixes: u64, all: u64, scales: u64) {
+    for half in ["attn_hc", "ffn_hc"] {
+        let name = |leaf: &str| format!("{half}.{leaf}");
+        tensors.tensor(&name("fn"), Role::Other, &[mixes, all]).tensor(&name("base"), Role::Other, &[mixes]).tensor(&name("scale"), Role::Other, &[scales]);
+    }
 }

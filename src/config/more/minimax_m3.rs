@@ -48,7 +48,8 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let index = f.nested(&["sparse_attention_config"])?;
     let (heads, dim) = match &index {
         Some(index) => {
-            for key in ["sparse_block_size", "sparse_disable_index_value", "sparse_init_block", "sparse_local_block", "sparse_score_type", "sparse_topk_blocks"] {
+            for key in ["sparse_block_size", "sparse_disable_index_value", "sparse_init_block", "sparse_local_block", "sparse_score_type", "sparse_topk_blocks"]
+            {
                 index.touch(key);
             }
             index.touch("use_sparse_attention");
