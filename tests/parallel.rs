@@ -8,7 +8,13 @@ use vramfit::memory::estimate;
 use vramfit::scenario::{Parallel, Scenario, Weights};
 
 fn on(config: &str, tensor: u64, parallel: Parallel) -> Result<Estimate, String> {
-    let scenario = Scenario { tensor_parallel: Some(tensor), parallel, weights: Weights::Bf16, context: Some(8192), ..Scenario::default() };
+    let scenario = Scenario {
+        tensor_parallel: Some(tensor),
+        parallel,
+        weights: Weights::Plain(vramfit::encoding::Encoding::BF16),
+        context: Some(8192),
+        ..Scenario::default()
+    };
     estimate(&model(config), &scenario).map_err(|error| error.to_string())
 }
 

@@ -249,12 +249,13 @@ fn source(shown: &Shown, unit: Unit) -> String {
     let mut facts = vec![match (provenance.source, &provenance.files) {
         (Origin::Headers, Some(files)) if files.count == 1 => format!("Header of 1 file read{at}"),
         (Origin::Headers, Some(files)) => format!("Headers of {} files read{at}", grouped(files.count)),
+        (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
         _ => format!("From config.json{at}"),
     }];
     facts.extend(provenance.files.as_ref().map(|files| format!("{} stored", unit.text(files.bytes))));
     facts.extend(anatomy.dtype.map(|dtype| dtype.name.to_owned()));
-    facts.extend(anatomy.quantization.clone());
+    facts.extend(anatomy.quantization.as_ref().map(|quantization| quantization.method.clone()));
     if !shown.note.is_empty() {
         facts.push(shown.note.clone());
     }

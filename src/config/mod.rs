@@ -4,9 +4,11 @@
 //! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
 
 mod decoder;
+pub mod diffusers;
 mod fields;
 pub mod json;
 mod more;
+mod quantization;
 mod rotary;
 
 mod gemma;
@@ -129,7 +131,20 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
 /// assert_eq!(anatomy.parameters().unwrap().get(), 6_738_415_616);
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
+    read_with(text, None)
+}
+
+/// The same for a repository that describes its quantisation in a file of its own (`hf_quant_config.json`), which counts where
+/// config.json is silent about it.
+///
+/// # Errors
+/// [`ConfigError`] names the key that is missing or impossible; also when the other file is not JSON.
+pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, ConfigError> {
+    let beside = quant_config.map(json::parse).transpose()?;
     let fields = Fields::new(json::parse(text)?)?;
+    if let Some(class) = fields.optional_text("_class_name")?.filter(|_| !fields.has_any("model_type")) {
+        return diffusers::alone(class, text);
+    }
     let mut assumptions = Vec::new();
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,
@@ -150,7 +165,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
         Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
         None => None,
     };
-    let quantization = fields.quantization()?;
+    let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
     let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
@@ -161,8 +176,9 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let guesses = fields.guesses();
     let is_guess = !guesses.is_empty();
     assumptions.splice(0..0, guesses);
-    let anatomy = Anatomy { model_type, components, dtype, max_context, rotary, quantization, keys_used, keys_not_understood, assumptions, is_guess };
+    let mut anatomy = Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess };
     anatomy.parameters()?;
+    anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)
 }
 

@@ -17,8 +17,8 @@ pub(super) struct Blocks<'a> {
 }
 
 struct Part<'a> {
-    /// The path of the module around it, its place in that module, the layer.
-    key: (&'a str, &'a str, Fused, Option<*const Layer>),
+    /// The path of the module around it, its place in that module, the layer, what of a packed matrix it is.
+    key: (&'a str, &'a str, Fused, Option<*const Layer>, &'static str),
     bytes: u64,
     times: u64,
 }
@@ -51,17 +51,18 @@ impl Fused {
 const NEAR: usize = 8;
 
 impl<'a> Blocks<'a> {
-    /// Takes in a tensor of which a rank holds `bytes` in all.
-    pub fn add(&mut self, placed: &Placed<'a>, bytes: Bytes) {
-        let (path, leaf) = placed.tensor.name.rsplit_once('.').unwrap_or(("", &placed.tensor.name));
-        let fused = Fused::of(placed.tensor.role, path);
+    /// Takes in what a tensor has of one thing (weights, scales ...), of which a rank holds `bytes` in all.
+    pub fn add(&mut self, placed: &Placed<'a>, what: &'static str, bytes: Bytes) {
+        let (tensor, times) = (placed.stored.tensor, placed.stored.times());
+        let (path, leaf) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
+        let fused = Fused::of(tensor.role, path);
         let around = path.rsplit_once('.').map_or("", |(around, _)| around);
         let around = if matches!(fused, Fused::Alone(_)) { path } else { around };
-        let key = (around, leaf, fused, placed.layer.map(std::ptr::from_ref));
-        let each = bytes.get() / placed.times.max(1);
-        match self.parts.iter_mut().rev().take(NEAR).find(|part| part.key == key && part.times == placed.times) {
+        let key = (around, leaf, fused, placed.layer.map(std::ptr::from_ref), what);
+        let each = bytes.get() / times.max(1);
+        match self.parts.iter_mut().rev().take(NEAR).find(|part| part.key == key && part.times == times) {
             Some(part) => part.bytes = part.bytes.saturating_add(each),
-            None => self.parts.push(Part { key, bytes: each, times: placed.times }),
+            None => self.parts.push(Part { key, bytes: each, times }),
         }
     }
 

@@ -6,12 +6,12 @@ mod weights;
 
 use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::Model;
+use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::{Packing, Setup};
-use crate::scenario::Scenario;
+use crate::runtime::{Fraction, Packing, Setup};
+use crate::scenario::{Scenario, Weights};
 use blocks::Blocks;
 
 /// Computes the answer for one scenario.
@@ -50,16 +50,31 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
             _ => devices.push(device),
         }
     }
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
-    if !towers.is_empty() {
-        warnings.push(format!(
-            "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
-            towers.join(", ")
-        ));
-    }
+    warnings.extend(of_other_parts(model, setup.weights));
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
     let host = host(&setup, &devices)?;
     Ok(Estimate { devices, host, capacity, choices: setup.choices, assumptions, warnings })
+}
+
+/// What is said about parts beside the decoder.
+fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
+    let (texts, towers): (Vec<&Component>, Vec<&Component>) =
+        model.anatomy.counted().skip(1).filter(|part| part.kind != ComponentKind::Adapter && !model.is_pipeline()).partition(|component| component.is_text());
+    let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
+    let mut said = Vec::new();
+    let is_gguf = matches!(format, Weights::Mix(_));
+    if is_gguf && !towers.is_empty() {
+        let towers = named(&towers);
+        said.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
+    }
+    let others = if is_gguf { texts } else { [texts, towers].concat() };
+    if !others.is_empty() {
+        said.push(format!(
+            "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
+            named(&others)
+        ));
+    }
+    said
 }
 
 /// The ledger of one rank.
@@ -93,9 +108,14 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         budget: setup.engine.budget(setup)?,
         claim: None,
         minimum: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
+        ledger: Ledger { stages: setup.engine.moments(), entries },
     };
     device.claim = claim(&device)?;
+    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {
+        let room = room_for_cache(&device, setup.engine.pooled())?;
+        let taken = Bytes(fraction.floor_of(room.get())?);
+        device.claim = Some(device.usable.minus(room)?.plus(taken)?);
+    }
     Ok(device)
 }
 

@@ -1,19 +1,22 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
 mod common;
+mod diffusers;
 mod parallel;
+mod sglang;
+mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Version};
+use crate::scenario::{Runtime, Scenario, Version, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -60,12 +63,20 @@ pub enum Fraction {
 }
 
 impl Fraction {
-    /// The setting's key, and what the user chose for it.
-    const fn chosen(self, scenario: &Scenario) -> (&'static str, Option<Decimal>) {
+    /// The setting's name.
+    pub const fn key(self) -> &'static str {
         match self {
-            Self::Utilization => ("gpu_memory_utilization", scenario.gpu_memory_utilization),
-            Self::Static => ("mem_fraction_static", scenario.serving.mem_fraction_static),
-            Self::Free => ("free_gpu_memory_fraction", scenario.gpu_memory_utilization),
+            Self::Utilization => "gpu_memory_utilization",
+            Self::Static => "mem_fraction_static",
+            Self::Free => "free_gpu_memory_fraction",
+        }
+    }
+
+    /// What the user chose for it.
+    const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
+        match self {
+            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Static => scenario.serving.mem_fraction_static,
         }
     }
 }
@@ -154,6 +165,11 @@ pub trait Engine: Sync {
         None
     }
 
+    /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
+    fn unpacks(&self, _model: &Model) -> Option<Encoding> {
+        None
+    }
+
     /// What it fills in where the user chooses nothing.
     fn defaults(&self, _known: &Known) -> Defaults {
         Defaults::default()
@@ -184,6 +200,16 @@ pub trait Engine: Sync {
         &[]
     }
 
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn moments(&self) -> &'static [Stage] {
+        Stage::SERVING
+    }
+
     /// What it cannot do, said plainly.
     fn check(&self, setup: &Setup) -> Result<(), EstimateError>;
 
@@ -203,10 +229,17 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
+    if model.is_pipeline() { &diffusers::Diffusers } else { engine(runtime) }
+}
+
 /// The rules of an engine.
 pub fn engine(runtime: Runtime) -> &'static dyn Engine {
     match runtime {
         Runtime::Vllm => &vllm::Vllm,
+        Runtime::Sglang => &sglang::Sglang,
+        Runtime::TensorRtLlm => &tensorrt_llm::TensorRtLlm,
         Runtime::Transformers => &transformers::Transformers,
     }
 }
@@ -247,6 +280,8 @@ pub struct Setup<'a> {
     pub context: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
+    /// The format of the weights; what "as stored" means where neither files nor config say it.
+    pub weights: Weights,
     /// The dtype of computation.
     pub dtype: Encoding,
     /// False when neither the config nor the files say the dtype.
@@ -274,17 +309,18 @@ pub const MAX_COUNT: u64 = 1 << 40;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine_for(model, scenario.runtime);
         let card = scenario.card()?;
         let mut choices = Choices::default();
         check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
-        choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let max_context = model.anatomy.max_context;
         let (context, rule) = match max_context {
+            _ if engine.default_context(model).is_some() => engine.default_context(model).unwrap_or_default(),
             Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
             Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
             None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
@@ -296,10 +332,18 @@ impl<'a> Setup<'a> {
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
-        let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
-        choices.said("weights", scenario.weights.name().to_owned(), None);
+        let (weights, reason) = crate::weights::meant(model, scenario.weights);
+        let unpacked = engine.unpacks(model).filter(|_| weights == Weights::AsStored);
+        if let Some(dtype) = unpacked {
+            assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
+        }
+        let weights = unpacked.map_or(weights, Weights::Plain);
+        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
         let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
@@ -335,6 +379,7 @@ impl<'a> Setup<'a> {
             spread,
             context,
             batch,
+            weights,
             dtype,
             is_dtype_known,
             kv_encoding,
@@ -414,17 +459,18 @@ impl<'a> Setup<'a> {
 /// The share of the card that an engine takes, by its own name for it.
 fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
     let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let key = fraction.key();
     match (fraction.chosen(scenario), default) {
-        ((key, Some(chosen)), _) if chosen.is_fraction() => {
+        (Some(chosen), _) if chosen.is_fraction() => {
             choices.said(key, chosen.to_string(), None);
             Ok(Some((chosen, Source::User(key))))
         }
-        ((key, Some(chosen)), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
-        ((key, None), Some(default)) => {
+        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
+        (None, Some(default)) => {
             choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
             Ok(Some((default, Source::Default("the engine's default".into()))))
         }
-        ((_, None), None) => Ok(None),
+        (None, None) => Ok(None),
     }
 }
 

@@ -1,16 +1,19 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
 mod parallel;
+mod picture;
 mod serving;
 
 use std::str::FromStr;
 
 pub use parallel::Parallel;
+pub use picture::Picture;
 pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
+pub use crate::weight_format::Weights;
 
 /// Everything the user chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +48,10 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
+    pub attention: AttentionImplementation,
+    /// What an image or video pipeline makes.
+    pub picture: Picture,
 }
 
 impl Default for Scenario {
@@ -65,6 +72,8 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             serving: Serving::default(),
+            attention: AttentionImplementation::Sdpa,
+            picture: Picture::default(),
         }
     }
 }
@@ -109,6 +118,9 @@ macro_rules! choices {
             /// Every choice.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The name and the label of every choice.
+            pub const OPTIONS: &[(&str, &str)] = &[$(($flag, $label)),*];
+
             /// Its name on the command line, in links and in JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $flag,)* }
@@ -146,22 +158,12 @@ choices! {
     Runtime, "runtime", {
         /// vLLM.
         Vllm = "vllm", "vLLM";
+        /// SGLang.
+        Sglang = "sglang", "SGLang";
+        /// TensorRT-LLM.
+        TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
-    }
-}
-
-choices! {
-    /// Formats of the weights.
-    Weights, "weight format", {
-        /// As the files have them, in the dtype that the runtime loads.
-        AsStored = "as-stored", "As stored";
-        /// bfloat16.
-        Bf16 = "bf16", "BF16";
-        /// IEEE half precision.
-        Fp16 = "fp16", "FP16";
-        /// IEEE single precision.
-        Fp32 = "fp32", "FP32";
     }
 }
 
@@ -181,10 +183,15 @@ choices! {
     }
 }
 
-impl Weights {
-    /// The encoding that it names; `None` for "as stored".
-    pub fn encoding(self) -> Option<Encoding> {
-        Encoding::from_flag(self.name())
+choices! {
+    /// Ways to compute attention.
+    AttentionImplementation, "way to compute attention", {
+        /// One matrix of scores per head, written out.
+        Eager = "eager", "Eager";
+        /// PyTorch's fused kernels, the default of transformers.
+        Sdpa = "sdpa", "SDPA";
+        /// The flash-attention library.
+        Flash = "flash", "Flash attention";
     }
 }
 
@@ -204,13 +211,10 @@ mod tests {
         for runtime in Runtime::ALL {
             assert_eq!(runtime.name().parse(), Ok(*runtime));
         }
-        for weights in Weights::ALL {
-            assert_eq!(weights.encoding().is_none(), *weights == Weights::AsStored);
-        }
         for kv_cache in KvCache::ALL {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
         let error = "ollama".parse::<Runtime>().unwrap_err();
-        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, transformers");
+        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, sglang, tensorrt-llm, transformers");
     }
 }

@@ -163,6 +163,7 @@ mod zaya;
 
 use super::decoder::{self, Draft};
 use super::{ConfigError, Family, Fields, family, family_of, gemma, gpt2, llama, phi3, qwen2, qwen3, qwen3_moe};
+pub(super) use clip::vision_of as clip_vision;
 
 /// Their rows.
 pub(super) static FAMILIES: &[Family] = &[

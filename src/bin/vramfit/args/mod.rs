@@ -4,7 +4,7 @@ mod serving;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -78,16 +78,20 @@ pub enum Question {
     Context,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
-    pub model: String,
+    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
+    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    pub model: Vec<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,
     /// Address of the Hub, for mirrors and self-hosted ones
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// File that describes the quantisation where config.json does not [default: `hf_quant_config.json` beside it]
+    #[arg(long, value_name = "PATH")]
+    pub quant_config: Option<std::path::PathBuf>,
     /// Environment variable that holds the access token
     #[arg(long, value_name = "NAME", default_value = "HF_TOKEN")]
     pub token_env: String,
@@ -110,7 +114,7 @@ pub struct ScenarioArguments {
     /// What the model is for
     #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
     task: Task,
-    /// Engine: vllm or transformers
+    /// Engine: vllm, sglang, tensorrt-llm or transformers
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -119,9 +123,12 @@ pub struct ScenarioArguments {
     /// Requests at once [default: 1]
     #[arg(long, value_name = "N", help_heading = "Task")]
     batch: Option<u64>,
-    /// Weight format: as-stored, bf16, fp16 or fp32
+    /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, fp8, nf4, awq-int4, `q4_k_m` ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
     weights: Weights,
+    /// Bytes that every parameter takes, whatever its format (0.5625)
+    #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
+    bytes_per_param: Option<Decimal>,
     /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
@@ -137,6 +144,15 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    /// How attention is computed in transformers and in training: eager, sdpa or flash
+    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
+    attention: AttentionImplementation,
+    /// Width and height of a picture that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "WxH", value_parser = Picture::parse_size, help_heading = "Task")]
+    image_size: Option<(u64, u64)>,
+    /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
+    frames: Option<u64>,
     #[command(flatten)]
     parallel: serving::ParallelArguments,
     #[command(flatten)]
@@ -162,12 +178,14 @@ impl ScenarioArguments {
             runtime: self.runtime,
             context: self.context,
             batch: self.batch,
-            weights: self.weights,
+            weights: self.bytes_per_param.map_or(self.weights, Weights::Bytes),
             kv_cache: self.kv_cache,
             gpu_memory_utilization: self.gpu_memory_utilization,
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            attention: self.attention,
+            picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
         }
