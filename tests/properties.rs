@@ -51,6 +51,7 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
             cpu_offload: offload.map(Bytes),
             max_loras: loras,
             max_lora_rank: rank,
+            answer: None,
         };
         (parallel, serving)
     })

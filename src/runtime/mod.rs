@@ -92,6 +92,8 @@ pub enum Setting {
     Loras,
     /// SGLang's share of the card.
     MemFractionStatic,
+    /// Where the prompt ends and the answer begins.
+    Answer,
 }
 
 /// Refuses settings that the engine does not have, rather than pass over them.
@@ -101,6 +103,7 @@ fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), Estima
         (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
         (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
         (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
         (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
     ];
     match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
@@ -178,6 +181,11 @@ pub trait Engine: Sync {
     /// The ways to spread a model that it has besides tensor parallelism.
     fn ways(&self) -> &'static [Way] {
         &[]
+    }
+
+    /// Whether it puts whole layers on further GPUs unless told otherwise.
+    fn places_layers(&self) -> bool {
+        false
     }
 
     /// Whether replicas of a mixture of experts always share the experts.
@@ -278,6 +286,8 @@ pub struct Setup<'a> {
     pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
+    /// How many of them are the answer, where the engine has such a rule; else none.
+    pub answer: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The format of the weights; what "as stored" means where neither files nor config say it.
@@ -303,6 +313,9 @@ pub struct Setup<'a> {
 /// The context that is used when none is chosen.
 pub const DEFAULT_CONTEXT: u64 = 8192;
 
+/// Tokens of an answer that are planned for where the user does not say.
+const LONGEST_ANSWER: u64 = 2048;
+
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
@@ -326,8 +339,14 @@ impl<'a> Setup<'a> {
             None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
         };
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
+        let answer = if engine.settings().contains(&Setting::Answer) {
+            let default = (context.value / 2).min(LONGEST_ANSWER);
+            choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
+        } else {
+            Chosen { value: 0, source: Source::Derived("no rule of this engine depends on it".into()) }
+        };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        let spread = Spread::new(model, scenario, engine, &mut choices)?;
         parallel::check_ways(&spread, engine.ways(), engine.label())?;
         let batch = spread.requests(batch);
 
@@ -378,6 +397,7 @@ impl<'a> Setup<'a> {
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             spread,
             context,
+            answer,
             batch,
             weights,
             dtype,
