@@ -119,7 +119,8 @@ fn predicted(answer: &Estimate, term: &str) -> (f64, f64, f64) {
     let of = |read: &dyn Fn(&Device) -> Amount| band(answer.devices.iter().map(read).max_by_key(|amount| amount.expected).unwrap());
     let capacity = answer.capacity;
     match term {
-        "weights" => of(&|device| device.term_at(Term::Weights, device.loaded_stage()).unwrap()),
+        // What the logs say was loaded: tables with the parameters.
+        "weights" => of(&|device| sum(device, &[Term::Weights, Term::Buffers], device.loaded_stage())),
         "activation" => of(&|device| largest(device, &[Term::Activations, Term::Logits])),
         "non_torch" => of(&|device| {
             let outside = device.budget.as_ref().map_or(&[][..], |budget| budget.outside);
@@ -150,7 +151,7 @@ fn predicted(answer: &Estimate, term: &str) -> (f64, f64, f64) {
             let capacity = capacity.unwrap();
             // What the others may take more or less, the cache has less or more.
             let device = answer.worst().unwrap();
-            let others = [Term::Weights, Term::Activations, Term::Logits, Term::Workspace, Term::Communication, Term::Adapters];
+            let others = [Term::Weights, Term::Buffers, Term::Activations, Term::Logits, Term::Workspace, Term::Communication, Term::Adapters];
             let (low, expected, high) = band(largest(device, &others));
             let bytes = number(capacity.kv_cache_bytes);
             let size = if term == "kv_tokens" { capacity.kv_cache_tokens as f64 } else { bytes };

@@ -44,7 +44,8 @@ fn sglang_fills_the_rest_of_its_share_with_tokens() {
     let device = &answer.devices[0];
     let capacity = answer.capacity.unwrap();
     let per_token = 28 * 2 * 4 * 128 * 2;
-    let weights = device.term_at(Term::Weights, Stage::Load).unwrap().expected.get();
+    let at_load = |term| device.term_at(term, Stage::Load).unwrap().expected.get();
+    let weights = at_load(Term::Weights) + at_load(Term::Buffers);
     assert_eq!(capacity.kv_cache_tokens, (device.budget.as_ref().unwrap().bytes.get() - weights) / per_token);
     assert_eq!(capacity.kv_cache_bytes.get(), capacity.kv_cache_tokens * per_token);
     // Gemma-2: 21 full layers, and a pool of 0.8 tokens for each of theirs for 21 sliding ones.

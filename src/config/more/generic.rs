@@ -59,7 +59,7 @@ pub(in crate::config) fn read(f: &Fields, model_type: &str) -> Result<Draft, Con
         "model type `{model_type}` is not known here: its fields are read as those of a `{family}` model, so parameters and cache may be wrong by a lot"
     );
     if !left.is_empty() {
-        how.push_str(&format!("; left out although they change its layers: `{}`", left.join("`, `")));
+        how = format!("{how}; left out although they change its layers: `{}`", left.join("`, `"));
     }
     f.guess(how);
     (found.read)(f)
