@@ -1,4 +1,4 @@
-//! Encoders of sound as an image of its spectrum: the Audio Spectrogram Transformer; and Speech2Text, whose convolutions gate
+//! Encoders of sound as an image of its spectrum: the Audio Spectrogram Transformer; and `Speech2Text`, whose convolutions gate
 //! what they halve before an encoder and a decoder.
 
 use super::decoder::{Draft, Tensors, labels};
