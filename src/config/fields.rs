@@ -712,6 +712,14 @@ impl Fields {
         self
     }
 
+    /// The same object as if `architectures` named this class: for parts that a larger class builds.
+    #[must_use]
+    pub fn as_class(&self, class: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert("architectures".to_owned(), Value::from(vec![class]));
+        same
+    }
+
     /// An empty object in the place of a nested one that the config leaves out.
     #[must_use]
     pub fn left_out(&self, key: &str) -> Self {

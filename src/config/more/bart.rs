@@ -154,6 +154,31 @@ pub(super) fn read_plbart(f: &Fields) -> Result<Draft, ConfigError> {
     read_kin(f, &Kin { vocab: 50005, hidden: 768, encoder: [6, 12, 3072], decoder: [6, 12, 3072], ..BART })
 }
 
+/// MVP: BART, unless it has prompts of its own.
+pub(super) fn read_mvp(f: &Fields) -> Result<Draft, ConfigError> {
+    if f.flag("use_prompt", false)? {
+        return Err(f.impossible("use_prompt", "the prompts of this model type are not known here"));
+    }
+    for key in ["prompt_length", "prompt_mid_dim"] {
+        f.touch(key);
+    }
+    read_kin(f, &Kin { vocab: 50_267, labels: 3, ..BART })
+}
+
+/// BigBird-Pegasus: attention without biases unless `use_bias` says so.
+pub(super) fn read_bigbird_pegasus(f: &Fields) -> Result<Draft, ConfigError> {
+    let kin = Kin { vocab: 96_103, encoder: [16, 16, 4096], decoder: [16, 16, 4096], positions: 4096, more_positions: Some(0), ..BART };
+    let bias = f.flag("use_bias", false)?;
+    f.touch("num_random_blocks");
+    build(f, &kin, "max_position_embeddings", "max_position_embeddings", |stack, crosses| {
+        let mut tensors = seq2seq_layer(stack.hidden, stack.inner, crosses, true);
+        let is_bias = |name: &str| name.ends_with("_proj.bias");
+        tensors.retain(|tensor| bias || !is_bias(&tensor.name));
+        let keeps = if crosses { Keeps::Own } else { Keeps::Nothing };
+        Ok(stack.equal_layers(keeps, &tensors))
+    })
+}
+
 /// Pegasus: its positions are sines, yet stored.
 pub(super) fn read_pegasus(f: &Fields) -> Result<Draft, ConfigError> {
     read_kin(f, &Kin { more_positions: Some(0), embedding_norm: false, final_norm: true, ..BART })

@@ -179,6 +179,9 @@ fn q_former(f: &Fields, features: u64, always_reads_text: bool) -> Result<Compon
 
 /// GIT: one BERT-like decoder over the image's features and the text.
 pub(super) fn read_git(f: &Fields) -> Result<Draft, ConfigError> {
+    if f.architecture()?.as_deref() == Some(super::grok::CLASS) {
+        return super::grok::read(f);
+    }
     let f = &with_defaults(f, [30_522, 768, 3072, 6, 12, 1024]);
     let e = Encoder::read(f)?;
     let vocab = f.count("vocab_size")?;

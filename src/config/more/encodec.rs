@@ -56,7 +56,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 /// Its tensors, and the width of its codes.
-fn codec(f: &Fields) -> Result<(Vec<Tensor>, u64), ConfigError> {
+pub(super) fn codec(f: &Fields) -> Result<(Vec<Tensor>, u64), ConfigError> {
     let or = |key: &str, default: u64| Ok::<_, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let (channels, hidden, filters) = (or("audio_channels", 1)?, or("hidden_size", 128)?, or("num_filters", 32)?);
     let (kernel, last, inner) = (or("kernel_size", 7)?, or("last_kernel_size", 7)?, or("residual_kernel_size", 3)?);

@@ -97,7 +97,9 @@ pub(super) fn read_patchtst(f: &Fields) -> Result<Draft, ConfigError> {
     let patches = past / f.count("patch_stride")? + 1;
     let has_class = f.flag("use_cls_token", false)?;
     let mut t = Tensors::default();
-    for channel in 0..if f.flag("share_embedding", true)? { 1 } else { channels.min(10_000) } {
+    // One for all channels, or one for each.
+    let copies = |is_shared: bool| if is_shared { 1 } else { channels.min(10_000) };
+    for channel in 0..copies(f.flag("share_embedding", true)?) {
         linear(&mut t, Role::Embedding, &format!("embedder.input_embedding.{channel}"), length, hidden, true);
     }
     if has_class {
@@ -132,7 +134,7 @@ pub(super) fn read_patchtst(f: &Fields) -> Result<Draft, ConfigError> {
         project("projection", all, targets);
     } else if class.ends_with("ForPrediction") {
         let width = if pools { hidden } else { hidden.saturating_mul(patches) };
-        for channel in 0..if f.flag("share_projection", true)? { 1 } else { channels.min(10_000) } {
+        for channel in 0..copies(f.flag("share_projection", true)?) {
             project(&format!("projections.{channel}"), width, prediction);
         }
     }

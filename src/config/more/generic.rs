@@ -7,7 +7,7 @@ use super::{ConfigError, Fields, family_of, vision};
 use crate::config::model_types;
 use crate::model::ComponentKind;
 
-/// Keys that together stand for a family's blocks; the first whose keys are all there is tried first.
+/// Keys that together stand for a family's blocks; the first whose keys are all there is tried first, the last always.
 const BY_KEYS: &[(&[&str], &str)] = &[
     (&["kv_lora_rank", "index_head_dim"], "deepseek_v32"),
     (&["kv_lora_rank"], "deepseek_v3"),
@@ -19,6 +19,8 @@ const BY_KEYS: &[(&[&str], &str)] = &[
     (&["type_vocab_size"], "bert"),
     (&["vocab_size"], "llama"),
     (&["image_size", "patch_size"], "vit"),
+    // What it lacks is said in Llama's words.
+    (&[], "llama"),
 ];
 
 /// Shorter names are part of too many others by chance.
@@ -52,16 +54,13 @@ pub(in crate::config) fn read(f: &Fields, model_type: &str) -> Result<Draft, Con
         return Err(match plain_error {
             Some(ConfigError::Missing { key, .. }) => unknown(model_type, format!("its config has no `{key}`")),
             Some(other) => other,
-            None => unknown(model_type, "its config has neither `vocab_size` nor `image_size` and `patch_size`".to_owned()),
+            None => unknown(model_type, String::new()),
         });
     };
-    let mut how = format!(
-        "model type `{model_type}` is not known here: its fields are read as those of a `{family}` model, so parameters and cache may be wrong by a lot"
-    );
-    if !left.is_empty() {
-        how = format!("{how}; left out although they change its layers: `{}`", left.join("`, `"));
-    }
-    f.guess(how);
+    let rest = if left.is_empty() { String::new() } else { format!("; left out although they change its layers: `{}`", left.join("`, `")) };
+    f.guess(format!(
+        "model type `{model_type}` is not known here: its fields are read as those of a `{family}` model, so parameters and cache may be wrong by a lot{rest}"
+    ));
     (found.read)(f)
 }
 

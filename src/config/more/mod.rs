@@ -12,8 +12,10 @@ mod bailing_hybrid;
 mod bailing_linear;
 mod bailing_moe;
 mod bamba;
+mod bark;
 mod bart;
 mod bert;
+mod bert_kin;
 mod blip;
 mod bloom;
 mod chameleon;
@@ -23,6 +25,7 @@ mod clip;
 mod cohere;
 mod cohere_moe;
 mod cohere_vision;
+mod convbert;
 mod convnet;
 mod cpmant;
 mod dbrx;
@@ -36,10 +39,13 @@ mod detr;
 mod diffusion_lm;
 mod distilbert;
 mod dots1;
+mod dpt;
 mod encodec;
 mod encoder;
+mod encoder_decoder;
 mod ernie4_5_moe;
 mod ernie4_5_vl;
+mod esm;
 mod eurobert;
 mod exaone;
 mod exaone_moe;
@@ -70,6 +76,7 @@ mod grok;
 mod hunyuan_v1_moe;
 mod hy_v4;
 mod idefics;
+mod idefics1;
 pub(super) mod infer;
 mod internlm;
 mod internvl;
@@ -190,11 +197,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("bailing_moe_linear", bailing_linear::read),
     family("bailing_moe_v2", bailing_moe::read_v2),
     family("bamba", bamba::read_bamba),
+    family("bark", bark::read),
     family("bart", bart::read_bart),
     family("beit", vit::read_beit),
     family("bert", bert::read_bert),
     family("bert-generation", bert::read_bert_generation),
     family("big_bird", bert::read_big_bird),
+    family("bigbird_pegasus", bart::read_bigbird_pegasus),
     family("biogpt", xglm::read_biogpt),
     family("bitnet", llama_more::bitnet),
     family("blenderbot", bart::read_blenderbot),
@@ -217,6 +226,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("cohere2_moe", cohere_moe::read),
     family("cohere2_vision", cohere_vision::read_command),
     family("colpali", paligemma::read_colpali),
+    family("convbert", convbert::read_convbert),
     family("convnext", convnet::read_convnext),
     family("convnextv2", convnet::read_convnext2),
     family("cpmant", cpmant::read),
@@ -247,17 +257,21 @@ pub(super) static FAMILIES: &[Family] = &[
     family("dinov3_vit", vit::read_dinov3),
     family("distilbert", distilbert::read),
     family("doge", llama_more::doge),
+    family("donut-swin", swin::read_donut),
     family("dots1", dots1::read),
     family("dpr", bert::read_dpr),
+    family("dpt", dpt::read),
     family("efficientnet", mobilenet::read_efficient),
     family("electra", bert::read_electra),
     family("encodec", encodec::read),
+    family("encoder-decoder", encoder_decoder::read),
     family("ernie", bert::read_ernie),
     family("ernie4_5", llama_kin::ernie4_5),
     family("ernie4_5_moe", ernie4_5_moe::read),
     family("ernie4_5_moe_vl", ernie4_5_vl::read),
     family("ernie4_5_vl_moe", ernie4_5_vl::read),
     family("ernie4_5_vl_moe_text", ernie4_5_vl::read_text),
+    family("esm", esm::read),
     family("eurobert", eurobert::read),
     family("exaone", exaone::read),
     family("exaone4", exaone::read_exaone4),
@@ -269,6 +283,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("flaubert", distilbert::read_xlm),
     family("flex_olmo", olmoe::read_flex_olmo),
     family("florence2", florence2::read),
+    family("fnet", bert_kin::read_fnet),
     family("fuyu", fuyu::read),
     family("gemma3", gemma3_vision::read),
     family("gemma3_text", gemma3::read),
@@ -320,6 +335,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hy_v3", normed_moe::read_hy_v3),
     family("hy_v4", hy_v4::read),
     family("hyperclovax", llama_kin::hyperclovax),
+    family("idefics", idefics1::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
     family("ijepa", vit::read_ijepa),
@@ -354,6 +370,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("lfm2_moe", lfm2::read_moe),
     family("lfm2_vl", lfm2_vl::read),
     family("lfm3", lfm2::read_lfm3),
+    family("lighton_ocr", mistral3::read_lighton),
     family("lilt", layouts::read_lilt),
     family("llada", diffusion_lm::read_llada),
     family("llama4", llama4::read),
@@ -406,11 +423,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("moss", gptj::read_codegen),
     family("mpnet", bert::read_mpnet),
     family("mpt", mpt::read),
+    family("mra", bert_kin::read_mra),
     family("mt5", t5::read_mt5),
     family("multi_modality", janus::read_multi_modality),
     family("muse_glimmer", muse_glimmer::read),
     family("muse_glimmer_text", muse_glimmer::read_text),
     family("musicgen", encodec::read_musicgen),
+    family("mvp", bart::read_mvp),
     family("nanochat", ungated::nanochat),
     family("nemotron", ungated::nemotron),
     family("nemotron-nas", decilm::read),
@@ -419,6 +438,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("new", nomic_bert::read_gte),
     family("nllb-moe", bart::read_nllb_moe),
     family("nomic_bert", nomic_bert::read_nomic),
+    family("nystromformer", bert_kin::read_nystromformer),
     family("olmo", olmo::read),
     family("olmo2", olmo::read_olmo2),
     family("olmo3", olmo::read_olmo3),
@@ -428,6 +448,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("openelm", openelm::read),
     family("opt", opt::read),
     family("orion", stablelm::read_orion),
+    family("owlv2", clip::read_owl2),
+    family("owlvit", clip::read_owl),
     family("paddleocr_vl", paddleocr::read),
     family("paddleocr_vl_text", paddleocr::read_text),
     family("paligemma", paligemma::read),
@@ -482,6 +504,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("sdar", qwen3::read),
     family("seed_oss", llama_kin::seed_oss),
     family("segformer", segformer::read),
+    family("shieldgemma2", gemma3_vision::read),
     family("siglip", clip::read_siglip),
     family("siglip2", clip::read_siglip2),
     family("siglip2_text_model", clip::read_siglip_text),
@@ -493,6 +516,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("smolvlm", idefics::read3),
     family("solar", llama_kin::solar),
     family("solar_open", glm4_moe::read_solar_open),
+    family("speech-encoder-decoder", encoder_decoder::read),
     family("speech_to_text", spectrogram::read_speech_to_text),
     family("squeezebert", bert::read_squeezebert),
     family("stablelm", stablelm::read),
@@ -509,12 +533,14 @@ pub(super) static FAMILIES: &[Family] = &[
     family("table-transformer", detr::read_table),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
+    family("trocr", encoder_decoder::read_trocr),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
+    family("vision-encoder-decoder", encoder_decoder::read),
     family("vit", vit::read),
     family("vit_mae", vit::read_mae),
     family("vit_msn", vit::read_msn),
@@ -527,10 +553,12 @@ pub(super) static FAMILIES: &[Family] = &[
     family("xlm", distilbert::read_xlm),
     family("xlm-roberta", bert::read_xlm_roberta),
     family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
+    family("xlnet", convbert::read_xlnet),
     family("xlstm", xlstm::read),
     family("xmod", bert::read_xmod),
     family("xverse", llama_kin::unbiased),
     family("yolos", vit::read_yolos),
+    family("yoso", bert_kin::read_yoso),
     family("youtu", latent_dense::read_youtu),
     family("zamba", zamba::read),
     family("zamba2", zamba::read_zamba2),
