@@ -65,11 +65,8 @@ fn further_gpus_get_whole_layers() {
     // 64 heads do not divide over three GPUs; 80 layers need not.
     let model = model("Qwen/Qwen2.5-72B");
     let three = run(&model, 100, 100, |scenario| scenario.gpus = Some(3));
-    let weights: u64 = three
-        .devices
-        .iter()
-        .map(|device| device.term_at(Term::Weights, Stage::Load).unwrap().expected.get() * (device.ranks.end - device.ranks.start))
-        .sum();
+    let weights: u64 =
+        three.devices.iter().map(|device| device.term_at(Term::Weights, Stage::Load).unwrap().expected.get() * (device.ranks.end - device.ranks.start)).sum();
     assert_eq!(weights, model.anatomy.parameters().unwrap().get() * 2);
 }
 
