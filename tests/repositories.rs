@@ -200,7 +200,7 @@ fn a_pipelines_files_are_read_part_by_part_and_run_in_stages() {
     let by_part: Vec<(&str, u64)> = stored.by_part().unwrap().into_iter().map(|(part, bytes)| (part, bytes.get())).collect();
     assert_eq!(by_part, [("unet", 576), ("text_encoder", parameters * 2 + 6), ("vae", 200)]);
 
-    let scenario = |picture| Scenario { runtime: Runtime::Transformers, weights: "bf16".parse().unwrap(), batch: Some(2), picture, ..Scenario::default() };
+    let scenario = |picture| Scenario { runtime: Runtime::Transformers, batch: Some(2), picture, ..Scenario::default() };
     let ledger = |picture| estimate(&model, &scenario(picture)).unwrap().devices.swap_remove(0).ledger;
     let small = ledger(Picture::default());
     assert_eq!(small.stages, [Stage::Load, Stage::TextEncode, Stage::Denoise, Stage::VaeDecode]);

@@ -10,7 +10,7 @@ use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::{Packing, Setup};
+use crate::runtime::{Fraction, Packing, Setup};
 use crate::scenario::{Scenario, Weights};
 use blocks::Blocks;
 
@@ -111,6 +111,11 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         ledger: Ledger { stages: setup.engine.moments(), entries },
     };
     device.claim = claim(&device)?;
+    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {
+        let room = room_for_cache(&device, setup.engine.pooled())?;
+        let taken = Bytes(fraction.floor_of(room.get())?);
+        device.claim = Some(device.usable.minus(room)?.plus(taken)?);
+    }
     Ok(device)
 }
 

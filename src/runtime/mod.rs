@@ -3,6 +3,8 @@
 mod common;
 mod diffusers;
 mod parallel;
+mod sglang;
+mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
@@ -244,6 +246,8 @@ fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
 pub fn engine(runtime: Runtime) -> &'static dyn Engine {
     match runtime {
         Runtime::Vllm => &vllm::Vllm,
+        Runtime::Sglang => &sglang::Sglang,
+        Runtime::TensorRtLlm => &tensorrt_llm::TensorRtLlm,
         Runtime::Transformers => &transformers::Transformers,
     }
 }

@@ -158,6 +158,10 @@ choices! {
     Runtime, "runtime", {
         /// vLLM.
         Vllm = "vllm", "vLLM";
+        /// SGLang.
+        Sglang = "sglang", "SGLang";
+        /// TensorRT-LLM.
+        TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
     }
@@ -211,6 +215,6 @@ mod tests {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
         let error = "ollama".parse::<Runtime>().unwrap_err();
-        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, transformers");
+        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, sglang, tensorrt-llm, transformers");
     }
 }

@@ -114,7 +114,7 @@ pub struct ScenarioArguments {
     /// What the model is for
     #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
     task: Task,
-    /// Engine: vllm or transformers
+    /// Engine: vllm, sglang, tensorrt-llm or transformers
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
