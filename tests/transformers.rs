@@ -37,7 +37,7 @@ fn allocated(estimate: &Estimate) -> u64 {
 }
 
 /// `torch.cuda.max_memory_allocated` in GiB, bfloat16, 2,048 tokens of answer, from the speed benchmark of Qwen2.5 (transformers
-/// 4.46, flash attention, A100): QwenLM/Qwen3, `docs/source/benchmark/speed_benchmark.rst`.
+/// 4.46, flash attention, A100): `QwenLM/Qwen3`, `docs/source/benchmark/speed_benchmark.rst`.
 const QWEN2_5: &[(&str, u64, u64, f64)] = &[
     ("Qwen/Qwen2.5-14B", 6144, 1, 29.50),
     ("Qwen/Qwen2.5-14B", 14_336, 1, 31.95),

@@ -79,6 +79,11 @@ impl Engine for Transformers {
                     Span::Chunked(chunk) if !is_prefill => {
                         Expr::Min(vec![tokens.clone(), Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))])
                     }
+                    // What is kept is a view of the window before and the step: all of it stays.
+                    Span::Sliding(window) if setup.scenario.max_num_batched_tokens.is_some() => {
+                        let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
+                        Expr::Min(vec![tokens.clone(), Expr::Sum(vec![window.minus(Expr::constant(1)), step_of_prefill(setup)])])
+                    }
                     Span::Sliding(_) | Span::Chunked(_) | Span::Full => tokens.clone(),
                 });
                 product.push(setup.batch.leaf("requests"));
