@@ -161,6 +161,7 @@ pub fn formats_json() -> Value {
                 "name": encoding.name,
                 "config_name": encoding.config_name,
                 "flag": encoding.flag,
+                "ggml": encoding.ggml,
                 "block_elements": encoding.block_elements,
                 "block_bytes": encoding.block_bytes,
             })

@@ -155,7 +155,7 @@ pub fn gpus() {
 
 /// Every storage format.
 pub fn formats() {
-    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "safetensors", "config.json", "flag", "bits");
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "Name", "config.json", "flag", "bits");
     for encoding in Encoding::all() {
         println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
     }
