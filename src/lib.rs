@@ -14,12 +14,14 @@
 //! | [`quantity`], [`format`] | sizes and counts as checked `u64` newtypes; how they are printed |
 //! | [`encoding`] | how values are stored: one table of (block elements, block bytes) |
 //! | [`formula`] | one tree that is evaluated and printed; each leaf with its source |
+//! | [`quantization`] | formats of weights as data: layouts, names, llama.cpp's recipes, lists of exceptions |
 //! | [`model`] | components, layers, tensors by role |
 //! | [`config`] | config.json to a model; one small file per family |
 //! | [`checkpoint`] | headers of weight files to tensors |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`catalogue`] | built-in models |
 //! | [`gpu`] | what a GPU has |
+//! | [`weights`] | every tensor of a model as a format stores it |
 //! | [`scenario`] | what the user asks |
 //! | [`estimate`] | what comes out: entries, stages, moments, verdict |
 //! | [`runtime`] | how each engine spends memory |
@@ -43,6 +45,8 @@ pub mod model;
 mod order;
 pub mod plan;
 pub mod quantity;
+pub mod quantization;
 pub mod report;
 pub mod runtime;
 pub mod scenario;
+pub mod weights;

@@ -88,6 +88,12 @@ impl Decimal {
         Self { digits, scale }
     }
 
+    /// `numerator / denominator` to nine decimal places; `None` where that is not a number of this kind.
+    pub fn ratio(numerator: u64, denominator: u64) -> Option<Self> {
+        let digits = (u128::from(numerator) * 1_000_000_000 + u128::from(denominator) / 2).checked_div(u128::from(denominator))?;
+        u64::try_from(digits).ok().map(|digits| Self::new(digits, Self::MAX_SCALE))
+    }
+
     /// The numerator and the denominator (a power of ten).
     pub const fn parts(self) -> (u64, u64) {
         (self.digits, 10u64.pow(self.scale))
@@ -165,6 +171,8 @@ mod tests {
         assert_eq!(utilization.ceil_of(101), Ok(93));
         assert_eq!(utilization.floor_of(101), Ok(92));
         assert!(utilization.is_fraction() && !Decimal::new(0, 0).is_fraction());
+        assert_eq!(Decimal::ratio(17, 8), Some(Decimal::new(2125, 3)));
+        assert_eq!((Decimal::ratio(2, 3), Decimal::ratio(1, 0)), (Some(Decimal::new(666_666_667, 9)), None));
     }
 
     #[test]

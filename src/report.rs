@@ -310,7 +310,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
         ("stored_bytes", Value::from(files.map(|files| files.bytes.get()))),
         ("max_context", Value::from(anatomy.max_context)),
         ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
-        ("quantization", Value::from(anatomy.quantization.clone())),
+        ("quantization", Value::from(anatomy.quantization.as_ref().map(|quantization| quantization.method.as_str()))),
         ("layers", Value::from(layers(model.decoder()))),
         ("components", Value::from(components)),
         ("keys_used", texts(&[&anatomy.keys_used])),

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{fixture, gib, model};
+use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::plan::{LongestContext, longest_context};
@@ -32,7 +33,7 @@ fn weights_from_the_config_alone() {
         let model = model(config);
         assert_eq!(model.anatomy.parameters().unwrap().get(), parameters);
         for runtime in Runtime::ALL {
-            let answer = estimate(&model, &Scenario { weights: Weights::Bf16, ..scenario(*runtime) }).unwrap();
+            let answer = estimate(&model, &Scenario { weights: Weights::Plain(Encoding::BF16), ..scenario(*runtime) }).unwrap();
             assert_eq!(term(&answer, Term::Weights, Stage::Load), weights, "{runtime}");
         }
     }
@@ -95,7 +96,7 @@ fn tensor_parallel_ranks_split_and_repeat() {
 #[test]
 fn vllm_pads_the_vocabulary_and_transformers_does_not() {
     let weights =
-        |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Fp16, ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
+        |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
     assert_eq!(weights(Runtime::Transformers), 124_439_808 * 2);
     assert_eq!(weights(Runtime::Vllm), (124_439_808 + (50_304 - 50_257) * 768) * 2);
 }
@@ -133,7 +134,7 @@ fn the_longest_context_is_tight() {
         (fixture::GEMMA2_9B, "L40S", Runtime::Vllm),
     ] {
         let model = model(config);
-        let scenario = Scenario { gpu: Some(gpu.into()), weights: Weights::Bf16, ..scenario(runtime) };
+        let scenario = Scenario { gpu: Some(gpu.into()), weights: Weights::Plain(Encoding::BF16), ..scenario(runtime) };
         let LongestContext::Tokens(longest) = longest_context(&model, &scenario).unwrap() else { panic!("{gpu} {runtime}") };
         let fits = |context| estimate(&model, &Scenario { context: Some(context), ..scenario.clone() }).unwrap().fits().unwrap();
         assert!(fits(longest) && !fits(longest + 1), "{longest}");

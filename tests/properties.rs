@@ -4,6 +4,7 @@ mod common;
 
 use common::{fixture, model};
 use proptest::prelude::*;
+use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
@@ -16,7 +17,7 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
     let load = (
         prop::option::of(1u64..300_000),
         prop::option::of(1u64..600),
-        prop::sample::select(Weights::ALL.to_vec()),
+        prop::sample::select(Weights::all().collect::<Vec<_>>()),
         prop::sample::select(KvCache::ALL.to_vec()),
     );
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
@@ -94,7 +95,7 @@ proptest! {
     fn ranks_hold_the_whole_and_the_repeated_part(config in any_config(), ranks in prop::sample::select(vec![2u64, 4, 8])) {
         let model = model(config);
         let weights = |gpus| {
-            let scenario = Scenario { gpus: Some(gpus), weights: Weights::Bf16, ..Scenario::default() };
+            let scenario = Scenario { gpus: Some(gpus), weights: Weights::Plain(Encoding::BF16), ..Scenario::default() };
             let answer = estimate(&model, &scenario).ok()?;
             let entry = answer.devices[0].entries.iter().find(|entry| entry.term == vramfit::estimate::Term::Weights)?;
             Some(entry.amount.expected.get())

@@ -35,8 +35,8 @@ pub fn markup() -> String {
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
     options.clear();
-    for weights in Weights::ALL {
-        option(&mut options, WEIGHTS.id, weights.name(), weights.label());
+    for weights in Weights::all() {
+        option(&mut options, WEIGHTS.id, &weights.name(), &weights.label());
     }
     WEIGHTS.markup(&mut out, &options);
     options.clear();
@@ -234,7 +234,7 @@ static RUNTIME: Choice = Choice {
 static WEIGHTS: Choice = Choice {
     id: "weights",
     label: "Weights",
-    value: |state| state.scenario.with(|scenario| scenario.weights.name().to_owned()),
+    value: |state| state.scenario.with(|scenario| scenario.weights.name().into_owned()),
     take: |state, name| {
         if let Ok(weights) = name.parse() {
             state.choose(|scenario| scenario.weights = weights);

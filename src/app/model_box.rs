@@ -244,7 +244,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
     }];
     facts.extend(provenance.files.as_ref().map(|files| format!("{} stored", unit.text(files.bytes))));
     facts.extend(anatomy.dtype.map(|dtype| dtype.name.to_owned()));
-    facts.extend(anatomy.quantization.clone());
+    facts.extend(anatomy.quantization.as_ref().map(|quantization| quantization.method.clone()));
     if !shown.note.is_empty() {
         facts.push(shown.note.clone());
     }

@@ -894,17 +894,6 @@ impl Fields {
         self.object.get("model_type").and_then(Value::as_str).unwrap_or("(unnamed)").to_owned()
     }
 
-    /// The quantisation method that `quantization_config` names.
-    pub fn quantization(&self) -> Result<Option<String>, ConfigError> {
-        let Some((_, value)) = self.get("quantization_config") else { return Ok(None) };
-        let method = value.get("quant_method").and_then(Value::as_str);
-        let by_flag = || ["load_in_4bit", "load_in_8bit"].iter().any(|key| value.get(key).is_some()).then_some("bitsandbytes");
-        match method.or_else(by_flag) {
-            Some(method) => Ok(Some(method.to_owned())),
-            None => Err(self.impossible("quantization_config", "it must name its `quant_method`")),
-        }
-    }
-
     /// Keys that were not asked for and say that the layers are not those of a plain decoder.
     pub fn structural_keys_left(&self) -> impl Iterator<Item = String> {
         let (_, left) = self.accounts();

@@ -10,6 +10,7 @@ mod fields;
 pub mod json;
 #[cfg(feature = "families")]
 mod more;
+mod quantization;
 
 mod gemma;
 mod gpt2;
@@ -152,6 +153,16 @@ fn inferred_type(_: &Fields) -> Result<Option<(&'static str, String)>, ConfigErr
 /// assert_eq!(anatomy.parameters().unwrap().get(), 6_738_415_616);
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
+    read_with(text, None)
+}
+
+/// The same for a repository that describes its quantisation in a file of its own (`hf_quant_config.json`), which counts where
+/// config.json is silent about it.
+///
+/// # Errors
+/// [`ConfigError`] names the key that is missing or impossible; also when the other file is not JSON.
+pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, ConfigError> {
+    let beside = quant_config.map(json::parse).transpose()?;
     let fields = Fields::new(json::parse(text)?)?;
     let mut assumptions = Vec::new();
     let model_type = match fields.optional_text("model_type")? {
@@ -187,7 +198,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
         Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
         None => None,
     };
-    let quantization = fields.quantization()?;
+    let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
     let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
@@ -195,8 +206,9 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let components = draft.into_components(&fields, &mut assumptions)?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
-    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess };
+    let mut anatomy = Anatomy { model_type, components, dtype, max_context, quantization: None, keys_used, keys_not_understood, assumptions, is_guess };
     anatomy.parameters()?;
+    anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)
 }
 

@@ -1,6 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
 use crate::quantity::{Bytes, Decimal};
+use crate::quantization::UnknownFormat;
 use crate::scenario::{Scenario, UnknownChoice};
 
 /// The version that links carry.
@@ -98,7 +99,14 @@ static BASE: &[Key] = &[
     choice!("rt", runtime),
     count!("ctx", context),
     count!("b", batch),
-    choice!("w", weights),
+    Key {
+        name: "w",
+        write: |scenario| (scenario.weights != Scenario::default().weights).then(|| scenario.weights.name().into_owned()),
+        read: |scenario, text| {
+            scenario.weights = text.parse().map_err(|error: UnknownFormat| error.to_string())?;
+            Ok(())
+        },
+    },
     choice!("kv", kv_cache),
     Key {
         name: "util",
@@ -220,7 +228,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{KvCache, Runtime, Weights};
+    use crate::scenario::{KvCache, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -247,7 +255,7 @@ mod tests {
                 runtime: Runtime::Transformers,
                 context: Some(1),
                 batch: Some(7),
-                weights: Weights::Bf16,
+                weights: "exl2-4.65".parse().unwrap(),
                 kv_cache: KvCache::Fp32,
                 gpu_memory_utilization: Some("0.85".parse().unwrap()),
                 max_num_batched_tokens: Some(4096),

@@ -1,12 +1,12 @@
-//! Weights of one rank: a sum over the tensor inventory by role.
+//! Weights of one rank: a sum over what is stored, split by role.
 
-use crate::encoding::Encoding;
-use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::estimate::{ALWAYS, Amount, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Role, Tensor};
-use crate::quantity::{Bytes, Overflow, ParamCount};
+use crate::quantity::{Bytes, Overflow};
 use crate::runtime::Setup;
 use crate::scenario::Weights;
+use crate::weights::{Form, Stored, Unit, source, stored};
 
 /// How a tensor is shared by the ranks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,9 +36,10 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
     }
 }
 
-/// Elements of one encoding, by how they are shared.
+/// Things of one kind and size, by how they are shared.
 struct Pile {
-    encoding: Encoding,
+    what: &'static str,
+    unit: Unit,
     split: u64,
     whole: u64,
     /// KV projections and vocabulary tables: what this rank holds of them.
@@ -49,82 +50,77 @@ struct Pile {
 pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
     let ranks = setup.tensor_parallel.value;
-    let main = main_encoding(setup);
+    let all = stored(setup.model, setup.weights, setup.dtype)?;
     let mut piles: Vec<Pile> = Vec::new();
-    for (tensor, times) in setup.model.weights() {
-        let elements = tensor.elements()?.times(times)?.get();
-        let pile = pile_for(&mut piles, loaded_encoding(setup, main, tensor));
-        let (sum, more) = match share(tensor, rules.splits_embedding) {
-            Share::Vocabulary => {
-                let padded = vocabulary_of_rank(tensor, elements, rules.vocabulary_padding, ranks)?;
-                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded)
-            }
-            Share::Whole => (&mut pile.whole, elements),
-            _ if ranks == 1 => (&mut pile.whole, elements),
-            Share::Split => (&mut pile.split, elements),
-            Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, elements, 0)?),
-            Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, elements, 1)?),
-        };
-        *sum = sum.checked_add(more).ok_or(Overflow)?;
-    }
-    let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
-    let is_read = setup.model.provenance.files.is_some();
-    let is_plain = ranks == 1 && piles.iter().all(|pile| pile.of_rank == 0);
-    let basis = if is_plain { Basis::Exact } else { Basis::Derived };
-    let entry = Entry::exact(Term::Weights, formula, basis, rules.source, ALWAYS)?;
-    let expected = entry.amount.expected;
-    if is_read || setup.scenario.weights != Weights::AsStored {
-        return Ok(entry);
-    }
-    if let Some(method) = &setup.model.anatomy.quantization {
-        warnings.push(format!(
-            "the config says `{method}` quantisation, whose size is not derived from a config yet: the weights are counted unquantised and may take a fifth of that; with the headers of the files the size is exact"
-        ));
-        return Ok(entry.with_band(Bytes(expected.get() / 5), expected, Basis::RuleOfThumb));
-    }
-    if setup.is_dtype_known { Ok(entry) } else { Ok(entry.with_band(expected, expected.times(2)?, Basis::RuleOfThumb)) }
-}
-
-/// The float encoding that most bytes of the files have, if there are files.
-fn main_encoding(setup: &Setup) -> Option<Encoding> {
-    let files = setup.model.provenance.files.as_ref()?;
-    let mut sums: Vec<(Encoding, u64)> = Vec::new();
-    for (tensor, times) in &files.loaded {
-        let Some(stored) = tensor.stored.filter(|stored| stored.is_float) else { continue };
-        let elements = tensor.elements().map_or(0, ParamCount::get).saturating_mul(*times);
-        match sums.iter_mut().find(|(encoding, _)| *encoding == stored) {
-            Some((_, sum)) => *sum = sum.saturating_add(elements),
-            None => sums.push((stored, elements)),
+    for tensor in &all {
+        for piece in tensor.pieces()? {
+            let pile = pile_for(&mut piles, piece.what, piece.unit);
+            let (sum, more) = match share(tensor.tensor, rules.splits_embedding) {
+                Share::Vocabulary => {
+                    let padded = vocabulary_of_rank(tensor.tensor, piece.count, rules.vocabulary_padding, ranks)?;
+                    (if padded == piece.count { &mut pile.whole } else { &mut pile.of_rank }, padded)
+                }
+                Share::Whole => (&mut pile.whole, piece.count),
+                _ if ranks == 1 => (&mut pile.whole, piece.count),
+                Share::Split => (&mut pile.split, piece.count),
+                Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, piece.count, 0)?),
+                Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, piece.count, 1)?),
+            };
+            *sum = sum.checked_add(more).ok_or(Overflow)?;
         }
     }
-    sums.into_iter().max_by_key(|(_, sum)| *sum).map(|(encoding, _)| encoding)
+    let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
+    let is_read = setup.model.provenance.files.is_some() && setup.weights == Weights::AsStored;
+    let is_packed = !is_read && all.iter().any(|tensor| !matches!(tensor.form, Form::Plain(encoding) if encoding == setup.dtype));
+    let is_whole = ranks == 1 && piles.iter().all(|pile| pile.of_rank == 0);
+    let basis = if is_whole && !is_packed { Basis::Exact } else { Basis::Derived };
+    let entry = Entry::exact(Term::Weights, formula, basis, source(setup.weights).unwrap_or(rules.source), ALWAYS)?;
+    if is_read { Ok(entry) } else { with_doubt(entry, setup, &all, warnings) }
 }
 
-/// What a tensor is in memory: the format that the user asks for; else the dtype of computation for the checkpoint's main
-/// format, and as stored for the few tensors in another one (routers, scales and norms in float32 stay so) and for
-/// everything in quantised checkpoints.
-fn loaded_encoding(setup: &Setup, main: Option<Encoding>, tensor: &Tensor) -> Encoding {
-    let is_asked = setup.scenario.weights != Weights::AsStored;
-    match tensor.stored {
-        Some(stored) if !stored.is_float || setup.model.anatomy.quantization.is_some() => stored,
-        Some(stored) if !is_asked && main != Some(stored) => stored,
-        _ => setup.dtype,
+/// The band of what is not read from headers.
+fn with_doubt(entry: Entry, setup: &Setup, all: &[Stored<'_>], warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+    let expected = entry.amount.expected;
+    let spread = all.iter().map(|tensor| if let Form::Packed(scheme) = tensor.form { scheme.spread } else { 0 }).max().unwrap_or(0);
+    if spread > 0 {
+        let Amount { low, high, .. } = Amount::percent(expected, 100 - spread, 100 + spread)?;
+        return Ok(entry.with_band(low, high, Basis::Modelled));
+    }
+    if setup.scenario.weights != Weights::AsStored {
+        return Ok(entry);
+    }
+    if setup.weights != Weights::AsStored {
+        // Said by a name only: the files may be what the config describes.
+        let unquantised = stored(setup.model, Weights::AsStored, setup.dtype)?.iter().try_fold(Bytes::ZERO, |sum, tensor| sum.plus(tensor.bytes()?))?;
+        let each = Bytes(unquantised.get().div_ceil(setup.tensor_parallel.value));
+        return Ok(entry.with_band(expected, each, Basis::RuleOfThumb));
+    }
+    match &setup.model.anatomy.quantization {
+        Some(quantization) if quantization.schemes.is_empty() => {
+            warnings.push(format!(
+                "the config says `{}` quantisation, whose size is not derived from a config: the weights are counted unquantised and may take a fifth of that; with the headers of the files the size is exact",
+                quantization.method
+            ));
+            Ok(entry.with_band(Bytes(expected.get() / 5), expected, Basis::RuleOfThumb))
+        }
+        None if !setup.is_dtype_known => Ok(entry.with_band(expected, expected.times(2)?, Basis::RuleOfThumb)),
+        _ => Ok(entry),
     }
 }
 
-fn pile_for(piles: &mut Vec<Pile>, encoding: Encoding) -> &mut Pile {
-    let index = piles.iter().position(|pile| pile.encoding == encoding).unwrap_or_else(|| {
-        piles.push(Pile { encoding, split: 0, whole: 0, of_rank: 0 });
+fn pile_for<'a>(piles: &'a mut Vec<Pile>, what: &'static str, unit: Unit) -> &'a mut Pile {
+    let index = piles.iter().position(|pile| pile.what == what && pile.unit == unit).unwrap_or_else(|| {
+        piles.push(Pile { what, unit, split: 0, whole: 0, of_rank: 0 });
         piles.len() - 1
     });
     &mut piles[index]
 }
 
-/// Rows of the vocabulary are padded to a multiple of `padding` and of the ranks, then divided.
-fn vocabulary_of_rank(tensor: &Tensor, elements: u64, padding: u64, ranks: u64) -> Result<u64, Overflow> {
-    let Some(&rows) = tensor.shape.first() else { return Ok(elements) };
+/// Rows of the vocabulary are padded to a multiple of `padding` and of the ranks, then divided; what is kept of a row goes with it.
+fn vocabulary_of_rank(tensor: &Tensor, count: u64, padding: u64, ranks: u64) -> Result<u64, Overflow> {
+    let Some(&rows) = tensor.shape.first() else { return Ok(count) };
     let padded = rows.div_ceil(padding).checked_mul(padding).ok_or(Overflow)?;
-    padded.div_ceil(ranks).checked_mul(elements / rows.max(1)).ok_or(Overflow)
+    padded.div_ceil(ranks).checked_mul(count / rows.max(1)).ok_or(Overflow)
 }
 
 /// KV projections of one rank, with the query heads' share of a fused matrix (`query_share` = 1).
@@ -143,21 +139,39 @@ impl Pile {
     fn formula(&self, setup: &Setup) -> Expr {
         let ranks = setup.tensor_parallel.value;
         let source = || match setup.model.provenance.files {
-            Some(_) => Source::Headers,
-            None => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
+            Some(_) if setup.weights == Weights::AsStored => Source::Headers,
+            _ => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
         };
+        let what = self.what;
         let mut parts = Vec::new();
         if self.split > 0 {
-            let split = Expr::leaf(self.split, "split parameters", source());
+            let split = Expr::leaf(self.split, format!("split {what}"), source());
             parts.push(split.ceil_div(setup.tensor_parallel.leaf("GPUs")));
         }
         if self.whole > 0 {
-            parts.push(Expr::leaf(self.whole, if ranks == 1 { "parameters" } else { "parameters on every GPU" }, source()));
+            let name = if ranks == 1 { what.to_owned() } else { format!("{what} on every GPU") };
+            parts.push(Expr::leaf(self.whole, name, source()));
         }
         if self.of_rank > 0 {
-            let what = if ranks == 1 { "parameters of padded vocabulary tables" } else { "parameters of this GPU's heads and vocabulary rows" };
-            parts.push(Expr::leaf(self.of_rank, what, source()));
+            let name = if ranks == 1 { format!("{what} of padded vocabulary tables") } else { format!("{what} of this GPU's heads and vocabulary rows") };
+            parts.push(Expr::leaf(self.of_rank, name, source()));
         }
-        Expr::encoded(Expr::sum(parts), self.encoding)
+        let count = Expr::sum(parts);
+        match self.unit {
+            Unit::Value(encoding) => Expr::encoded(count, encoding),
+            Unit::Bits(bits) => match bits.parts() {
+                (bits, 1) if bits.is_multiple_of(8) => Expr::Product(vec![count, Expr::named(bits / 8, "B")]),
+                _ => Expr::Fraction { ratio: bits, name: "bits", source: format_source(setup), of: Box::new(count) }.ceil_div(Expr::constant(8)),
+            },
+            Unit::Bytes(bytes) => Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("bytes per parameter"), of: Box::new(count) },
+        }
+    }
+}
+
+/// Who says how many bits a weight takes.
+fn format_source(setup: &Setup) -> Source {
+    match setup.scenario.weights {
+        Weights::AsStored => Source::Config("quantization_config".into()),
+        _ => Source::User("weights"),
     }
 }

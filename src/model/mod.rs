@@ -4,9 +4,11 @@
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
 mod layer;
+mod quantization;
 mod tensor;
 
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
+pub use quantization::{Assigned, Item, Matrix, Place, Quantization, is_taken, scheme_for};
 pub use tensor::{Role, Tensor};
 
 use crate::encoding::Encoding;
@@ -32,8 +34,8 @@ pub struct Anatomy {
     pub dtype: Option<Encoding>,
     /// The longest context the model was made for (`max_position_embeddings` and its aliases).
     pub max_context: Option<u64>,
-    /// The quantisation method that config.json names (`quant_method`).
-    pub quantization: Option<String>,
+    /// The quantised format that config.json describes, with what it leaves.
+    pub quantization: Option<Quantization>,
     /// Keys of config.json that were used.
     pub keys_used: Vec<String>,
     /// Keys of config.json that may matter and were not understood.
@@ -198,6 +200,27 @@ impl Anatomy {
     /// Every tensor of the architecture with the number of times it occurs (its own count times the layers of its run).
     pub fn tensors(&self) -> impl Iterator<Item = (&Tensor, u64)> {
         self.counted().flat_map(Component::tensors)
+    }
+
+    /// Every tensor of the architecture with its place and its layers.
+    pub fn inventory(&self) -> impl Iterator<Item = Item<'_>> {
+        let counted = self.components.iter().enumerate().filter(|(_, component)| component.kind != ComponentKind::TokenPredictor);
+        counted.flat_map(|(number, component)| {
+            let item = move |run: usize, tensor: usize, layers: &std::ops::Range<u64>| Item {
+                place: Place { component: number, run, tensor },
+                component,
+                tensor: if run == 0 { &component.tensors[tensor] } else { &component.layers[run - 1].tensors[tensor] },
+                layers: layers.clone(),
+            };
+            let outside = (0..component.tensors.len()).map(move |tensor| item(0, tensor, &(0..1)));
+            let mut first = 0u64;
+            let inside = component.layers.iter().enumerate().flat_map(move |(number, run)| {
+                let layers = first..first.saturating_add(run.count);
+                first = layers.end;
+                (0..run.tensors.len()).map(move |tensor| item(number + 1, tensor, &layers))
+            });
+            outside.chain(inside)
+        })
     }
 
     /// Parameters of the architecture: tied tensors once, no buffers.

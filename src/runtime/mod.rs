@@ -10,7 +10,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario};
+use crate::scenario::{Runtime, Scenario, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -123,6 +123,8 @@ pub struct Setup<'a> {
     pub context: Chosen,
     /// Requests at once.
     pub batch: Chosen,
+    /// The format of the weights; what "as stored" means where neither files nor config say it.
+    pub weights: Weights,
     /// The dtype of computation.
     pub dtype: Encoding,
     /// False when neither the config nor the files say the dtype.
@@ -169,8 +171,9 @@ impl<'a> Setup<'a> {
         let tensor_parallel = tensor_parallel(scenario, &mut choices)?;
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
-        let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
-        choices.said("weights", scenario.weights.name().to_owned(), None);
+        let (weights, reason) = crate::weights::meant(model, scenario.weights);
+        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
         choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
 
@@ -211,6 +214,7 @@ impl<'a> Setup<'a> {
             tensor_parallel,
             context,
             batch,
+            weights,
             dtype,
             is_dtype_known,
             kv_encoding,

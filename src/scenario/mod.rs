@@ -5,6 +5,7 @@ use std::str::FromStr;
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
+pub use crate::quantization::Weights;
 
 /// Everything the user chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,20 +141,6 @@ choices! {
 }
 
 choices! {
-    /// Formats of the weights.
-    Weights, "weight format", {
-        /// As the files have them, in the dtype that the runtime loads.
-        AsStored = "as-stored", "As stored";
-        /// bfloat16.
-        Bf16 = "bf16", "BF16";
-        /// IEEE half precision.
-        Fp16 = "fp16", "FP16";
-        /// IEEE single precision.
-        Fp32 = "fp32", "FP32";
-    }
-}
-
-choices! {
     /// Formats of keys and values.
     KvCache, "KV cache format", {
         /// The model's dtype.
@@ -166,13 +153,6 @@ choices! {
         Fp32 = "fp32", "FP32";
         /// 8-bit float with one scale per tensor.
         Fp8 = "fp8", "FP8";
-    }
-}
-
-impl Weights {
-    /// The encoding that it names; `None` for "as stored".
-    pub fn encoding(self) -> Option<Encoding> {
-        Encoding::from_flag(self.name())
     }
 }
 
@@ -191,9 +171,6 @@ mod tests {
     fn names_are_read_back() {
         for runtime in Runtime::ALL {
             assert_eq!(runtime.name().parse(), Ok(*runtime));
-        }
-        for weights in Weights::ALL {
-            assert_eq!(weights.encoding().is_none(), *weights == Weights::AsStored);
         }
         for kv_cache in KvCache::ALL {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);

@@ -20,7 +20,7 @@ const FIRST_READ: u64 = 100_000;
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     let path = Path::new(&arguments.model);
     if path.exists() {
-        return from_path(path);
+        return from_path(path, arguments.quant_config.as_deref());
     }
     let looks_like_path = [".json", ".safetensors"].iter().any(|end| arguments.model.ends_with(end)) && !arguments.model.contains("://")
         || [".", "/", "~"].iter().any(|start| arguments.model.starts_with(start));
@@ -65,7 +65,7 @@ fn progress_bar() -> ProgressBar {
 }
 
 /// A folder with config.json and weights, a weight file beside its config.json, or a config by whatever name.
-fn from_path(path: &Path) -> Result<Model, String> {
+fn from_path(path: &Path, quant_config: Option<&Path>) -> Result<Model, String> {
     let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
     let mut notes = Vec::new();
     let (config, weights) = if path.is_dir() {
@@ -83,7 +83,8 @@ fn from_path(path: &Path) -> Result<Model, String> {
     })?;
     let text = String::from_utf8(text)
         .map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
-    let anatomy = config::read(&text).map_err(|error| format!("`{}`: {error}", config.display()))?;
+    let beside = quantization_beside(&config, quant_config)?;
+    let anatomy = config::read_with(&text, beside.as_deref()).map_err(|error| format!("`{}`: {error}", config.display()))?;
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
     let files = if headers.is_empty() {
         None
@@ -94,6 +95,16 @@ fn from_path(path: &Path) -> Result<Model, String> {
     };
     let source = if files.is_some() { Origin::Headers } else { Origin::Config };
     Ok(Model { anatomy, provenance: Provenance { id: Some(path.display().to_string()), revision: None, source, files, notes } })
+}
+
+/// The text of the file that describes the quantisation where config.json does not: the one that is named, else the one beside it.
+fn quantization_beside(config: &Path, named: Option<&Path>) -> Result<Option<String>, String> {
+    let path = named.map_or_else(|| config.with_file_name("hf_quant_config.json"), Path::to_owned);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("`{}` cannot be read: {error}", path.display())),
+    }
 }
 
 fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, String> {

@@ -86,6 +86,9 @@ pub struct ModelArguments {
     /// Address of the Hub, for mirrors and self-hosted ones
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// hf_quant_config.json of a model whose config.json does not describe its quantisation [default: the one beside it]
+    #[arg(long, value_name = "PATH")]
+    pub quant_config: Option<std::path::PathBuf>,
     /// Environment variable that holds the access token
     #[arg(long, value_name = "NAME", default_value = "HF_TOKEN")]
     pub token_env: String,
@@ -117,9 +120,12 @@ pub struct ScenarioArguments {
     /// Requests at once [default: 1]
     #[arg(long, value_name = "N", help_heading = "Task")]
     batch: Option<u64>,
-    /// Weight format: as-stored, bf16, fp16 or fp32
+    /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, awq-int4, nf4, fp8, q4_k_m ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
     weights: Weights,
+    /// Bytes that every parameter takes, whatever its format (0.5625)
+    #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
+    bytes_per_param: Option<Decimal>,
     /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
@@ -156,7 +162,7 @@ impl ScenarioArguments {
             runtime: self.runtime,
             context: self.context,
             batch: self.batch,
-            weights: self.weights,
+            weights: self.bytes_per_param.map_or(self.weights, Weights::Bytes),
             kv_cache: self.kv_cache,
             gpu_memory_utilization: self.gpu_memory_utilization,
             max_num_batched_tokens: self.max_num_batched_tokens,
