@@ -1,5 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+mod llama_cpp;
+
 use crate::quantity::{Bytes, Decimal};
 use crate::quantization::UnknownFormat;
 use crate::scenario::{Scenario, UnknownChoice};
@@ -69,8 +71,10 @@ macro_rules! choice {
     };
 }
 
+use {choice, count};
+
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE];
+static GROUPS: &[&[Key]] = &[BASE, llama_cpp::LLAMA_CPP];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -261,6 +265,19 @@ mod tests {
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                llama_cpp: LlamaCpp {
+                    gpu_layers: Some(20),
+                    tensor_split: vec!["3".parse().unwrap(), "1.5".parse().unwrap()],
+                    cpu_moe_layers: Some(4),
+                    overrides: vec!["blk\\.[0-9]\\.=CUDA1".parse().unwrap(), "exps=CPU".parse().unwrap()],
+                    ubatch: Some(256),
+                    flash_attention: FlashAttention::Off,
+                    swa_full: true,
+                    parallel: Some(3),
+                    kv_cache_k: Some(KvCache::Q8_0),
+                    kv_cache_v: Some(KvCache::Iq4Nl),
+                    mmproj: true,
+                },
             },
             ..Link::default()
         };

@@ -1,5 +1,7 @@
 //! The flags.
 
+mod llama_cpp;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
@@ -96,7 +98,7 @@ pub struct ModelArguments {
 
 #[derive(Args)]
 pub struct ScenarioArguments {
-    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only
+    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
     #[arg(long, value_name = "NAME", help_heading = "Hardware")]
     gpu: Option<String>,
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
@@ -111,7 +113,7 @@ pub struct ScenarioArguments {
     /// What the model is for
     #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
     task: Task,
-    /// Engine: vllm or transformers
+    /// Engine: vllm, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -126,7 +128,7 @@ pub struct ScenarioArguments {
     /// Bytes that every parameter takes, whatever its format (0.5625)
     #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
-    /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
+    /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
@@ -141,6 +143,8 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    #[command(flatten)]
+    llama_cpp: llama_cpp::LlamaCppArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -168,6 +172,7 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            llama_cpp: self.llama_cpp.to_llama_cpp(),
         }
     }
 }

@@ -1,0 +1,282 @@
+//! Which tensor lies where: layers on their devices, the input embedding on the host, the output behind the last layer, and what
+//! is told otherwise by name.
+//!
+//! Read from llama.cpp 0c1e57098: `llama-model.cpp` (`load_tensors`), `llama-model-loader.cpp` (`create_tensor`: overrides, the
+//! tied output as a second copy), `ggml-cuda.cu` (`ggml_backend_cuda_buffer_type_get_alloc_size`: padding of rows to 512).
+
+use super::run::{Run, Spot, Staged};
+use crate::encoding::Encoding;
+use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::formula::{Expr, Source};
+use crate::model::{ComponentKind, Role, Tensor};
+use crate::quantity::Overflow;
+use crate::quantization::Expression;
+use crate::runtime::{EstimateError, Setup};
+use crate::scenario::Weights;
+use crate::weights::{Form, Stored, Unit, stored};
+
+/// What lies in one place.
+#[derive(Default)]
+pub(super) struct Place {
+    piles: Vec<(&'static str, Unit, u64)>,
+    padding: u64,
+}
+
+/// Weights by place: the devices, and last the host.
+pub(super) struct Weighed {
+    pub places: Vec<Place>,
+    pub staged: Vec<Staged>,
+    pub basis: Basis,
+}
+
+/// Rows of quantised matrices are padded to a multiple of this on CUDA (`MATRIX_ROW_PADDING`).
+const ROW_PADDING: u64 = 512;
+
+/// An override with its pattern read.
+struct Override {
+    pattern: Expression,
+    spot: Spot,
+}
+
+/// Weighs every tensor that is loaded.
+pub(super) fn weigh(setup: &Setup, run: &Run, format: Weights) -> Result<Weighed, EstimateError> {
+    let all = stored(setup.model, format, setup.dtype)?;
+    let overrides = overrides(setup, run)?;
+    let mut weighed = Weighed { places: Vec::new(), staged: Vec::new(), basis: basis(setup, format) };
+    weighed.places.resize_with(run.devices.len() + 1, Place::default);
+    let output = run.spots.last().copied().unwrap_or(Spot::Host);
+    let is_tied = !all.iter().any(|stored| is_of_text(setup, stored) && stored.tensor.role == Role::Head);
+    for stored in &all {
+        if !is_of_text(setup, stored) {
+            if setup.scenario.llama_cpp.mmproj {
+                weighed.add(run, stored, stored.times(), Spot::Device(0))?;
+            }
+            continue;
+        }
+        if is_outside(stored) {
+            let is_input = matches!(stored.tensor.role, Role::Embedding | Role::Position);
+            let home = if is_input { Spot::Host } else { output };
+            let spot = overridden(&overrides, stored.tensor, None).unwrap_or(home);
+            weighed.add(run, stored, stored.times(), spot)?;
+            let is_output = stored.tensor.role == Role::Head || is_tied && is_token_embedding(stored.tensor);
+            if is_tied && is_output && output != Spot::Host {
+                weighed.add(run, stored, 1, output)?;
+            }
+            if is_output && output == Spot::Host {
+                weighed.stage(stored, run.layers..run.layers + 1)?;
+            }
+            continue;
+        }
+        weighed.add_layers(run, stored, &overrides)?;
+    }
+    Ok(weighed)
+}
+
+/// Sure to the byte when the files were read, else as sure as the recipe.
+fn basis(setup: &Setup, format: Weights) -> Basis {
+    let is_read = setup.model.provenance.files.is_some() && format == Weights::AsStored;
+    if is_read { Basis::Exact } else { Basis::Derived }
+}
+
+/// Text models are one file, towers and projectors another.
+fn is_of_text(setup: &Setup, stored: &Stored) -> bool {
+    let Some(place) = &stored.place else { return true };
+    let kind = setup.model.anatomy.components.get(place.component).map(|component| component.kind);
+    place.component == 0 || matches!(kind, Some(ComponentKind::TextDecoder | ComponentKind::TextEncoder))
+}
+
+fn is_outside(stored: &Stored) -> bool {
+    match &stored.place {
+        Some(place) => place.run == 0,
+        None => stored.times() == 1 && matches!(stored.tensor.role, Role::Embedding | Role::Position | Role::Head | Role::Norm | Role::Score | Role::Other),
+    }
+}
+
+/// The embedding of tokens, not that of layers or positions.
+fn is_token_embedding(tensor: &Tensor) -> bool {
+    tensor.role == Role::Embedding && !tensor.name.contains("per_layer")
+}
+
+impl Weighed {
+    /// A tensor of layers, layer by layer where they lie apart.
+    fn add_layers(&mut self, run: &Run, stored: &Stored, overrides: &[Override]) -> Result<(), Overflow> {
+        let mut layer = stored.layers.start;
+        while layer < stored.layers.end {
+            // Files do not say which layers a tensor is in: as many layers are spread over all.
+            let real = |layer: u64| if stored.place.is_some() { layer } else { layer * run.layers / stored.times().max(1) };
+            let spot_of = |layer: u64| {
+                let home = usize::try_from(real(layer)).ok().and_then(|layer| run.spots.get(layer)).copied().unwrap_or(Spot::Host);
+                overridden(overrides, stored.tensor, Some(real(layer))).unwrap_or(home)
+            };
+            let spot = spot_of(layer);
+            let start = layer;
+            while layer < stored.layers.end && spot_of(layer) == spot {
+                layer += 1;
+            }
+            self.add(run, stored, layer - start, spot)?;
+            if spot == Spot::Host {
+                self.stage(stored, real(start)..real(layer - 1) + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A tensor in so many layers.
+    fn add(&mut self, run: &Run, stored: &Stored, times: u64, spot: Spot) -> Result<(), Overflow> {
+        let place = match spot {
+            Spot::Device(device) => device,
+            Spot::Host => run.devices.len(),
+        };
+        let all = stored.times().max(1);
+        let Some(place) = self.places.get_mut(place) else { return Ok(()) };
+        for piece in stored.pieces()? {
+            let count = u64::try_from(u128::from(piece.count) * u128::from(times) / u128::from(all)).map_err(|_| Overflow)?;
+            match place.piles.iter_mut().find(|(what, unit, _)| (*what, *unit) == (piece.what, piece.unit)) {
+                Some((.., sum)) => *sum = sum.checked_add(count).ok_or(Overflow)?,
+                None => place.piles.push((piece.what, piece.unit, count)),
+            }
+        }
+        if let (Form::Plain(encoding), Spot::Device(_)) = (stored.form, spot) {
+            let rest = stored.matrix.columns % ROW_PADDING;
+            if encoding.block_elements > 1 && rest > 0 {
+                let each = encoding.bytes_for(ROW_PADDING - rest)?.get();
+                place.padding = each.checked_mul(times).and_then(|more| place.padding.checked_add(more)).ok_or(Overflow)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, stored: &Stored, layers: std::ops::Range<u64>) -> Result<(), Overflow> {
+        let bytes = stored.bytes()?.get() / stored.times().max(1);
+        self.staged.push(Staged { layers, role: stored.tensor.role, bytes });
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The entry of a place; `None` where nothing lies.
+    pub(super) fn entry(&self, setup: &Setup, format: Weights, basis: Basis) -> Result<Option<Entry>, Overflow> {
+        if self.piles.is_empty() {
+            return Ok(None);
+        }
+        let is_read = basis == Basis::Exact;
+        let source = || if is_read { Source::Headers } else { Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()) };
+        let mut parts: Vec<Expr> = Vec::new();
+        for &(what, unit, count) in &self.piles {
+            let count = Expr::leaf(count, what, source());
+            parts.push(match unit {
+                Unit::Value(encoding) => Expr::encoded(count, encoding),
+                Unit::Bits(bits) => Expr::Fraction { ratio: bits, name: "bits", source: Source::User("weights"), of: Box::new(count) }.ceil_div(Expr::constant(8)),
+                Unit::Bytes(bytes) => Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("weights"), of: Box::new(count) },
+            });
+        }
+        if self.padding > 0 {
+            parts.push(Expr::leaf(self.padding, "B of padding", Source::Runtime("ggml-cuda.cu: rows of quantised matrices are padded to 512 values")));
+        }
+        let source = crate::weights::source(format).unwrap_or("llama.cpp llama-model.cpp (load_tensors): layers on their devices, the input embedding on the host");
+        Entry::exact(Term::Weights, Expr::sum(parts), basis, source, ALWAYS).map(Some)
+    }
+}
+
+/// What `--n-cpu-moe` and `--override-tensor` say, in this order.
+fn overrides(setup: &Setup, run: &Run) -> Result<Vec<Override>, EstimateError> {
+    let asked = &setup.scenario.llama_cpp;
+    let mut all = Vec::new();
+    if let Some(layers) = asked.cpu_moe_layers {
+        let host = |layer: u64| format!(r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps");
+        let patterns = (0..layers.min(run.layers)).filter_map(|layer| Expression::new(&host(layer)));
+        all.extend(patterns.map(|pattern| Override { pattern, spot: Spot::Host }));
+    }
+    for one in &asked.overrides {
+        let pattern = Expression::new(&one.pattern)
+            .ok_or_else(|| EstimateError::Unsupported(format!("`{}` is not a regular expression that is understood here", one.pattern)))?;
+        let spot = match one.device {
+            None => Spot::Host,
+            Some(device) => {
+                let found = usize::try_from(device).ok().filter(|device| *device < run.devices.len());
+                Spot::Device(found.ok_or_else(|| EstimateError::Unsupported(format!("`{one}`: there are {} GPUs, counted from 0", run.devices.len())))?)
+            }
+        };
+        all.push(Override { pattern, spot });
+    }
+    Ok(all)
+}
+
+fn overridden(overrides: &[Override], tensor: &Tensor, layer: Option<u64>) -> Option<Spot> {
+    if overrides.is_empty() {
+        return None;
+    }
+    let name = gguf_name(tensor, layer);
+    overrides.iter().find(|one| one.pattern.is_in(&name)).map(|one| one.spot)
+}
+
+/// (role, name in GGUF files)
+const NAMES: &[(Role, &str)] = &[
+    (Role::Embedding, "token_embd"),
+    (Role::Position, "position_embd"),
+    (Role::Head, "output"),
+    (Role::Query, "attn_q"),
+    (Role::Key, "attn_k"),
+    (Role::Value, "attn_v"),
+    (Role::Qkv, "attn_qkv"),
+    (Role::LatentUp, "attn_kv_b"),
+    (Role::AttentionOutput, "attn_output"),
+    (Role::Gate, "ffn_gate"),
+    (Role::Up, "ffn_up"),
+    (Role::GateUp, "ffn_up"),
+    (Role::Down, "ffn_down"),
+    (Role::Router, "ffn_gate_inp"),
+    (Role::ExpertGate, "ffn_gate_exps"),
+    (Role::ExpertUp, "ffn_up_exps"),
+    (Role::ExpertGateUp, "ffn_gate_up_exps"),
+    (Role::ExpertDown, "ffn_down_exps"),
+    (Role::MixerInput, "ssm_in"),
+    (Role::MixerOutput, "ssm_out"),
+    (Role::MixerConvolution, "ssm_conv1d"),
+    (Role::MixerState, "ssm_a"),
+];
+
+/// The name of a tensor in GGUF files, near enough for the patterns that people write.
+fn gguf_name(tensor: &Tensor, layer: Option<u64>) -> String {
+    let is_shared = tensor.name.contains("shared_expert");
+    let known = match tensor.role {
+        Role::LatentDown if tensor.name.contains("q_a") => "attn_q_a",
+        Role::LatentDown => "attn_kv_a_mqa",
+        Role::Norm if tensor.name.contains("post_attention") || tensor.name.contains("ffn") || tensor.name.contains("mlp") => "ffn_norm",
+        Role::Norm if layer.is_none() => "output_norm",
+        Role::Norm => "attn_norm",
+        role => NAMES.iter().find(|(known, _)| *known == role).map_or("other", |(_, name)| name),
+    };
+    let shared = if is_shared && known.starts_with("ffn_") { "_shexp" } else { "" };
+    let ending = if tensor.name.ends_with("bias") { "bias" } else { "weight" };
+    match layer {
+        Some(layer) => format!("blk.{layer}.{known}{shared}.{ending}"),
+        None => format!("{known}.{ending}"),
+    }
+}
+
+/// The file type that stands for what is asked: llama.cpp loads GGUF files only.
+pub(super) fn format(setup: &Setup, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
+    let unquantised = |dtype: Encoding| crate::quantization::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
+    match setup.weights {
+        Weights::AsStored if is_gguf(setup) => Ok(Weights::AsStored),
+        Weights::AsStored => {
+            if let Some(quantization) = &setup.model.anatomy.quantization {
+                notes.push(format!("llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another", quantization.method, setup.dtype));
+            }
+            Ok(unquantised(setup.dtype))
+        }
+        Weights::Plain(dtype) => Ok(unquantised(dtype)),
+        Weights::Mix(_) | Weights::Bytes(_) => Ok(setup.weights),
+        Weights::Scheme(..) => Err(EstimateError::Unsupported(format!(
+            "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
+            setup.weights.label()
+        ))),
+    }
+}
+
+/// Whether the files that were read are GGUF: their quantised tensors have types of ggml.
+fn is_gguf(setup: &Setup) -> bool {
+    let is_block = |tensor: &Tensor| tensor.stored.is_some_and(|encoding| encoding.ggml.is_some() && encoding.block_elements > 1);
+    setup.model.provenance.files.as_ref().is_some_and(|files| files.loaded.iter().any(|(tensor, _)| is_block(tensor)))
+}
