@@ -1,7 +1,7 @@
 //! Keys of llama.cpp.
 
-use super::{Key, choice, count};
-use crate::scenario::UnknownChoice;
+use super::{Key, choice, count, whole};
+use crate::scenario::{Scenario, UnknownChoice};
 
 pub(super) static LLAMA_CPP: &[Key] = &[
     count!("ngl", llama_cpp.gpu_layers),

@@ -1,11 +1,15 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
+mod asked;
 mod common;
+mod llama_cpp;
+mod mlx;
+mod pile;
 mod transformers;
 mod vllm;
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, Mixer, Model};
@@ -83,11 +87,35 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
-/// The rules of an engine.
-pub fn engine(runtime: Runtime) -> &'static dyn Engine {
+/// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
+pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
-        Runtime::Vllm => &vllm::Vllm,
-        Runtime::Transformers => &transformers::Transformers,
+        Runtime::Vllm => Some(&vllm::Vllm),
+        Runtime::Transformers => Some(&transformers::Transformers),
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
+    }
+}
+
+/// The answer of an engine that shares layers by devices and the host, or has one memory for all; `None` for the others.
+///
+/// # Errors
+/// As [`crate::memory::estimate`].
+pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+    match scenario.runtime {
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
+        Runtime::Mlx => Some(mlx::estimate(model, scenario)),
+        Runtime::Vllm | Runtime::Transformers => None,
+    }
+}
+
+/// The engine's name with the version whose rules are used.
+pub fn label(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::LlamaCpp => "llama.cpp (late 2026)",
+        Runtime::Ollama => "Ollama (llama.cpp)",
+        Runtime::LmStudio => "LM Studio (llama.cpp)",
+        Runtime::Mlx => mlx::LABEL,
+        Runtime::Vllm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
     }
 }
 
@@ -155,17 +183,12 @@ const MAX_GPUS: u64 = 1 << 16;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine(scenario.runtime).ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         choices.said("runtime", engine.label().to_owned(), None);
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
-        let max_context = model.anatomy.max_context;
-        let (context, rule) = match max_context {
-            Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
-            Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
-            None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
-        };
+        let (context, rule) = default_context(model, (DEFAULT_CONTEXT, "8,192 tokens"));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
         let tensor_parallel = tensor_parallel(scenario, &mut choices)?;
@@ -200,10 +223,7 @@ impl<'a> Setup<'a> {
             let default = matches!(source, Source::Default(_)).then(|| "the engine's default".to_owned());
             choices.said("gpu_memory_utilization", ratio.to_string(), default);
         }
-        if max_context.is_some_and(|max| context.value > max) {
-            let max = crate::format::grouped(max_context.unwrap_or(0));
-            assumptions.push(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
-        }
+        assumptions.extend(beyond_maximum(model, context.value));
         assumptions.extend(card.notes.iter().cloned());
         let choices = choices.0;
         let setup = Self {
@@ -273,6 +293,23 @@ impl<'a> Setup<'a> {
         }
         Ok(())
     }
+}
+
+/// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.
+fn default_context(model: &Model, (tokens, rule): (u64, &'static str)) -> (u64, &'static str) {
+    match model.anatomy.max_context {
+        Some(max) if max <= tokens => (max, "the model's maximum"),
+        Some(_) => (tokens, rule),
+        None if tokens == DEFAULT_CONTEXT => (tokens, "8,192 tokens; the config does not say the model's maximum"),
+        None => (tokens, rule),
+    }
+}
+
+/// What a context beyond the model's maximum asks for.
+fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
+    let max = model.anatomy.max_context.filter(|max| context > *max)?;
+    let max = crate::format::grouped(max);
+    Some(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"))
 }
 
 /// Tensor-parallel size from `gpus` and `tensor_parallel`, which must agree at this step.

@@ -57,7 +57,7 @@ impl Graph<'_> {
 
     fn dense(&mut self, width: Factor, is_gated: bool, is_fused: bool, norm: Option<Ticket>, roles: &Roles) -> Result<Ticket, Overflow> {
         let inner = |graph: &Self, what| graph.of_rows(what, width);
-        let mut give_norm = |graph: &mut Self| norm.into_iter().for_each(|norm| graph.give(norm));
+        let give_norm = |graph: &mut Self| norm.into_iter().for_each(|norm| graph.give(norm));
         let active = match (is_gated, is_fused) {
             (true, true) => {
                 let both = self.of_heads("gate and up projection", Factor::of(2, "(gate and up)"), width);

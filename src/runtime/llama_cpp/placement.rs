@@ -4,51 +4,48 @@
 //! Read from llama.cpp 0c1e57098: `llama-model.cpp` (`load_tensors`), `llama-model-loader.cpp` (`create_tensor`: overrides, the
 //! tied output as a second copy), `ggml-cuda.cu` (`ggml_backend_cuda_buffer_type_get_alloc_size`: padding of rows to 512).
 
+use regex_lite::Regex;
+
 use super::run::{Run, Spot, Staged};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
-use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Role, Tensor};
 use crate::quantity::Overflow;
-use crate::quantization::Expression;
-use crate::runtime::{EstimateError, Setup};
+use crate::runtime::EstimateError;
+use crate::runtime::asked::Asked;
+use crate::runtime::pile::Pile;
 use crate::scenario::Weights;
-use crate::weights::{Form, Stored, Unit, stored};
-
-/// What lies in one place.
-#[derive(Default)]
-pub(super) struct Place {
-    piles: Vec<(&'static str, Unit, u64)>,
-    padding: u64,
-}
+use crate::weights::{Form, Stored, stored};
 
 /// Weights by place: the devices, and last the host.
 pub(super) struct Weighed {
-    pub places: Vec<Place>,
+    places: Vec<Pile>,
     pub staged: Vec<Staged>,
-    pub basis: Basis,
+    basis: Basis,
 }
+
+const SOURCE: &str = "llama.cpp llama-model.cpp (load_tensors): layers on their devices, the input embedding on the host; types by llama-quant.cpp";
 
 /// Rows of quantised matrices are padded to a multiple of this on CUDA (`MATRIX_ROW_PADDING`).
 const ROW_PADDING: u64 = 512;
 
 /// An override with its pattern read.
 struct Override {
-    pattern: Expression,
+    pattern: Regex,
     spot: Spot,
 }
 
 /// Weighs every tensor that is loaded.
-pub(super) fn weigh(setup: &Setup, run: &Run, format: Weights) -> Result<Weighed, EstimateError> {
-    let all = stored(setup.model, format, setup.dtype)?;
-    let overrides = overrides(setup, run)?;
-    let mut weighed = Weighed { places: Vec::new(), staged: Vec::new(), basis: basis(setup, format) };
-    weighed.places.resize_with(run.devices.len() + 1, Place::default);
+pub(super) fn weigh(asked: &Asked, run: &Run, format: Weights) -> Result<Weighed, EstimateError> {
+    let all = stored(asked.model, format, asked.dtype)?;
+    let overrides = overrides(asked, run)?;
+    let mut weighed = Weighed { places: Vec::new(), staged: Vec::new(), basis: basis(asked, format) };
+    weighed.places.resize_with(run.devices.len() + 1, Pile::default);
     let output = run.spots.last().copied().unwrap_or(Spot::Host);
-    let is_tied = !all.iter().any(|stored| is_of_text(setup, stored) && stored.tensor.role == Role::Head);
+    let is_tied = !all.iter().any(|stored| is_of_text(asked, stored) && stored.tensor.role == Role::Head);
     for stored in &all {
-        if !is_of_text(setup, stored) {
-            if setup.scenario.llama_cpp.mmproj {
+        if !is_of_text(asked, stored) {
+            if asked.scenario.llama_cpp.mmproj {
                 weighed.add(run, stored, stored.times(), Spot::Device(0))?;
             }
             continue;
@@ -73,15 +70,15 @@ pub(super) fn weigh(setup: &Setup, run: &Run, format: Weights) -> Result<Weighed
 }
 
 /// Sure to the byte when the files were read, else as sure as the recipe.
-fn basis(setup: &Setup, format: Weights) -> Basis {
-    let is_read = setup.model.provenance.files.is_some() && format == Weights::AsStored;
+fn basis(asked: &Asked, format: Weights) -> Basis {
+    let is_read = asked.model.provenance.files.is_some() && format == Weights::AsStored;
     if is_read { Basis::Exact } else { Basis::Derived }
 }
 
 /// Text models are one file, towers and projectors another.
-fn is_of_text(setup: &Setup, stored: &Stored) -> bool {
+fn is_of_text(asked: &Asked, stored: &Stored) -> bool {
     let Some(place) = &stored.place else { return true };
-    let kind = setup.model.anatomy.components.get(place.component).map(|component| component.kind);
+    let kind = asked.model.anatomy.components.get(place.component).map(|component| component.kind);
     place.component == 0 || matches!(kind, Some(ComponentKind::TextDecoder | ComponentKind::TextEncoder))
 }
 
@@ -127,23 +124,24 @@ impl Weighed {
             Spot::Device(device) => device,
             Spot::Host => run.devices.len(),
         };
-        let all = stored.times().max(1);
-        let Some(place) = self.places.get_mut(place) else { return Ok(()) };
-        for piece in stored.pieces()? {
-            let count = u64::try_from(u128::from(piece.count) * u128::from(times) / u128::from(all)).map_err(|_| Overflow)?;
-            match place.piles.iter_mut().find(|(what, unit, _)| (*what, *unit) == (piece.what, piece.unit)) {
-                Some((.., sum)) => *sum = sum.checked_add(count).ok_or(Overflow)?,
-                None => place.piles.push((piece.what, piece.unit, count)),
-            }
-        }
+        let Some(pile) = self.places.get_mut(place) else { return Ok(()) };
+        pile.add(stored, times)?;
         if let (Form::Plain(encoding), Spot::Device(_)) = (stored.form, spot) {
             let rest = stored.matrix.columns % ROW_PADDING;
             if encoding.block_elements > 1 && rest > 0 {
                 let each = encoding.bytes_for(ROW_PADDING - rest)?.get();
-                place.padding = each.checked_mul(times).and_then(|more| place.padding.checked_add(more)).ok_or(Overflow)?;
+                pile.padding = each.checked_mul(times).and_then(|more| pile.padding.checked_add(more)).ok_or(Overflow)?;
             }
         }
         Ok(())
+    }
+
+    /// The entry of a place; `None` where nothing lies.
+    pub(super) fn entry(&self, place: usize, asked: &Asked, format: Weights) -> Result<Option<Entry>, Overflow> {
+        let Some(place) = self.places.get(place) else { return Ok(None) };
+        let padding = "ggml-cuda.cu: rows of quantised matrices are padded to 512 values";
+        let Some(formula) = place.formula(asked, format == Weights::AsStored, padding) else { return Ok(None) };
+        Entry::exact(Term::Weights, formula, self.basis, SOURCE, ALWAYS).map(Some)
     }
 
     fn stage(&mut self, stored: &Stored, layers: std::ops::Range<u64>) -> Result<(), Overflow> {
@@ -153,43 +151,18 @@ impl Weighed {
     }
 }
 
-impl Place {
-    /// The entry of a place; `None` where nothing lies.
-    pub(super) fn entry(&self, setup: &Setup, format: Weights, basis: Basis) -> Result<Option<Entry>, Overflow> {
-        if self.piles.is_empty() {
-            return Ok(None);
-        }
-        let is_read = basis == Basis::Exact;
-        let source = || if is_read { Source::Headers } else { Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()) };
-        let mut parts: Vec<Expr> = Vec::new();
-        for &(what, unit, count) in &self.piles {
-            let count = Expr::leaf(count, what, source());
-            parts.push(match unit {
-                Unit::Value(encoding) => Expr::encoded(count, encoding),
-                Unit::Bits(bits) => Expr::Fraction { ratio: bits, name: "bits", source: Source::User("weights"), of: Box::new(count) }.ceil_div(Expr::constant(8)),
-                Unit::Bytes(bytes) => Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("weights"), of: Box::new(count) },
-            });
-        }
-        if self.padding > 0 {
-            parts.push(Expr::leaf(self.padding, "B of padding", Source::Runtime("ggml-cuda.cu: rows of quantised matrices are padded to 512 values")));
-        }
-        let source = crate::weights::source(format).unwrap_or("llama.cpp llama-model.cpp (load_tensors): layers on their devices, the input embedding on the host");
-        Entry::exact(Term::Weights, Expr::sum(parts), basis, source, ALWAYS).map(Some)
-    }
-}
-
 /// What `--n-cpu-moe` and `--override-tensor` say, in this order.
-fn overrides(setup: &Setup, run: &Run) -> Result<Vec<Override>, EstimateError> {
-    let asked = &setup.scenario.llama_cpp;
+fn overrides(asked: &Asked, run: &Run) -> Result<Vec<Override>, EstimateError> {
+    let flags = &asked.scenario.llama_cpp;
     let mut all = Vec::new();
-    if let Some(layers) = asked.cpu_moe_layers {
+    if let Some(layers) = flags.cpu_moe_layers {
         let host = |layer: u64| format!(r"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps");
-        let patterns = (0..layers.min(run.layers)).filter_map(|layer| Expression::new(&host(layer)));
+        let patterns = (0..layers.min(run.layers)).filter_map(|layer| Regex::new(&host(layer)).ok());
         all.extend(patterns.map(|pattern| Override { pattern, spot: Spot::Host }));
     }
-    for one in &asked.overrides {
-        let pattern = Expression::new(&one.pattern)
-            .ok_or_else(|| EstimateError::Unsupported(format!("`{}` is not a regular expression that is understood here", one.pattern)))?;
+    for one in &flags.overrides {
+        let pattern = Regex::new(&one.pattern)
+            .map_err(|_| EstimateError::Unsupported(format!("`{}` is not a regular expression that is understood here", one.pattern)))?;
         let spot = match one.device {
             None => Spot::Host,
             Some(device) => {
@@ -207,7 +180,7 @@ fn overridden(overrides: &[Override], tensor: &Tensor, layer: Option<u64>) -> Op
         return None;
     }
     let name = gguf_name(tensor, layer);
-    overrides.iter().find(|one| one.pattern.is_in(&name)).map(|one| one.spot)
+    overrides.iter().find(|one| one.pattern.is_match(&name)).map(|one| one.spot)
 }
 
 /// (role, name in GGUF files)
@@ -256,27 +229,27 @@ fn gguf_name(tensor: &Tensor, layer: Option<u64>) -> String {
 }
 
 /// The file type that stands for what is asked: llama.cpp loads GGUF files only.
-pub(super) fn format(setup: &Setup, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
+pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
     let unquantised = |dtype: Encoding| crate::quantization::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
-    match setup.weights {
-        Weights::AsStored if is_gguf(setup) => Ok(Weights::AsStored),
+    match asked.weights {
+        Weights::AsStored if is_gguf(asked) => Ok(Weights::AsStored),
         Weights::AsStored => {
-            if let Some(quantization) = &setup.model.anatomy.quantization {
-                notes.push(format!("llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another", quantization.method, setup.dtype));
+            if let Some(quantization) = &asked.model.anatomy.quantization {
+                notes.push(format!("llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another", quantization.method, asked.dtype));
             }
-            Ok(unquantised(setup.dtype))
+            Ok(unquantised(asked.dtype))
         }
         Weights::Plain(dtype) => Ok(unquantised(dtype)),
-        Weights::Mix(_) | Weights::Bytes(_) => Ok(setup.weights),
+        Weights::Mix(_) | Weights::Bytes(_) => Ok(asked.weights),
         Weights::Scheme(..) => Err(EstimateError::Unsupported(format!(
             "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
-            setup.weights.label()
+            asked.weights.label()
         ))),
     }
 }
 
 /// Whether the files that were read are GGUF: their quantised tensors have types of ggml.
-fn is_gguf(setup: &Setup) -> bool {
+fn is_gguf(asked: &Asked) -> bool {
     let is_block = |tensor: &Tensor| tensor.stored.is_some_and(|encoding| encoding.ggml.is_some() && encoding.block_elements > 1);
-    setup.model.provenance.files.as_ref().is_some_and(|files| files.loaded.iter().any(|(tensor, _)| is_block(tensor)))
+    asked.model.provenance.files.as_ref().is_some_and(|files| files.loaded.iter().any(|(tensor, _)| is_block(tensor)))
 }

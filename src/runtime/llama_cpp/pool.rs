@@ -38,7 +38,8 @@ impl Factor {
         Self { count, name, from: From::Formula }
     }
 
-    fn leaf(self) -> Expr {
+    /// As a leaf of a formula.
+    pub(super) fn leaf(self) -> Expr {
         match self.from {
             From::Config(key) => Expr::leaf(self.count, self.name, Source::Config(key.into())),
             From::Rule(rule) => Expr::leaf(self.count, self.name, Source::Runtime(rule)),

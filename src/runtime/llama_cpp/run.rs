@@ -6,13 +6,14 @@
 use std::ops::Range;
 
 use super::pool::{Factor, Value};
-use super::style::{Style, honours_windows};
+use super::style::honours_windows;
 use crate::encoding::Encoding;
 use crate::gpu::{Card, Vendor};
 use crate::model::{Attention, LatentAttention, Mixer, Model, Role, Span};
 use crate::quantity::{Decimal, Overflow};
-use crate::runtime::{Chosen, Choices, EstimateError, MAX_COUNT, Setup};
-use crate::scenario::FlashAttention;
+use crate::runtime::asked::Asked;
+use crate::runtime::{Choices, EstimateError, MAX_COUNT};
+use crate::scenario::{FlashAttention, KvCache, Scenario};
 
 /// Where a layer or the output lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,40 +75,39 @@ fn padded(cells: u64) -> Result<u64, Overflow> {
 
 impl<'a> Run<'a> {
     /// Fills in the defaults and checks the ranges.
-    pub(super) fn new(setup: &Setup<'a>, choices: &mut Choices, notes: &mut Vec<String>) -> Result<Self, EstimateError> {
-        let (model, asked) = (setup.model, &setup.scenario.llama_cpp);
+    pub(super) fn new(asked: &Asked<'a>, devices: Vec<Card>, choices: &mut Choices, notes: &mut Vec<String>) -> Result<Self, EstimateError> {
+        let (model, flags) = (asked.model, &asked.scenario.llama_cpp);
         let decoder = model.decoder();
         let layers = decoder.layer_count();
-        let devices = devices(setup)?;
-        let sequences = choices.count("parallel", asked.parallel, setup.batch.value, "the requests at once", MAX_COUNT)?;
-        let cells = padded(setup.context.value)?;
+        let sequences = choices.count("parallel", flags.parallel, asked.batch.value, "the requests at once", MAX_COUNT)?;
+        let cells = padded(asked.context.value)?;
         let context = cells.checked_mul(sequences.value).ok_or(Overflow)?;
-        let ubatch = choices.count("ubatch", asked.ubatch, 512, "llama.cpp's default", MAX_COUNT)?;
+        let ubatch = choices.count("ubatch", flags.ubatch, 512, "llama.cpp's default", MAX_COUNT)?;
         let tokens = ubatch.value.min(context).checked_next_multiple_of(sequences.value).ok_or(Overflow)?;
-        let kv = encodings(setup, choices);
+        let kv = encodings(asked, choices);
         let window = decoder.layers.iter().find_map(|run| match run.layer.mixer.span() {
             Some(Span::Sliding(window) | Span::Chunked(window)) => Some(window),
             Some(Span::Full) | None => None,
         });
         let windowed = match window.filter(|_| honours_windows(model)) {
-            Some(_) if asked.swa_full => Some(cells),
+            Some(_) if flags.swa_full => Some(cells),
             Some(window) => Some(padded(cells.min(window.checked_add(tokens).ok_or(Overflow)?))?),
             None => None,
         };
         if window.is_some() && windowed.is_none() {
             notes.push("llama.cpp has no sliding window for this family: every layer keeps the whole context".to_owned());
         }
-        let has_flash = flash(setup, &devices, choices, notes)?;
+        let has_flash = flash(asked, &devices, choices, notes)?;
         if !has_flash && kv.1.block_elements > 1 {
             return Err(EstimateError::Unsupported("llama.cpp keeps values quantised only with flash attention".to_owned()));
         }
-        let spots = spots(setup, &devices, layers, choices)?;
+        let spots = spots(asked, &devices, layers, choices)?;
         let value_width = decoder.layers.iter().filter_map(|run| run.layer.mixer.attention()).map(|attention| attention.kv_heads * attention.value_dim).max();
         // Several devices work on different micro-batches at once when nothing lies elsewhere.
         let is_pipelined = devices.len() > 1
             && spots.iter().all(|spot| *spot != Spot::Host)
-            && asked.overrides.is_empty()
-            && asked.cpu_moe_layers.is_none()
+            && flags.overrides.is_empty()
+            && flags.cpu_moe_layers.is_none()
             && devices.iter().all(|card| vendor(card) == Vendor::Nvidia);
         Ok(Self {
             model,
@@ -147,6 +147,12 @@ impl<'a> Run<'a> {
         layer.saturating_add(alike).min(self.layers)
     }
 
+    /// How many of these layers lie in a place.
+    pub(super) fn layers_at(&self, layers: Range<u64>, place: Spot) -> u64 {
+        let [start, end] = [layers.start, layers.end].map(|layer| usize::try_from(layer).unwrap_or(usize::MAX).min(self.spots.len()));
+        self.spots[start..end].iter().filter(|spot| **spot == place).count() as u64
+    }
+
     /// Whether a device computes what lies on the host.
     pub(super) fn offloads_operations(&self) -> bool {
         self.tokens.count >= LEAST_OFFLOADED && !self.devices.is_empty()
@@ -183,9 +189,12 @@ impl<'a> Run<'a> {
 }
 
 /// The cards: those that are named, or the named one as often as asked.
-fn devices(setup: &Setup) -> Result<Vec<Card>, EstimateError> {
-    let cards = setup.scenario.cards()?;
-    let asked = setup.scenario.gpus;
+pub(super) fn devices(scenario: &Scenario) -> Result<Vec<Card>, EstimateError> {
+    if scenario.tensor_parallel.is_some_and(|ranks| ranks > 1) {
+        return Err(EstimateError::Unsupported("llama.cpp gives whole layers to each GPU: say how many with --gpus, not --tp".to_owned()));
+    }
+    let cards = scenario.cards()?;
+    let asked = scenario.gpus;
     match (cards.as_slice(), asked) {
         ([card], Some(count)) => {
             let count = usize::try_from(count).ok().filter(|count| (1..=MOST_DEVICES).contains(count));
@@ -208,23 +217,22 @@ fn vendor(card: &Card) -> Vendor {
 }
 
 /// Encodings of keys and values: 16 bits unless told otherwise.
-fn encodings(setup: &Setup, choices: &mut Choices) -> (Encoding, Encoding) {
-    let asked = &setup.scenario.llama_cpp;
-    let mut one = |key, kind: Option<crate::scenario::KvCache>| {
-        let encoding = kind.and_then(crate::scenario::KvCache::encoding);
-        let chosen = encoding.unwrap_or(setup.kv_encoding);
+fn encodings(asked: &Asked, choices: &mut Choices) -> (Encoding, Encoding) {
+    let flags = &asked.scenario.llama_cpp;
+    let mut one = |key, kind: Option<KvCache>| {
+        let encoding = kind.and_then(KvCache::encoding);
+        let chosen = encoding.unwrap_or(asked.kv_encoding);
         choices.said(key, chosen.to_string(), encoding.is_none().then(|| "as --kv-cache".to_owned()));
         chosen
     };
-    (one("kv_cache_k", asked.kv_cache_k), one("kv_cache_v", asked.kv_cache_v))
+    (one("kv_cache_k", flags.kv_cache_k), one("kv_cache_v", flags.kv_cache_v))
 }
 
 /// Whether flash attention is used, and what that rests on.
-fn flash(setup: &Setup, devices: &[Card], choices: &mut Choices, notes: &mut Vec<String>) -> Result<bool, EstimateError> {
-    let asked = setup.scenario.llama_cpp.flash_attention;
+fn flash(asked: &Asked, devices: &[Card], choices: &mut Choices, notes: &mut Vec<String>) -> Result<bool, EstimateError> {
     let is_cuda = devices.iter().any(|card| matches!(vendor(card), Vendor::Nvidia | Vendor::Amd));
-    let is_supported = !is_cuda || setup.model.decoder().layers.iter().all(|run| has_kernel(&run.layer.mixer));
-    let (is_used, rule) = match asked {
+    let is_supported = !is_cuda || asked.model.decoder().layers.iter().all(|run| has_kernel(&run.layer.mixer));
+    let (is_used, rule) = match asked.scenario.llama_cpp.flash_attention {
         FlashAttention::On => (true, None),
         FlashAttention::Off => (false, None),
         FlashAttention::Auto if is_supported => (true, Some("auto: the devices have kernels for these heads")),
@@ -260,12 +268,12 @@ fn has_kernel(mixer: &Mixer) -> bool {
 }
 
 /// Where every layer and the output go.
-fn spots(setup: &Setup, devices: &[Card], layers: u64, choices: &mut Choices) -> Result<Vec<Spot>, EstimateError> {
-    let asked = &setup.scenario.llama_cpp;
+fn spots(asked: &Asked, devices: &[Card], layers: u64, choices: &mut Choices) -> Result<Vec<Spot>, EstimateError> {
+    let flags = &asked.scenario.llama_cpp;
     let all = layers.checked_add(1).ok_or(Overflow)?;
-    let on_devices = asked.gpu_layers.unwrap_or(all).min(all);
-    choices.said("gpu_layers", on_devices.to_string(), asked.gpu_layers.is_none().then(|| "all layers and the output".to_owned()));
-    let shares = shares(&asked.tensor_split, devices)?;
+    let on_devices = flags.gpu_layers.unwrap_or(all).min(all);
+    choices.said("gpu_layers", on_devices.to_string(), flags.gpu_layers.is_none().then(|| "all layers and the output".to_owned()));
+    let shares = shares(&flags.tensor_split, devices)?;
     let total: u128 = shares.iter().sum();
     let first = all - on_devices;
     let mut spots = Vec::new();
@@ -303,14 +311,4 @@ fn shares(asked: &[Decimal], devices: &[Card]) -> Result<Vec<u128>, EstimateErro
         return Err(EstimateError::Unsupported("--tensor-split has no share above 0".to_owned()));
     }
     Ok(shares)
-}
-
-/// The style of the run's family.
-pub(super) fn style(run: &Run) -> Style {
-    Style::of(run.model)
-}
-
-/// The chosen context as a leaf.
-pub(super) fn context(setup: &Setup) -> Chosen {
-    setup.context.clone()
 }

@@ -37,9 +37,23 @@ const TAKEN_APART: &[&str] = &["W_pack", "wqkv"];
 impl Style {
     /// The style of a model's family.
     pub(super) fn of(model: &Model) -> Self {
-        let family = model.anatomy.model_type.as_str();
-        STYLES.iter().find(|(families, _)| families.contains(&family)).map_or(LLAMA, |(_, style)| *style)
+        STYLES.iter().find(|(families, _)| families.contains(&family(model))).map_or(LLAMA, |(_, style)| *style)
     }
+}
+
+/// The family: parts of wrapped models are called `gemma3_text`.
+fn family(model: &Model) -> &str {
+    let name = model.anatomy.model_type.as_str();
+    name.strip_suffix("_text").unwrap_or(name)
+}
+
+/// Families whose windows llama.cpp reads from their files and then passes over (`phi3.cpp`: "Phi SWA is currently disabled"), or
+/// does not read at all.
+const WITHOUT_WINDOWS: &[&str] = &["phi3", "phimoe", "phi4mm", "mistral", "mixtral", "ministral", "mistral3", "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "starcoder2", "llama"];
+
+/// Whether llama.cpp keeps short caches for the windows of a model's family.
+pub(super) fn honours_windows(model: &Model) -> bool {
+    !WITHOUT_WINDOWS.contains(&family(model))
 }
 
 /// True when queries, keys and values come from one matrix.
