@@ -11,6 +11,7 @@ use crate::model::{LayerRun, Mixer, Role, Span};
 use crate::quantity::Overflow;
 
 /// The longest each buffer gets.
+#[derive(Clone)]
 pub(super) struct Buffers {
     /// One per device.
     pub devices: Vec<Pool>,
@@ -39,6 +40,8 @@ pub(super) enum Input {
 pub(super) struct Graph<'a> {
     pub run: &'a Run<'a>,
     pub style: Style,
+    /// Of each input.
+    copies: u64,
     pools: Vec<Pool>,
     /// The pool that is worked in.
     at: usize,
@@ -54,14 +57,15 @@ pub(super) struct Graph<'a> {
     pub layer: u64,
 }
 
-/// The buffers of a run.
-pub(super) fn buffers(run: &Run) -> Result<Buffers, Overflow> {
+/// The buffers of a run; `is_pipelined` when several devices work on different micro-batches at once.
+pub(super) fn buffers(run: &Run, is_pipelined: bool) -> Result<Buffers, Overflow> {
     let device = Pool::new(ALIGNMENT.0);
     let mut pools = vec![device; run.devices.len()];
     pools.push(Pool::new(ALIGNMENT.1));
     let host = pools.len() - 1;
     let mut graph = Graph {
         run,
+        copies: if is_pipelined { PIPELINE_COPIES } else { 1 },
         style: Style::of(run.model),
         pools,
         at: host,
@@ -107,7 +111,7 @@ impl Graph<'_> {
 
     /// What the host prepares: ids, embeddings and the inputs of all layers.
     fn host_inputs(&mut self) -> Result<(), Overflow> {
-        let copies = if self.run.is_pipelined { PIPELINE_COPIES } else { 1 };
+        let copies = self.copies;
         let kinds = self.inputs_of(0..self.run.layers);
         let hidden = self.run.hidden;
         for _ in 0..copies {
@@ -196,7 +200,7 @@ impl Graph<'_> {
         }
         self.at = to;
         self.inputs.clear();
-        let copies = if self.run.is_pipelined && to != host { PIPELINE_COPIES } else { 1 };
+        let copies = if to == host { 1 } else { self.copies };
         let norm = makes_norm.then(|| self.of_rows("norm", hidden));
         let residual = self.of_rows("residual", hidden);
         self.handed_norm = norm.map(|norm| self.take_copies(norm, copies)).transpose()?.flatten();
@@ -244,6 +248,12 @@ impl Graph<'_> {
     /// The last norm and the logits; both are kept.
     fn output(&mut self) -> Result<(), Overflow> {
         let outputs = self.run.outputs;
+        if self.style.has_layer_norms {
+            let norm = self.take(self.of_rows("norm", self.run.hidden))?;
+            if let Some(residual) = self.residual.replace(norm) {
+                self.give(residual);
+            }
+        }
         if self.style.picks_rows_late {
             self.take(Value::new("last hidden states", &[self.run.hidden, outputs]))?;
         }

@@ -22,6 +22,7 @@ use crate::gpu::Card;
 use crate::model::Model;
 use crate::quantity::{Bytes, GIB, Overflow};
 use crate::scenario::{Runtime, Scenario};
+use pool::Pool;
 use run::{Run, Spot};
 
 /// The answer for one scenario.
@@ -33,14 +34,16 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut run = Run::new(&asked, cards, &mut choices, &mut warnings)?;
     let mut weighed = placement::weigh(&asked, &run, format)?;
     run.staged = std::mem::take(&mut weighed.staged);
-    let buffers = graph::buffers(&run)?;
+    let buffers = graph::buffers(&run, false)?;
+    // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
+    let most = if run.can_pipeline { graph::buffers(&run, true)? } else { buffers.clone() };
 
     let mut devices = Vec::new();
-    for (number, (card, pool)) in run.devices.iter().zip(&buffers.devices).enumerate() {
+    for (number, (card, pools)) in run.devices.iter().zip(buffers.devices.iter().zip(&most.devices)).enumerate() {
         let mut entries: Vec<Entry> = Vec::new();
         entries.extend(weighed.entry(number, &asked, format)?);
         entries.extend(cache::entries(&run, Spot::Device(number))?);
-        entries.extend(compute(pool.formula())?);
+        entries.extend(compute(pools)?);
         if number == 0 {
             entries.extend(towers::entry(&asked)?);
         }
@@ -50,7 +53,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut host: Vec<Entry> = Vec::new();
     host.extend(weighed.entry(run.devices.len(), &asked, format)?);
     host.extend(cache::entries(&run, Spot::Host)?);
-    host.extend(compute(buffers.host.formula())?);
+    host.extend(compute((&buffers.host, &most.host))?);
     host.push(output(&run)?);
     warnings.extend(towers::note(&asked));
     let capacity = capacity(&run, &devices)?;
@@ -71,10 +74,13 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
     }
 }
 
-/// A compute buffer.
-fn compute(formula: Option<Expr>) -> Result<Option<Entry>, Overflow> {
-    let source = "llama.cpp's plan of one micro-batch against full caches (llama-context.cpp, sched_reserve; ggml-alloc.c): values that are alive when it is longest";
-    formula.map(|formula| Entry::exact(Term::Activations, formula, Basis::Derived, source, RUNNING)).transpose()
+/// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
+fn compute((need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {
+    let source = "llama.cpp's plan of one micro-batch against full caches (llama-context.cpp, sched_reserve; ggml-alloc.c): values that are alive when it is longest. On several GPUs it works on several micro-batches at once where that fits, which is the end of the band";
+    let Some(formula) = need.formula() else { return Ok(None) };
+    let entry = Entry::exact(Term::Activations, formula, Basis::Derived, source, RUNNING)?;
+    let expected = entry.amount.expected;
+    Ok(Some(entry.with_band(expected, Bytes(most.length()), Basis::Derived)))
 }
 
 /// Logits of the tokens that are sampled, on the host.

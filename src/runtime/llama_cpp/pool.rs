@@ -174,6 +174,11 @@ impl Pool {
         (self.holes.clone(), self.held.iter().find(|held| held.ticket == of).map(|held| held.at))
     }
 
+    /// Its length in bytes.
+    pub(super) const fn length(&self) -> u64 {
+        self.top
+    }
+
     /// Its length, as the values that were held when it was longest; `None` when nothing ever was.
     pub(super) fn formula(&self) -> Option<Expr> {
         if self.at_top.is_empty() {

@@ -50,7 +50,8 @@ pub(super) struct Run<'a> {
     pub devices: Vec<Card>,
     /// Of every layer, and last of the output.
     pub spots: Vec<Spot>,
-    pub is_pipelined: bool,
+    /// Whether devices may work on different micro-batches at once.
+    pub can_pipeline: bool,
     /// Values of one token in one layer, the widest.
     pub value_width: Factor,
     full: Factor,
@@ -104,7 +105,7 @@ impl<'a> Run<'a> {
         let spots = spots(asked, &devices, layers, choices)?;
         let value_width = decoder.layers.iter().filter_map(|run| run.layer.mixer.attention()).map(|attention| attention.kv_heads * attention.value_dim).max();
         // Several devices work on different micro-batches at once when nothing lies elsewhere.
-        let is_pipelined = devices.len() > 1
+        let can_pipeline = devices.len() > 1
             && spots.iter().all(|spot| *spot != Spot::Host)
             && flags.overrides.is_empty()
             && flags.cpu_moe_layers.is_none()
@@ -121,7 +122,7 @@ impl<'a> Run<'a> {
             kv,
             devices,
             spots,
-            is_pipelined,
+            can_pipeline,
             value_width: Factor::config(value_width.unwrap_or(1), "values per token", "num_key_value_heads × head_dim"),
             full: Factor::rule(cells, "cells", CONTEXT_RULE),
             windowed: windowed.map(|cells| Factor::rule(cells, "cells", WINDOW_RULE)),

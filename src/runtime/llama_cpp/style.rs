@@ -17,9 +17,19 @@ pub(super) struct Style {
     pub picks_rows_late: bool,
     /// Keys of a delta-net are repeated for its value heads.
     pub repeats_keys: bool,
+    /// Norms take a mean off too (`LLM_NORM`): ggml writes these beside what they read, not over it.
+    pub has_layer_norms: bool,
 }
 
-const LLAMA: Style = Style { is_parallel: false, has_pre_norms: true, is_rotated: true, has_position_table: false, picks_rows_late: false, repeats_keys: false };
+const LLAMA: Style = Style {
+    is_parallel: false,
+    has_pre_norms: true,
+    is_rotated: true,
+    has_position_table: false,
+    picks_rows_late: false,
+    repeats_keys: false,
+    has_layer_norms: false,
+};
 
 /// (families, what is otherwise)
 const STYLES: &[(&[&str], Style)] = &[
@@ -37,9 +47,14 @@ const TAKEN_APART: &[&str] = &["W_pack", "wqkv"];
 impl Style {
     /// The style of a model's family.
     pub(super) fn of(model: &Model) -> Self {
-        STYLES.iter().find(|(families, _)| families.contains(&family(model))).map_or(LLAMA, |(_, style)| *style)
+        let style = STYLES.iter().find(|(families, _)| families.contains(&family(model))).map_or(LLAMA, |(_, style)| *style);
+        let has_bias = model.decoder().tensors.iter().any(|tensor| tensor.role == Role::Norm && tensor.name.ends_with("bias"));
+        Self { has_layer_norms: has_bias || BARE_LAYER_NORMS.contains(&family(model)), ..style }
     }
 }
+
+/// Families whose norms take a mean off and have no bias that would tell.
+const BARE_LAYER_NORMS: &[&str] = &["olmo", "cohere", "cohere2", "dbrx", "mpt"];
 
 /// The family: parts of wrapped models are called `gemma3_text`.
 fn family(model: &Model) -> &str {
