@@ -14,12 +14,13 @@
 //! | [`quantity`], [`format`] | sizes and counts as checked `u64` newtypes; how they are printed |
 //! | [`encoding`] | how values are stored: one table of (block elements, block bytes) |
 //! | [`formula`] | one tree that is evaluated and printed; each leaf with its source |
-//! | [`quantization`] | formats of weights as data: layouts, names, llama.cpp's recipes, lists of exceptions |
+//! | [`weight_format`] | formats of weights as data: layouts, names, llama.cpp's recipes |
 //! | [`model`] | components, layers, tensors by role |
 //! | [`config`] | config.json to a model; one small file per family |
 //! | [`checkpoint`] | headers of weight files to tensors |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`catalogue`] | built-in models |
+//! | [`reader`] | what the page asks of the part of it that reads models |
 //! | [`gpu`] | what a GPU has |
 //! | [`weights`] | every tensor of a model as a format stores it |
 //! | [`scenario`] | what the user asks |
@@ -27,6 +28,7 @@
 //! | [`runtime`] | how each engine spends memory |
 //! | [`memory`] | model + scenario -> estimate |
 //! | [`plan`] | inverse questions |
+//! | [`markup`] | elements as text, and what differs between two writings of them |
 //! | [`report`], [`link`], [`chart`] | JSON and tables; scenario <-> URL; drawings as SVG |
 
 pub mod catalogue;
@@ -40,13 +42,15 @@ pub mod formula;
 pub mod gpu;
 pub mod hub;
 pub mod link;
+pub mod markup;
 pub mod memory;
 pub mod model;
 mod order;
 pub mod plan;
 pub mod quantity;
-pub mod quantization;
+pub mod reader;
 pub mod report;
 pub mod runtime;
 pub mod scenario;
+pub mod weight_format;
 pub mod weights;

@@ -65,7 +65,8 @@ pub const GIB: u64 = 1 << 30;
 pub const GB: u64 = 1_000_000_000;
 
 /// An exact decimal fraction such as 0.92: `digits / 10^scale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u64, u32)", try_from = "(u64, u32)")]
 pub struct Decimal {
     digits: u64,
     scale: u32,
@@ -116,6 +117,20 @@ impl Decimal {
         let (numerator, denominator) = self.parts();
         let product = u128::from(value) * u128::from(numerator);
         u64::try_from(product.div_ceil(u128::from(denominator))).map_err(|_| Overflow)
+    }
+}
+
+impl From<Decimal> for (u64, u32) {
+    fn from(decimal: Decimal) -> Self {
+        (decimal.digits, decimal.scale)
+    }
+}
+
+impl TryFrom<(u64, u32)> for Decimal {
+    type Error = Overflow;
+
+    fn try_from((digits, scale): (u64, u32)) -> Result<Self, Overflow> {
+        if scale <= Self::MAX_SCALE { Ok(Self::new(digits, scale)) } else { Err(Overflow) }
     }
 }
 

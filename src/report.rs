@@ -11,6 +11,7 @@ use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, 
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
+use crate::weight_format::Weights;
 
 /// The version of the JSON contract.
 pub const SCHEMA: &str = "vramfit/1";
@@ -167,7 +168,21 @@ pub fn formats_json() -> Value {
             })
         })
         .collect();
-    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats})
+    let weights: Vec<_> = Weights::all()
+        .map(|format| {
+            json!({
+                "name": format.name(),
+                "label": format.label(),
+                "kind": format.kind(),
+                "bits_per_weight": format.bits_per_weight().and_then(|bits| bits.parse::<f64>().ok()),
+                "layout": format.layout(),
+                "takes": format.takes().0,
+                "leaves": format.takes().1,
+                "source": format.source(),
+            })
+        })
+        .collect();
+    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats, "weights": weights})
 }
 
 /// An object of these keys. A list of pairs is far less code on the page than what the `json!` macro makes of them.
@@ -273,7 +288,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let mut by_component = Map::new();
     let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
-        by_component.insert(component.name.to_owned(), component.parameters()?.get().into());
+        by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
     for (tensor, times) in anatomy.tensors() {
         let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
@@ -284,7 +299,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
         Ok(object(&mut [
-            ("name", Value::from(component.name)),
+            ("name", Value::from(component.name.as_ref())),
             ("kind", Value::from(component.kind.name())),
             ("parameters", Value::from(component.parameters()?.get())),
             ("layers", Value::from(layers(component))),

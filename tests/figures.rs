@@ -95,8 +95,9 @@ fn tensor_parallel_ranks_split_and_repeat() {
 
 #[test]
 fn vllm_pads_the_vocabulary_and_transformers_does_not() {
-    let weights =
-        |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
+    let weights = |runtime| {
+        term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load)
+    };
     assert_eq!(weights(Runtime::Transformers), 124_439_808 * 2);
     assert_eq!(weights(Runtime::Vllm), (124_439_808 + (50_304 - 50_257) * 768) * 2);
 }

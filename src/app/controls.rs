@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::format::{fixed, grouped, tokens_short};
 use vramfit::gpu::{self, Vendor};
-use vramfit::hub::Endpoint;
+use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
 use vramfit::runtime::label;
@@ -34,17 +34,14 @@ pub fn markup() -> String {
     }
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
-    options.clear();
-    for weights in Weights::all() {
-        option(&mut options, WEIGHTS.id, &weights.name(), &weights.label());
-    }
-    WEIGHTS.markup(&mut out, &options);
+    WEIGHTS.markup(&mut out, &weights_options());
     options.clear();
     for kv_cache in KvCache::ALL {
         option(&mut options, KV_CACHE.id, kv_cache.name(), kv_cache.label());
     }
     KV_CACHE.markup(&mut out, &options);
     out.push_str("</div>");
+    WEIGHT_NUMBER.markup(&mut out);
     for (field, slider) in [(&CONTEXT, &CONTEXT_SLIDER), (&BATCH, &BATCH_SLIDER)] {
         out.push_str("<div class='group'>");
         field.markup(&mut out);
@@ -82,7 +79,7 @@ pub fn bind(state: AppState) {
     for choice in [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE] {
         choice.bind(state);
     }
-    for field in [&GPU_COUNT, &CAPACITY, &CONTEXT, &BATCH, &LIMITS[0], &LIMITS[1], &LIMITS[2]] {
+    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH, &LIMITS[0], &LIMITS[1], &LIMITS[2]] {
         field.bind(state);
     }
     for slider in [&CONTEXT_SLIDER, &BATCH_SLIDER] {
@@ -114,6 +111,7 @@ fn allow(scenario: &Scenario) {
     }
     dom::text("only-vllm", if is_vllm { "" } else { "transformers takes what it needs and has none of these four settings." });
     dom::flag("capacity-field", "hidden", scenario.gpu_capacity.is_none());
+    dom::flag("weight-number-field", "hidden", scenario.weights.number().is_none());
     for kv_cache in KvCache::ALL {
         let id = [KV_CACHE.id, "-", kv_cache.name()].concat();
         let why = refusal(scenario.runtime, *kv_cache);
@@ -234,12 +232,45 @@ static RUNTIME: Choice = Choice {
 static WEIGHTS: Choice = Choice {
     id: "weights",
     label: "Weights",
-    value: |state| state.scenario.with(|scenario| scenario.weights.name().into_owned()),
-    take: |state, name| {
-        if let Ok(weights) = name.parse() {
+    value: |state| state.scenario.with(|scenario| scenario.weights.stem().to_owned()),
+    take: |state, stem| {
+        if let Some(weights) = Weights::all().find(|weights| weights.stem() == stem) {
             state.choose(|scenario| scenario.weights = weights);
         }
     },
+};
+
+/// Every format of weights, by kind.
+fn weights_options() -> String {
+    let (mut out, mut kind) = (String::new(), Weights::AsStored.kind());
+    for weights in Weights::all() {
+        if weights.kind() != kind {
+            kind = weights.kind();
+            dom::weave(&mut out, &["<optgroup label='", kind, "'>"]);
+        }
+        let label = match weights {
+            Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
+            Weights::Bytes(_) => "Bytes per parameter".into(),
+            _ => weights.label(),
+        };
+        option(&mut out, WEIGHTS.id, weights.stem(), &label);
+    }
+    out
+}
+
+/// The number of a format that is open.
+static WEIGHT_NUMBER: Field = Field {
+    id: "weight-number",
+    label: "Bits per weight, or bytes per parameter",
+    value: |state| state.scenario.with(|scenario| scenario.weights.number().map_or_else(String::new, |number| number.to_string())),
+    take: |state, text| match text.trim().parse() {
+        Ok(number) if number != Decimal::new(0, 0) => {
+            state.choose(|scenario| scenario.weights = scenario.weights.with_number(number));
+            Ok(())
+        }
+        _ => Err("Type a number above 0, such as 4.65.".to_owned()),
+    },
+    is_live: true,
 };
 
 static KV_CACHE: Choice = Choice {
@@ -387,7 +418,7 @@ fn on_endpoint(state: AppState, event: &Event) {
             state.set_endpoint(&typed);
             String::new()
         }
-        Err(error) => format!("{error}. {}", error.advice()),
+        Err(error) => format!("{error}. {}", BadEndpoint::ADVICE),
     };
     dom::text("endpoint-problem", &problem);
 }

@@ -4,6 +4,9 @@
 
 mod ggml;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::format::fixed;
 use crate::quantity::{Bytes, Overflow};
 
@@ -36,6 +39,19 @@ impl PartialEq for Encoding {
     }
 }
 impl Eq for Encoding {}
+
+impl Serialize for Encoding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Encoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = <&str>::deserialize(deserializer)?;
+        Self::all().find(|encoding| encoding.name == name).ok_or_else(|| D::Error::custom("not a storage format"))
+    }
+}
 
 impl std::ops::Deref for Encoding {
     type Target = Format;

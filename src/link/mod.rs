@@ -2,9 +2,11 @@
 
 mod llama_cpp;
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity::{Bytes, Decimal};
-use crate::quantization::UnknownFormat;
 use crate::scenario::{Scenario, UnknownChoice};
+use crate::weight_format::UnknownFormat;
 
 /// The version that links carry.
 pub const VERSION: &str = "1";
@@ -25,7 +27,7 @@ pub struct Link {
 }
 
 /// The model of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelLink {
     /// A repository, with the revision that was read.
     Hub {
@@ -232,7 +234,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{KvCache, Runtime};
+    use crate::scenario::{FlashAttention, KvCache, LlamaCpp, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {

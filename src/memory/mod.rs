@@ -3,12 +3,12 @@
 mod weights;
 
 use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Stage, Term};
-use crate::model::Model;
+use crate::model::{Component, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::Setup;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Weights};
 
 /// Computes the answer for one scenario.
 ///
@@ -43,11 +43,18 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     device.claim = claim(&device)?;
     let keeps_cache = !model.decoder().cache_groups().is_empty();
     let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
-    if !towers.is_empty() {
+    let (texts, towers): (Vec<&Component>, Vec<&Component>) = model.anatomy.counted().skip(1).partition(|component| component.is_text());
+    let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
+    let is_gguf = matches!(setup.weights, Weights::Mix(_));
+    if is_gguf && !towers.is_empty() {
+        let towers = named(&towers);
+        warnings.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
+    }
+    let others = if is_gguf { texts } else { [texts, towers].concat() };
+    if !others.is_empty() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
-            towers.join(", ")
+            named(&others)
         ));
     }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();

@@ -6,7 +6,8 @@ use crate::model::{Role, Tensor};
 use crate::quantity::{Bytes, Overflow};
 use crate::runtime::Setup;
 use crate::scenario::Weights;
-use crate::weights::{Form, Stored, Unit, source, stored};
+use crate::weight_format::Along;
+use crate::weights::{Form, Piece, Stored, Unit, stored};
 
 /// How a tensor is shared by the ranks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,17 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
     }
 }
 
+/// The share of a piece of a tensor: what there is one of for each input is repeated where outputs are split, and the other way round.
+fn share_of(tensor: &Tensor, piece: Piece, splits_embedding: bool) -> Share {
+    let is_row_parallel = matches!(tensor.role, Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown);
+    match piece.along {
+        Along::Matrix => Share::Whole,
+        Along::Inputs if !is_row_parallel => Share::Whole,
+        Along::Outputs if is_row_parallel => Share::Whole,
+        Along::Weights | Along::Inputs | Along::Outputs => share(tensor, splits_embedding),
+    }
+}
+
 /// Things of one kind and size, by how they are shared.
 struct Pile {
     what: &'static str,
@@ -55,7 +67,7 @@ pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, 
     for tensor in &all {
         for piece in tensor.pieces()? {
             let pile = pile_for(&mut piles, piece.what, piece.unit);
-            let (sum, more) = match share(tensor.tensor, rules.splits_embedding) {
+            let (sum, more) = match share_of(tensor.tensor, piece, rules.splits_embedding) {
                 Share::Vocabulary => {
                     let padded = vocabulary_of_rank(tensor.tensor, piece.count, rules.vocabulary_padding, ranks)?;
                     (if padded == piece.count { &mut pile.whole } else { &mut pile.of_rank }, padded)
@@ -74,7 +86,7 @@ pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, 
     let is_packed = !is_read && all.iter().any(|tensor| !matches!(tensor.form, Form::Plain(encoding) if encoding == setup.dtype));
     let is_whole = ranks == 1 && piles.iter().all(|pile| pile.of_rank == 0);
     let basis = if is_whole && !is_packed { Basis::Exact } else { Basis::Derived };
-    let entry = Entry::exact(Term::Weights, formula, basis, source(setup.weights).unwrap_or(rules.source), ALWAYS)?;
+    let entry = Entry::exact(Term::Weights, formula, basis, setup.weights.source().unwrap_or(rules.source), ALWAYS)?;
     if is_read { Ok(entry) } else { with_doubt(entry, setup, &all, warnings) }
 }
 
@@ -163,7 +175,9 @@ impl Pile {
                 (bits, 1) if bits.is_multiple_of(8) => Expr::Product(vec![count, Expr::named(bits / 8, "B")]),
                 _ => Expr::Fraction { ratio: bits, name: "bits", source: format_source(setup), of: Box::new(count) }.ceil_div(Expr::constant(8)),
             },
-            Unit::Bytes(bytes) => Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("bytes per parameter"), of: Box::new(count) },
+            Unit::Bytes(bytes) => {
+                Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("bytes per parameter"), of: Box::new(count) }
+            }
         }
     }
 }

@@ -3,19 +3,25 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod inventory;
 mod layer;
 mod quantization;
 mod tensor;
 
+pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
-pub use quantization::{Assigned, Item, Matrix, Place, Quantization, is_taken, scheme_for};
+pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::encoding::Encoding;
 use crate::quantity::{Bytes, Overflow, ParamCount};
 
 /// A neural network, as far as memory is concerned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     /// What it is, from its configuration.
     pub anatomy: Anatomy,
@@ -24,7 +30,7 @@ pub struct Model {
 }
 
 /// The architecture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anatomy {
     /// `model_type` of config.json.
     pub model_type: String,
@@ -47,7 +53,7 @@ pub struct Anatomy {
 }
 
 /// Where a model's description came from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The Hub id, or the path or name of a file; `None` for a pasted config.
     pub id: Option<String>,
@@ -62,7 +68,7 @@ pub struct Provenance {
 }
 
 /// The kinds of description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Headers of the weight files (and config.json).
     Headers,
@@ -84,7 +90,7 @@ impl Origin {
 }
 
 /// What the weight files hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// How many files.
     pub count: u64,
@@ -99,7 +105,7 @@ pub struct Files {
 }
 
 /// What a part of a model does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentKind {
     /// Reads and writes text; the part whose layers cache.
     TextDecoder,
@@ -133,10 +139,10 @@ impl ComponentKind {
 }
 
 /// One part of a model: a text decoder, a vision tower, a projector ...
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// Its name in the JSON contract.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it does.
     pub kind: ComponentKind,
     /// Hidden size.
@@ -144,9 +150,9 @@ pub struct Component {
     /// Vocabulary size.
     pub vocab_size: u64,
     /// Prefix of tensor names that checkpoints come with or without: `model`.
-    pub base: &'static str,
+    pub base: Cow<'static, str>,
     /// Where its layers live in tensor names: `model.layers`.
-    pub layer_prefix: &'static str,
+    pub layer_prefix: Cow<'static, str>,
     /// Tensors outside the layers.
     pub tensors: Vec<Tensor>,
     /// The layers in order, run-length coded.
@@ -154,7 +160,7 @@ pub struct Component {
 }
 
 /// `count` equal layers in a row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerRun {
     /// How many.
     pub count: u64,
@@ -259,6 +265,11 @@ impl Component {
                 sum.plus(ParamCount(used))
             })
         })
+    }
+
+    /// True for parts that read or write text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
     }
 
     /// Number of layers.

@@ -24,6 +24,7 @@ const PREFILL: u64 = 2048;
 
 /// The answer for one scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    super::check_foreign(scenario)?;
     let card = scenario.card()?;
     if card.gpu.is_some_and(|gpu| gpu.vendor != Vendor::Apple) {
         return Err(EstimateError::Unsupported(format!("MLX is counted on Apple's chips only, not on {}; choose one of those, or another runtime", card.name)));
@@ -31,7 +32,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     if scenario.gpus.or(scenario.tensor_parallel).is_some_and(|count| count > 1) {
         return Err(EstimateError::Unsupported("MLX is counted on one machine: choose one GPU".to_owned()));
     }
-    if scenario.kv_cache.is_ggml() || matches!(scenario.weights, Weights::Mix(_)) {
+    if matches!(scenario.weights, Weights::Mix(_)) {
         return Err(EstimateError::Unsupported("MLX has no formats of llama.cpp; its own are affine, with groups of 32, 64 or 128".to_owned()));
     }
     let cards = [card];
@@ -67,7 +68,7 @@ fn weights(asked: &Asked) -> Result<Entry, Overflow> {
     }
     let is_read = asked.model.provenance.files.is_some() && asked.weights == Weights::AsStored;
     let formula = pile.formula(asked, is_read, "").unwrap_or(Expr::constant(0));
-    let source = crate::weights::source(asked.weights).unwrap_or("mlx-lm: the tensors of the files, in the one memory that CPU and GPU share");
+    let source = asked.weights.source().unwrap_or("mlx-lm: the tensors of the files, in the one memory that CPU and GPU share");
     Entry::exact(Term::Weights, formula, if is_read { Basis::Exact } else { Basis::Derived }, source, ALWAYS)
 }
 

@@ -14,7 +14,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Weights};
+use crate::scenario::{LlamaCpp, Runtime, Scenario, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -184,6 +184,7 @@ impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
         let engine = engine(scenario.runtime).ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
+        check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         choices.said("runtime", engine.label().to_owned(), None);
@@ -293,6 +294,21 @@ impl<'a> Setup<'a> {
         }
         Ok(())
     }
+}
+
+/// Refuses what only llama.cpp has, rather than pass over it.
+fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
+    let label = label(scenario.runtime);
+    if scenario.llama_cpp != LlamaCpp::default() {
+        return Err(EstimateError::Unsupported(format!("layers on the host, micro-batches and the like are settings of llama.cpp; {label} has none of them")));
+    }
+    if scenario.kv_cache.is_ggml() {
+        return Err(EstimateError::Unsupported(format!("a KV cache in {} is for llama.cpp; {label} has none", scenario.kv_cache)));
+    }
+    if scenario.gpu.as_ref().is_some_and(|names| names.contains(',')) {
+        return Err(EstimateError::Unsupported(format!("several kinds of GPU are for llama.cpp; {label} takes equal ones")));
+    }
+    Ok(())
 }
 
 /// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.

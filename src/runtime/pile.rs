@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use crate::formula::{Expr, Source};
 use crate::quantity::Overflow;
+use crate::scenario::Weights;
 use crate::weights::{Stored, Unit};
 
 /// Things of one kind and unit: what they are, what one takes, how many there are.
@@ -38,7 +39,8 @@ impl Pile {
         let source = || if is_read { Source::Headers } else { Source::Derived(format!("counted from config.json ({})", asked.model.anatomy.model_type).into()) };
         let of_row = |&(what, unit, count): &Row| {
             let count = Expr::leaf(count, what, source());
-            let times = |ratio, name, of| Expr::Fraction { ratio, name, source: Source::User("weights"), of: Box::new(of) };
+            let said = if asked.scenario.weights == Weights::AsStored { Source::Config("quantization_config".into()) } else { Source::User("weights") };
+            let times = |ratio, name, of| Expr::Fraction { ratio, name, source: said, of: Box::new(of) };
             match unit {
                 Unit::Value(encoding) => Expr::encoded(count, encoding),
                 Unit::Bits(bits) => times(bits, "bits", count).ceil_div(Expr::constant(8)),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
-pub use crate::quantization::Weights;
+pub use crate::weight_format::Weights;
 pub use llama_cpp::{FlashAttention, LlamaCpp, TensorOverride};
 
 /// Everything the user chose.

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use super::{Form, Stored};
 use crate::encoding::Encoding;
-use crate::model::{Anatomy, FeedForward, Item, Matrix, Mixer, Role, Tensor};
+use crate::model::{Anatomy, Component, FeedForward, Item, Matrix, Mixer, Role, Tensor};
 use crate::quantity::Overflow;
-use crate::quantization::{Category, Facts, Mix};
+use crate::weight_format::{Category, Facts, Mix};
 
 /// Matrices that stay in 16 bits.
 const KEPT: &[&str] = &["altup", "laurel", "per_layer_model_proj"];
@@ -26,54 +26,57 @@ const SEVENTY: &[(&str, u64, bool)] = &[
     ("jais2", 68, false),
 ];
 
-/// Every tensor of the architecture in its type.
+/// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
 pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
     let facts = facts(anatomy);
-    let items: Vec<Item<'_>> = anatomy.inventory().collect();
-    let of_values = |item: &&Item<'_>| item.is_main() && category(item.tensor) == Some(Category::Value);
-    let values = items.iter().filter(of_values).fold(0u64, |sum, item| sum.saturating_add(item.layers.end - item.layers.start));
-    let mut count = Counters { values, layers: anatomy.components.first().map_or(0, |decoder| decoder.layer_count()), ..Counters::default() };
     let mut all = Vec::new();
-    let mut rest = items.as_slice();
-    while let Some(first) = rest.first() {
-        // What stands in the same layers is gone through layer by layer, as the counters do.
-        let same = rest.iter().take_while(|item| (item.place.component, item.place.run) == (first.place.component, first.place.run)).count();
-        let (run, later) = rest.split_at(same);
-        let mut forms: Vec<Vec<(Matrix, Runs)>> = Vec::new();
-        for item in run {
-            let parts = parts(item)?;
-            forms.push(parts.into_iter().map(|matrix| (matrix, Runs::default())).collect());
-        }
-        for layer in first.layers.clone() {
-            for (item, parts) in run.iter().zip(&mut forms) {
-                let kind = if item.is_main() { category(item.tensor) } else { None };
-                let position = kind.map(|kind| count.position(kind, layer, &facts, mix));
+    let mut tensors = Vec::new();
+    for item in anatomy.inventory().filter(Item::is_main) {
+        let parts = parts(&item)?.into_iter().map(|matrix| (matrix, Runs::default())).collect();
+        tensors.push(Converted { kind: category(item.tensor), item, parts });
+    }
+    let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
+    let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
+    let mut count = Counters { values, layers: anatomy.components.first().map_or(0, Component::layer_count), ..Counters::default() };
+    // What stands in the same layers is gone through layer by layer, as the counters do.
+    for run in tensors.chunk_by_mut(|a, b| (a.item.place.component, a.item.place.run) == (b.item.place.component, b.item.place.run)) {
+        for layer in run[0].item.layers.clone() {
+            for Converted { item, kind, parts } in &mut *run {
+                let position = kind.map(|kind| (kind, count.position(kind, layer, &facts, mix)));
                 for (matrix, runs) in parts {
-                    let encoding = match (kind, position) {
-                        (Some(kind), Some(position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
-                        _ => unquantised(mix, item.tensor, item.is_main()),
+                    let encoding = match position {
+                        Some((kind, position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
+                        None => unquantised(mix, item.tensor),
                     };
                     runs.push(layer, encoding);
                 }
             }
             count.layer_done();
         }
-        for (item, parts) in run.iter().zip(forms) {
-            for (matrix, runs) in parts {
-                let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
-                all.extend(runs.0.into_iter().map(stored));
-            }
+    }
+    for Converted { item, parts, .. } in tensors {
+        for (matrix, runs) in parts {
+            let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
+            all.extend(runs.0.into_iter().map(stored));
         }
-        rest = later;
     }
     Ok(all)
+}
+
+/// A tensor as the converter writes it.
+struct Converted<'a> {
+    item: Item<'a>,
+    /// What it is to the recipes.
+    kind: Option<Category>,
+    /// The tensors that it becomes, with their types.
+    parts: Vec<(Matrix, Runs)>,
 }
 
 /// The type of a tensor of which only the files' name is known.
 pub(super) fn type_of_loose(mix: Mix, tensor: &Tensor, matrix: Matrix) -> Encoding {
     match category(tensor) {
         Some(kind) => mix.encoding(kind, (1, 2), matrix.count > 1, matrix.columns, &Facts::default()),
-        None => unquantised(mix, tensor, true),
+        None => unquantised(mix, tensor),
     }
 }
 
@@ -166,14 +169,14 @@ fn category(tensor: &Tensor) -> Option<Category> {
     })
 }
 
-/// The type of what is not quantised: norms, biases, routers and the like in float32; towers stand in a file of their own, in 16 bits.
-fn unquantised(mix: Mix, tensor: &Tensor, is_main: bool) -> Encoding {
+/// The type of what is not quantised: norms, biases, routers and the like in float32.
+fn unquantised(mix: Mix, tensor: &Tensor) -> Encoding {
     let half = if mix.default_type() == Encoding::BF16 { Encoding::BF16 } else { Encoding::F16 };
     let is_kept = KEPT.iter().any(|kept| tensor.name.contains(kept));
     match tensor.shape.len() {
         0 | 1 => Encoding::F32,
         _ if mix.default_type() == Encoding::F32 => Encoding::F32,
-        _ if is_kept || !is_main => half,
+        _ if is_kept => half,
         _ => Encoding::F32,
     }
 }

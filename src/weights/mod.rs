@@ -7,9 +7,9 @@ mod gguf;
 use std::ops::Range;
 
 use crate::encoding::Encoding;
-use crate::model::{Anatomy, Files, Item, Matrix, Model, Place, Quantization, Tensor, is_taken, scheme_for};
+use crate::model::{Anatomy, ComponentKind, Files, Item, Matrix, Model, Place, Quantization, Role, Tensor, is_taken, scheme_for};
 use crate::quantity::{Bytes, Decimal, Overflow, ParamCount};
-use crate::quantization::{MIX_SOURCE, Scheme, Weights};
+use crate::weight_format::{Along, Scheme, Weights};
 
 /// A tensor in some layers, as it is stored there. A tensor whose format differs from layer to layer is several of these, and so is
 /// one that a format stores as several.
@@ -43,6 +43,8 @@ pub enum Form {
 pub struct Piece {
     /// What they are, in the plural.
     pub what: &'static str,
+    /// What there is one of.
+    pub along: Along,
     /// How many.
     pub count: u64,
     /// What one takes.
@@ -89,14 +91,14 @@ impl Stored<'_> {
         let count = count.checked_mul(self.times()).ok_or(Overflow)?;
         let all = |unit| {
             let values = count.checked_mul(rows).and_then(|rows| rows.checked_mul(columns)).ok_or(Overflow)?;
-            Ok(vec![Piece { what: "parameters", count: values, unit }])
+            Ok(vec![Piece { what: "parameters", along: Along::Weights, count: values, unit }])
         };
         match self.form {
             Form::Plain(encoding) => all(Unit::Value(encoding)),
             Form::Bytes(bytes) => all(Unit::Bytes(bytes)),
             Form::Packed(scheme) => {
                 let parts = scheme.parts(count, rows, columns)?;
-                Ok(parts.map(|part| Piece { what: part.what, count: part.count, unit: Unit::Bits(part.bits) }).collect())
+                Ok(parts.map(|part| Piece { what: part.what, along: part.along, count: part.count, unit: Unit::Bits(part.bits) }).collect())
             }
         }
     }
@@ -122,20 +124,28 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
     if let Some(files) = files {
         return of_files(files, format, dtype, anatomy);
     }
-    match format {
-        Weights::AsStored => match said_by_config(anatomy, format) {
-            Some(quantization) => of_config(anatomy, quantization, dtype),
-            None => of_all(anatomy, |_, _| Form::Plain(dtype)),
-        },
-        Weights::Mix(mix) => gguf::stored(anatomy, mix),
-        // What the config describes already has its own exceptions.
-        Weights::Scheme(..) if said_by_config(anatomy, format).is_some() => {
-            said_by_config(anatomy, format).map_or_else(|| Ok(Vec::new()), |quantization| of_config(anatomy, quantization, dtype))
-        }
-        Weights::Plain(_) | Weights::Scheme(..) | Weights::Bytes(_) => {
-            of_all(anatomy, |item, matrix| form(format, dtype, item.tensor, matrix, (item.is_main(), item.is_in_layer())))
-        }
+    if let Weights::Mix(mix) = format {
+        return gguf::stored(anatomy, mix);
     }
+    // What the config describes has its own exceptions.
+    let (mut all, scheme) = match said_by_config(anatomy, format) {
+        Some(quantization) => (of_config(anatomy, quantization, dtype)?, quantization.schemes.first().copied()),
+        None if format == Weights::AsStored => (of_all(anatomy, |_, _| Form::Plain(dtype))?, None),
+        None => (of_all(anatomy, |item, matrix| form(format, dtype, item.tensor, matrix, (item.is_main(), item.is_in_layer())))?, format.scheme()),
+    };
+    let copied = scheme.filter(|scheme| scheme.copies_tied_head && scheme.takes.head);
+    if let (Some(scheme), Some(embedding)) = (copied, tied_embedding(anatomy)) {
+        let (matrix, form) = (embedding.matrix()?, Form::Packed(scheme_for(scheme, Role::Head)));
+        all.push(Stored { tensor: embedding.tensor, place: Some(embedding.place), layers: embedding.layers, matrix, form });
+    }
+    Ok(all)
+}
+
+/// The embedding of a text decoder that has no head of its own.
+fn tied_embedding(anatomy: &Anatomy) -> Option<Item<'_>> {
+    let decoder = anatomy.components.first().filter(|component| component.kind == ComponentKind::TextDecoder)?;
+    let has_head = decoder.tensors.iter().any(|tensor| tensor.role == Role::Head && tensor.is_matrix());
+    anatomy.inventory().find(|item| !has_head && item.place.component == 0 && item.tensor.role == Role::Embedding)
 }
 
 /// The quantisation of the config where it is what is asked for, and its size is known.
@@ -144,7 +154,8 @@ fn said_by_config(anatomy: &Anatomy, format: Weights) -> Option<&Quantization> {
     match format.scheme() {
         None => (format == Weights::AsStored).then_some(quantization),
         Some(asked) => {
-            let is_same = |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group;
+            let is_same =
+                |scheme: &Scheme| scheme.method == asked.method && scheme.bits == asked.bits && scheme.group == asked.group && scheme.nested == asked.nested;
             quantization.schemes.iter().all(is_same).then_some(quantization)
         }
     }
@@ -249,19 +260,8 @@ pub fn meant(model: &Model, asked: Weights) -> (Weights, Option<String>) {
     let name = model.provenance.id.as_deref().unwrap_or_default();
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
     match (Weights::from_model_name(name), anatomy.dtype) {
-        (Some((format, word)), _) => {
-            (format, Some(format!("the name says `{}`, and neither headers nor config.json say another", word.replace('+', " "))))
-        }
+        (Some((format, word)), _) => (format, Some(format!("the name says `{}`, and neither headers nor config.json say another", word.replace('+', " ")))),
         (None, Some(dtype)) => (asked, Some(format!("the dtype of config.json: {dtype}"))),
         (None, None) => (asked, Some("bf16: neither files, config.json nor the name say another".to_owned())),
-    }
-}
-
-/// Where the layout of a format was read, for formats that have one.
-pub fn source(format: Weights) -> Option<&'static str> {
-    match format {
-        Weights::Scheme(row, _) => Some(row.source),
-        Weights::Mix(_) => Some(MIX_SOURCE),
-        Weights::AsStored | Weights::Plain(_) | Weights::Bytes(_) => None,
     }
 }

@@ -1,6 +1,8 @@
 //! What the engine's tests share.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod quantized;
+
 use vramfit::model::{Model, Origin, Provenance};
 
 /// Fields of published configs that matter for memory (repository of the same name on the Hub).

@@ -11,6 +11,7 @@ use vramfit::model::Model;
 use vramfit::plan::LongestContext;
 use vramfit::quantity::Overflow;
 use vramfit::report;
+use vramfit::weight_format::Weights;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -153,11 +154,28 @@ pub fn gpus() {
     }
 }
 
-/// Every storage format.
+/// Every format: of weights, then of the values that they consist of. What one shares with the one before is not said again.
 pub fn formats() {
-    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "Name", "config.json", "flag", "bits");
+    println!("{BOLD}{:<16}{:>10}  What it stores{BOLD:#}", "--weights", "bits");
+    let mut before = Default::default();
+    for format in Weights::all() {
+        let number = if format.number().is_some() { "N" } else { "" };
+        println!("{:<16}{:>10}  {}", format!("{}{number}", format.stem()), format.bits_per_weight().unwrap_or_default(), format.layout());
+        let shared = (format.takes(), format.source());
+        if let ((takes, leaves), Some(source)) = &shared
+            && shared != before
+        {
+            println!("{:<28}takes {takes}; leaves {leaves}", "");
+            println!("{:<28}{DIM}{source}{DIM:#}", "");
+        }
+        before = shared;
+    }
+    println!();
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>8}{:>8}{:>10}{BOLD:#}", "Values", "config.json", "flag", "block", "bytes", "bits");
     for encoding in Encoding::all() {
-        println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
+        let (config_name, flag) = (encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"));
+        let (elements, bytes) = (encoding.block_elements, encoding.block_bytes);
+        println!("{:<14}{config_name:<20}{flag:<12}{elements:>8}{bytes:>8}{:>10}", encoding.name, encoding.bits());
     }
 }
 

@@ -3,14 +3,18 @@
 //! A method is a row of [`METHODS`](methods::METHODS) with its reader. What a reader finds are rules by module name; they are
 //! resolved here to the tensors of the architecture, once, so that an estimate need not look at names.
 
+mod codebooks;
+mod gptq;
 mod methods;
+mod patterns;
 mod tensors;
 
 use serde_json::{Map, Value};
 
 use super::{ConfigError, Fields};
 use crate::model::{Anatomy, Assigned, Item, Quantization, is_taken};
-use crate::quantization::{Group, Patterns, Scheme};
+use crate::weight_format::{Group, Scheme};
+use patterns::Patterns;
 
 /// What a method says.
 #[derive(Default)]
@@ -54,7 +58,14 @@ pub(super) fn object(f: &Fields, text: Option<&Fields>, beside: Option<&Value>) 
             match fields.raw(key) {
                 None => {}
                 Some(Value::Object(object)) if object.is_empty() => {}
-                Some(Value::Object(object)) => return Ok(Some(object.clone())),
+                Some(Value::Object(object)) => {
+                    let mut object = object.clone();
+                    // DeepSeek V4 says it outside, and transformers moves it in.
+                    if let Some(dtype) = fields.raw("expert_dtype") {
+                        object.entry("expert_dtype").or_insert_with(|| dtype.clone());
+                    }
+                    return Ok(Some(object));
+                }
                 // Other tools' keys of the same name.
                 Some(_) if key == "quantization" => {}
                 Some(_) => return Err(fields.impossible(key, "it must be an object")),

@@ -1,9 +1,10 @@
 //! compressed-tensors and its kin: groups of modules, each with the arguments of its weights.
 
 use super::methods::preset;
+use super::patterns::Patterns;
 use super::{About, Said};
 use crate::quantity::Decimal;
-use crate::quantization::{Group, Patterns, Scheme, Takes};
+use crate::weight_format::{Group, Scheme, Takes};
 
 /// The layout that the arguments of weights describe (`num_bits`, `type`, `strategy`, `group_size`, `symmetric` ...), stored in
 /// `format`.
@@ -30,7 +31,13 @@ pub(super) fn layout(weights: About<'_>, format: Option<&str>) -> Option<Scheme>
         });
     }
     let is_packed = bits < 8 && format != Some("naive-quantized") || format == Some("pack-quantized");
-    let zero_bits = if weights.flag("symmetric").unwrap_or(true) { 0 } else if is_packed { bits } else { 8 };
+    let zero_bits = if weights.flag("symmetric").unwrap_or(true) {
+        0
+    } else if is_packed {
+        bits
+    } else {
+        8
+    };
     let scheme = if is_packed { preset("w4a16")? } else { preset("w8a8-int8")? };
     // Activation order that is not undone in the file keeps each input's group.
     let is_ordered = matches!(weights.text("actorder"), Some("group")) || weights.flag("actorder") == Some(true);
@@ -45,7 +52,7 @@ fn is_class(target: &str) -> bool {
 
 /// `config_groups` with `targets` and `weights`, less what `ignore` lists.
 pub(super) fn read(about: About<'_>) -> Option<Said> {
-    read_groups(about, Takes::ALL_LINEARS, |weights, format| layout(weights, format))
+    read_groups(about, Takes::ALL_LINEARS, layout)
 }
 
 fn read_groups(about: About<'_>, takes: Takes, scheme: impl Fn(About<'_>, Option<&str>) -> Option<Scheme>) -> Option<Said> {
@@ -96,7 +103,7 @@ fn algorithm(name: &str, about: About<'_>) -> Option<Scheme> {
     })
 }
 
-/// modelopt: `quant_algo`, by itself or by layer, in config.json or under `quantization` in hf_quant_config.json.
+/// modelopt: `quant_algo`, by itself or by layer, in config.json or under `quantization` in `hf_quant_config.json`.
 pub(super) fn read_modelopt(about: About<'_>) -> Option<Said> {
     let inner = about.object("quantization").unwrap_or(about);
     // Heads and routers stay unless someone goes out of the way.
@@ -121,7 +128,7 @@ pub(super) fn read_modelopt(about: About<'_>) -> Option<Said> {
     }
     match inner.text("quant_algo") {
         Some(name) if name != "MIXED_PRECISION" => said.schemes.push(with_takes(algorithm(&name.to_ascii_uppercase(), inner)?)),
-        _ => return read_groups(about, Takes::LINEARS, |weights, format| layout(weights, format)),
+        _ => return read_groups(about, Takes::LINEARS, layout),
     }
     Some(said)
 }

@@ -21,12 +21,18 @@ use crate::formula::{Expr, Source};
 use crate::gpu::Card;
 use crate::model::Model;
 use crate::quantity::{Bytes, GIB, Overflow};
-use crate::scenario::{Runtime, Scenario};
+use crate::scenario::{KvCache, Runtime, Scenario};
 use pool::Pool;
 use run::{Run, Spot};
 
 /// The answer for one scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    let flags = &scenario.llama_cpp;
+    for kind in [Some(scenario.kv_cache), flags.kv_cache_k, flags.kv_cache_v].into_iter().flatten() {
+        if kind == KvCache::Fp8 {
+            return Err(EstimateError::Unsupported("llama.cpp has no FP8 cache: choose q8_0, which takes as much".to_owned()));
+        }
+    }
     let cards = run::devices(scenario)?;
     let mut asked = Asked::new(model, scenario, &cards, default_context(scenario.runtime, &cards), Some((Encoding::F16, "llama.cpp's default")))?;
     let (mut choices, mut warnings) = (std::mem::take(&mut asked.choices), Vec::new());

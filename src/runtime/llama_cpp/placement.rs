@@ -230,7 +230,7 @@ fn gguf_name(tensor: &Tensor, layer: Option<u64>) -> String {
 
 /// The file type that stands for what is asked: llama.cpp loads GGUF files only.
 pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
-    let unquantised = |dtype: Encoding| crate::quantization::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
+    let unquantised = |dtype: Encoding| crate::weight_format::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
     match asked.weights {
         Weights::AsStored if is_gguf(asked) => Ok(Weights::AsStored),
         Weights::AsStored => {

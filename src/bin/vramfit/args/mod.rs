@@ -88,7 +88,7 @@ pub struct ModelArguments {
     /// Address of the Hub, for mirrors and self-hosted ones
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// hf_quant_config.json of a model whose config.json does not describe its quantisation [default: the one beside it]
+    /// File that describes the quantisation where config.json does not [default: `hf_quant_config.json` beside it]
     #[arg(long, value_name = "PATH")]
     pub quant_config: Option<std::path::PathBuf>,
     /// Environment variable that holds the access token
@@ -122,7 +122,7 @@ pub struct ScenarioArguments {
     /// Requests at once [default: 1]
     #[arg(long, value_name = "N", help_heading = "Task")]
     batch: Option<u64>,
-    /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, awq-int4, nf4, fp8, q4_k_m ...)
+    /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, fp8, nf4, awq-int4, `q4_k_m` ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
     weights: Weights,
     /// Bytes that every parameter takes, whatever its format (0.5625)

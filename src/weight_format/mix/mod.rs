@@ -3,7 +3,11 @@
 //! Read from llama.cpp (`src/llama-quant.cpp` in llama-cpp-python 0.3.36): `tensor_get_category`, `llama_tensor_get_type_impl`,
 //! `tensor_type_fallback`, `llama_ftype_get_default_type`. Without an importance matrix, as `llama-quantize` does by itself.
 
+mod recipes;
+
 use crate::encoding::Encoding as E;
+pub use recipes::MIXES;
+use recipes::STAND_INS;
 
 /// What a tensor is to the recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,21 @@ enum Rule {
     GroupedOrExperts(E, E),
 }
 
+impl Rule {
+    /// The types between which it chooses.
+    fn types(self) -> [E; 2] {
+        match self {
+            Self::All(all) => [all; 2],
+            Self::Part(_, better, rest)
+            | Self::First(_, better, rest)
+            | Self::More(better, rest)
+            | Self::PartOrMore(better, rest)
+            | Self::Grouped(better, rest)
+            | Self::GroupedOrExperts(better, rest) => [better, rest],
+        }
+    }
+}
+
 /// A file type: one row of [`MIXES`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct MixRow {
@@ -81,6 +100,8 @@ pub struct MixRow {
     gate_up: E,
     /// Falcon's `ffn_down` and `attn_output`, where they differ.
     falcon: Option<(Rule, E)>,
+    /// For types that know only experts and the rest: the experts' type.
+    experts: Option<E>,
 }
 
 /// A file type of llama.cpp.
@@ -101,112 +122,6 @@ impl std::ops::Deref for Mix {
         self.0
     }
 }
-
-/// One type for everything, with the output in six bits.
-const fn plain(name: &'static str, default: E) -> MixRow {
-    MixRow {
-        name,
-        default,
-        output: E::Q6_K,
-        embedding: default,
-        value: Rule::All(default),
-        key: default,
-        query: default,
-        down: Rule::All(default),
-        attention_output: default,
-        attention_output_of_eight: default,
-        gate_up: default,
-        falcon: None,
-    }
-}
-
-/// The same with five bits for the attention's output where there are eight experts.
-const fn small(name: &'static str, default: E) -> MixRow {
-    MixRow { attention_output_of_eight: E::Q5_K, ..plain(name, default) }
-}
-
-/// Types of one and two bits: `better` for the embedding's values, keys' and values' and the first layers' down projections.
-const fn tiny(name: &'static str, default: E, better: E, attention_output: E) -> MixRow {
-    MixRow {
-        output: E::Q5_K,
-        embedding: better,
-        value: Rule::GroupedOrExperts(E::Q4_K, better),
-        down: Rule::Part(8, better, default),
-        attention_output,
-        ..small(name, default)
-    }
-}
-
-/// A dtype: llama.cpp follows the recipes only where the type is quantised.
-const fn unquantised(name: &'static str, default: E) -> MixRow {
-    MixRow { output: default, ..plain(name, default) }
-}
-
-use Rule::{All, First, Grouped, More, Part, PartOrMore};
-
-/// Every file type that `llama-quantize` makes.
-pub static MIXES: &[MixRow] = &[
-    MixRow {
-        value: More(E::Q6_K, E::Q4_K),
-        down: More(E::Q6_K, E::Q4_K),
-        falcon: Some((Part(16, E::Q6_K, E::Q5_K), E::Q4_K)),
-        ..small("q4_k_m", E::Q4_K)
-    },
-    MixRow { output: E::Q8_0, ..plain("q8_0", E::Q8_0) },
-    plain("q6_k", E::Q6_K),
-    MixRow { value: More(E::Q6_K, E::Q5_K), down: More(E::Q6_K, E::Q5_K), ..plain("q5_k_m", E::Q5_K) },
-    plain("q5_k_s", E::Q5_K),
-    plain("q5_1", E::Q5_1),
-    plain("q5_0", E::Q5_0),
-    MixRow {
-        value: First(4, E::Q5_K, E::Q4_K),
-        down: Part(8, E::Q5_K, E::Q4_K),
-        falcon: Some((All(E::Q4_K), E::Q4_K)),
-        ..small("q4_k_s", E::Q4_K)
-    },
-    plain("q4_1", E::Q4_1),
-    plain("q4_0", E::Q4_0),
-    MixRow { value: Grouped(E::Q5_K, E::IQ4_NL), down: Part(8, E::Q5_K, E::IQ4_NL), ..small("iq4_nl", E::IQ4_NL) },
-    MixRow { value: Grouped(E::Q5_K, E::IQ4_XS), down: Part(8, E::Q5_K, E::IQ4_XS), ..small("iq4_xs", E::IQ4_XS) },
-    MixRow { attention_output: E::Q5_K, value: All(E::Q5_K), down: All(E::Q5_K), falcon: Some((All(E::Q4_K), E::Q4_K)), ..plain("q3_k_l", E::Q3_K) },
-    MixRow {
-        attention_output: E::Q4_K,
-        value: First(2, E::Q5_K, E::Q4_K),
-        down: Part(16, E::Q5_K, E::Q4_K),
-        falcon: Some((Part(16, E::Q5_K, E::Q4_K), E::Q3_K)),
-        ..small("q3_k_m", E::Q3_K)
-    },
-    small("q3_k_s", E::Q3_K),
-    MixRow { attention_output: E::Q4_K, value: All(E::Q4_K), down: PartOrMore(E::Q4_K, E::IQ3_S), ..small("iq3_m", E::IQ3_S) },
-    MixRow { value: Grouped(E::Q4_K, E::IQ3_S), ..small("iq3_s", E::IQ3_S) },
-    MixRow { value: Grouped(E::Q4_K, E::IQ3_S), key: E::IQ3_XXS, query: E::IQ3_XXS, gate_up: E::IQ3_XXS, ..small("iq3_xs", E::IQ3_S) },
-    MixRow {
-        output: E::Q5_K,
-        embedding: E::IQ3_S,
-        value: Grouped(E::Q4_K, E::IQ3_S),
-        key: E::IQ2_S,
-        query: E::IQ2_S,
-        down: Part(8, E::Q4_K, E::Q3_K),
-        attention_output: E::IQ3_S,
-        ..small("iq3_xxs", E::IQ3_XXS)
-    },
-    MixRow { attention_output: E::Q3_K, value: Grouped(E::Q4_K, E::Q3_K), down: All(E::Q3_K), ..small("q2_k", E::Q2_K) },
-    MixRow { value: Grouped(E::Q4_K, E::Q2_K), down: Part(8, E::Q4_K, E::Q2_K), ..plain("q2_k_s", E::Q2_K) },
-    tiny("iq2_m", E::IQ2_S, E::IQ3_S, E::IQ3_S),
-    tiny("iq2_s", E::IQ2_XS, E::IQ3_S, E::IQ3_S),
-    tiny("iq2_xs", E::IQ2_XS, E::Q2_K, E::IQ2_XS),
-    tiny("iq2_xxs", E::IQ2_XXS, E::Q2_K, E::IQ2_XXS),
-    tiny("iq1_m", E::IQ1_M, E::Q2_K, E::IQ2_XXS),
-    tiny("iq1_s", E::IQ1_S, E::Q2_K, E::IQ2_XXS),
-    MixRow { embedding: E::Q4_K, ..plain("tq2_0", E::TQ2_0) },
-    MixRow { embedding: E::Q4_K, ..plain("tq1_0", E::TQ1_0) },
-    MixRow { embedding: E::Q4_K, ..plain("q2_0", E::Q2_0) },
-    plain("q1_0", E::Q1_0),
-    MixRow { output: E::Q8_0, embedding: E::Q8_0, ..plain("mxfp4_moe", E::Q8_0) },
-    unquantised("gguf-f16", E::F16),
-    unquantised("gguf-bf16", E::BF16),
-    unquantised("gguf-f32", E::F32),
-];
 
 /// Where the recipes were read.
 pub const SOURCE: &str = "llama.cpp src/llama-quant.cpp (llama_tensor_get_type_impl), without an importance matrix";
@@ -232,6 +147,19 @@ impl Mix {
         self.default
     }
 
+    /// The types that its recipe names, that of most matrices first.
+    pub fn types(self) -> Vec<E> {
+        let [value, down] = [self.value, self.down].map(Rule::types);
+        let others = [self.output, self.embedding, value[0], value[1], self.key, self.query, down[0], down[1], self.attention_output, self.gate_up];
+        let mut all = vec![self.default];
+        for encoding in others.into_iter().chain(self.experts) {
+            if !all.contains(&encoding) {
+                all.push(encoding);
+            }
+        }
+        all
+    }
+
     fn is_quantised(self) -> bool {
         !self.default.is_float
     }
@@ -253,13 +181,7 @@ impl Mix {
         let chosen = match category {
             Category::Output => self.output_type(row, facts),
             Category::Embedding if facts.is_tied => self.output_type(row, facts),
-            _ if self.name == "mxfp4_moe" => {
-                if is_expert {
-                    E::MXFP4
-                } else {
-                    E::Q8_0
-                }
-            }
+            _ if self.experts.is_some() => self.experts.filter(|_| is_expert).unwrap_or(self.default),
             Category::Embedding => self.embedding,
             Category::Value if is_tiny => pick(self.value),
             Category::Value if facts.experts == 8 => E::Q8_0,
@@ -319,26 +241,6 @@ fn pick(rule: Rule, i: u64, n: u64, facts: &Facts) -> E {
 fn has_more_bits(i: u64, n: u64) -> bool {
     i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2
 }
-
-/// What stands in for a type whose blocks are longer than the rows allow (`tensor_type_fallback`).
-static STAND_INS: &[(E, E)] = &[
-    (E::IQ1_S, E::IQ4_NL),
-    (E::IQ1_M, E::IQ4_NL),
-    (E::IQ2_XXS, E::IQ4_NL),
-    (E::IQ2_XS, E::IQ4_NL),
-    (E::IQ2_S, E::IQ4_NL),
-    (E::IQ3_XXS, E::IQ4_NL),
-    (E::IQ3_S, E::IQ4_NL),
-    (E::IQ4_XS, E::IQ4_NL),
-    (E::Q2_0, E::Q4_0),
-    (E::Q2_K, E::Q4_0),
-    (E::Q3_K, E::Q4_0),
-    (E::TQ1_0, E::Q4_0),
-    (E::TQ2_0, E::Q4_0),
-    (E::Q4_K, E::Q5_0),
-    (E::Q5_K, E::Q5_1),
-    (E::Q6_K, E::Q8_0),
-];
 
 /// The type itself where rows are whole blocks, else what stands in for it, else 16 bits.
 fn fallback(chosen: E, row: u64) -> E {
@@ -408,6 +310,8 @@ mod tests {
     fn plain_types_have_no_recipe() {
         let mix = Mix::unquantised(E::BF16).unwrap();
         assert_eq!(mix.name, "gguf-bf16");
+        assert_eq!(Mix::from_name("q4_k_m").unwrap().types(), [E::Q4_K, E::Q6_K]);
+        assert_eq!(Mix::from_name("mxfp4_moe").unwrap().types(), [E::Q8_0, E::MXFP4]);
         assert_eq!(mix.encoding(Category::Output, (0, 1), false, 100, &LLAMA_8B), E::BF16);
         assert_eq!(Mix::unquantised(E::Q4_K), None);
     }

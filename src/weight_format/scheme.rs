@@ -1,9 +1,12 @@
 //! How a quantised matrix is stored: codes, scales, zero points and whatever else the format keeps, as numbers.
 
+use serde::{Deserialize, Serialize};
+
+use super::Method;
 use crate::quantity::{Bytes, Decimal, Overflow};
 
 /// The weights that share one scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Group {
     /// All weights of one output.
     Row,
@@ -55,7 +58,8 @@ impl std::fmt::Display for Group {
 }
 
 /// Which matrices a format takes. Norms, biases, positions, convolutions and recurrent parameters are never taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one answer for each kind of matrix
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Takes {
     /// Routed experts.
     pub experts: bool,
@@ -85,25 +89,27 @@ impl Takes {
     /// The language model whole: linear layers, embedding, head, routers.
     pub const LANGUAGE: Self = Self { head: true, embedding: true, routers: true, ..Self::LAYERS };
 
-    /// What stays as it was, for people.
-    pub fn leaves(self) -> String {
+    /// What is taken and what is left, for people.
+    pub fn said(self) -> (String, String) {
         let all = [
             (self.linears, "attention and dense layers"),
+            (self.experts, "experts"),
             (self.embedding, "embedding"),
             (self.head, "head"),
             (self.routers, "routers"),
             (self.others, "towers"),
             (false, "norms and biases"),
         ];
-        all.into_iter().filter(|(is_taken, _)| !is_taken).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+        let named = |wanted| all.into_iter().filter(|(is_taken, _)| *is_taken == wanted).map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+        (named(true), named(false))
     }
 }
 
 /// A quantised format: what it keeps of a matrix of `rows` outputs and `columns` inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scheme {
-    /// The method's name for people: `GPTQ`.
-    pub method: &'static str,
+    /// Who made it.
+    pub method: Method,
     /// Bits of one weight as they are packed.
     pub bits: Decimal,
     /// The weights that share a scale.
@@ -128,8 +134,23 @@ pub struct Scheme {
     pub router_bits: Option<Decimal>,
     /// Whether a matrix whose inputs are not whole groups stays as it was.
     pub is_strict: bool,
+    /// Whether an embedding that is the head too gets a quantised copy for that.
+    pub copies_tied_head: bool,
     /// How far the bits of a matrix may be from the average that the name says, in percent.
     pub spread: u64,
+}
+
+/// What there is one of: what tensor parallelism splits with a matrix, and what it repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Along {
+    /// Every weight, or group of weights.
+    Weights,
+    /// Every input.
+    Inputs,
+    /// Every output.
+    Outputs,
+    /// The matrix.
+    Matrix,
 }
 
 /// What a quantised matrix consists of: `count` things of `bits` each.
@@ -137,6 +158,8 @@ pub struct Scheme {
 pub struct Part {
     /// What they are, in the plural.
     pub what: &'static str,
+    /// What there is one of.
+    pub along: Along,
     /// How many.
     pub count: u64,
     /// Bits of one.
@@ -145,7 +168,7 @@ pub struct Part {
 
 impl Scheme {
     /// Plain codes without any scale: where every other format starts.
-    pub const fn codes(method: &'static str, bits: u64, takes: Takes) -> Self {
+    pub const fn codes(method: Method, bits: u64, takes: Takes) -> Self {
         Self {
             method,
             bits: Decimal::new(bits, 0),
@@ -160,6 +183,7 @@ impl Scheme {
             head_bits: None,
             router_bits: None,
             is_strict: false,
+            copies_tied_head: false,
             spread: 0,
         }
     }
@@ -176,6 +200,25 @@ impl Scheme {
         Self { bits, ..self }
     }
 
+    /// What a matrix consists of, for people: `4 bits a weight; groups of 128: 16-bit scale, 4-bit zero point; 32 bits an input`.
+    pub fn layout(&self) -> String {
+        let mut parts = vec![format!("{} bits a weight", self.bits)];
+        if self.scale_bits > 0 {
+            let nested = if self.nested > 0 { format!(" (of which {} share a 32-bit scale)", self.nested) } else { String::new() };
+            let zero = if self.zero_bits > 0 { format!(", {}-bit zero point", self.zero_bits) } else { String::new() };
+            parts.push(format!("{}: {}-bit scale{nested}{zero}", self.group, self.scale_bits));
+        }
+        for (bits, what) in [(self.input_bits, "an input"), (self.output_bits, "an output"), (self.matrix_bits, "a matrix")] {
+            if bits > 0 {
+                parts.push(format!("{bits} bits {what}"));
+            }
+        }
+        for (bits, what) in [(self.head_bits, "head"), (self.router_bits, "routers")] {
+            parts.extend(bits.map(|bits| format!("{what} at {bits} bits")));
+        }
+        parts.join("; ")
+    }
+
     /// Whether a matrix with this many inputs can be stored so.
     pub fn fits(&self, columns: u64) -> bool {
         !self.is_strict || self.group.divides(columns)
@@ -189,15 +232,20 @@ impl Scheme {
         let whole = |bits| Decimal::new(bits, 0);
         let groups = self.group.count(rows, columns)?;
         let nested = if self.nested == 0 { 0 } else { groups.div_ceil(self.nested) };
-        let of = |what, one: u64, bits| Ok(Part { what, count: one.checked_mul(count).ok_or(Overflow)?, bits });
+        let of = |what, along, one: u64, bits| Ok(Part { what, along, count: one.checked_mul(count).ok_or(Overflow)?, bits });
+        let of_groups = match self.group {
+            Group::Row => Along::Outputs,
+            Group::Matrix => Along::Matrix,
+            Group::Inputs(_) | Group::Block(..) | Group::Flat(_) => Along::Weights,
+        };
         let parts = [
-            of("quantised weights", rows.checked_mul(columns).ok_or(Overflow)?, self.bits)?,
-            of("scales", groups, whole(self.scale_bits))?,
-            of("zero points", groups, whole(self.zero_bits))?,
-            of("scales of scales", nested, whole(32))?,
-            of("entries per input", columns, whole(self.input_bits))?,
-            of("entries per output", rows, whole(self.output_bits))?,
-            of("constants per matrix", 1, whole(self.matrix_bits))?,
+            of("quantised weights", Along::Weights, rows.checked_mul(columns).ok_or(Overflow)?, self.bits)?,
+            of("scales", of_groups, groups, whole(self.scale_bits))?,
+            of("zero points", of_groups, groups, whole(self.zero_bits))?,
+            of("scales of scales", of_groups, nested, whole(32))?,
+            of("entries per input", Along::Inputs, columns, whole(self.input_bits))?,
+            of("entries per output", Along::Outputs, rows, whole(self.output_bits))?,
+            of("constants per matrix", Along::Matrix, 1, whole(self.matrix_bits))?,
         ];
         Ok(parts.into_iter().filter(|part| part.count > 0 && part.bits != Decimal::new(0, 0)))
     }
@@ -224,8 +272,11 @@ impl Part {
 impl std::fmt::Display for Scheme {
     /// `GPTQ, 4 bits, groups of 128`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {} bits", self.method, self.bits)?;
-        if self.scale_bits > 0 { write!(f, ", {}", self.group) } else { Ok(()) }
+        write!(f, "{}, {} bits", self.method.name(), self.bits)?;
+        if self.scale_bits > 0 {
+            write!(f, ", {}", self.group)?;
+        }
+        if self.nested > 0 { f.write_str(", double quantisation") } else { Ok(()) }
     }
 }
 
@@ -245,11 +296,12 @@ mod tests {
 
     #[test]
     fn parts_are_what_there_is() {
-        let scheme = Scheme { input_bits: 32, ..Scheme::codes("X", 4, Takes::LAYERS).scaled(Group::Inputs(128), 16, 4) };
+        let scheme = Scheme { input_bits: 32, ..Scheme::codes(Method::Gptq, 4, Takes::LAYERS).scaled(Group::Inputs(128), 16, 4) };
         let parts: Vec<_> = scheme.parts(2, 256, 512).unwrap().map(|part| (part.what, part.count)).collect();
         assert_eq!(parts, [("quantised weights", 262_144), ("scales", 2048), ("zero points", 2048), ("entries per input", 1024)]);
         assert_eq!(scheme.bytes(256, 512), Ok(Bytes(65_536 + 2048 + 512 + 2048)));
-        assert_eq!(scheme.to_string(), "X, 4 bits, groups of 128");
+        assert_eq!(scheme.to_string(), "GPTQ, 4 bits, groups of 128");
+        assert_eq!(scheme.layout(), "4 bits a weight; groups of 128: 16-bit scale, 4-bit zero point; 32 bits an input");
         let strict = Scheme { is_strict: true, ..scheme };
         assert!(strict.fits(256) && !strict.fits(200) && scheme.fits(200));
         assert!(scheme.parts(1 << 40, 1 << 20, 1 << 20).is_err());
