@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value, json};
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
-use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
+use crate::model::{Anatomy, Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
@@ -283,18 +283,26 @@ fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Parameters by the role of their tensors, in order of first appearance.
+pub fn parameters_by_role(anatomy: &Anatomy) -> Result<Vec<(&'static str, u64)>, Overflow> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for (tensor, times) in anatomy.tensors() {
+        let (role, more) = (tensor.role.name(), tensor.elements()?.times(times)?.get());
+        match sums.iter_mut().find(|(known, _)| *known == role) {
+            Some((_, sum)) => *sum = sum.checked_add(more).ok_or(Overflow)?,
+            None => sums.push((role, more)),
+        }
+    }
+    Ok(sums)
+}
+
 fn model_json(model: &Model) -> Result<Value, Overflow> {
     let anatomy = &model.anatomy;
     let mut by_component = Map::new();
-    let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
         by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
-    for (tensor, times) in anatomy.tensors() {
-        let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
-        let more = tensor.elements()?.times(times)?.get();
-        *sum = sum.as_u64().unwrap_or(0).checked_add(more).ok_or(Overflow)?.into();
-    }
+    let by_role: Map<String, Value> = parameters_by_role(anatomy)?.into_iter().map(|(role, sum)| (role.to_owned(), sum.into())).collect();
     let files = model.provenance.files.as_ref();
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {

@@ -240,6 +240,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
     let mut facts = vec![match (provenance.source, &provenance.files) {
         (Origin::Headers, Some(files)) if files.count == 1 => format!("Header of 1 file read{at}"),
         (Origin::Headers, Some(files)) => format!("Headers of {} files read{at}", grouped(files.count)),
+        (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
         _ => format!("From config.json{at}"),
     }];

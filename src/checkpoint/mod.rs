@@ -1,7 +1,9 @@
 //! Weight files: their headers, and which of the stored tensors an architecture loads.
 //!
-//! Nothing here reads a file: callers bring the first bytes ([`safetensors::parse_header`] says how many it needs).
+//! Nothing here reads a file: callers bring the bytes that are asked for ([`safetensors::parse_header`], [`gguf::Reader`]).
 
+pub mod gguf;
+pub mod index;
 pub mod inventory;
 pub mod safetensors;
 

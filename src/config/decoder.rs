@@ -279,7 +279,7 @@ impl Decoder {
             base: self.base.into(),
             layer_prefix: self.layer_prefix.into(),
             tensors: self.tensors,
-            layers: run_lengths(self.layers),
+            layers: LayerRun::code(self.layers),
         })
     }
 }
@@ -346,7 +346,7 @@ pub fn component(
         base: "model".into(),
         layer_prefix: layer_prefix.into(),
         tensors,
-        layers: run_lengths(layers),
+        layers: LayerRun::code(layers),
     }
 }
 
@@ -390,18 +390,6 @@ pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),
     }
-}
-
-/// Equal neighbours as one run.
-fn run_lengths(layers: Vec<(Layer, Vec<Tensor>)>) -> Vec<LayerRun> {
-    let mut runs: Vec<LayerRun> = Vec::new();
-    for (layer, tensors) in layers {
-        match runs.last_mut() {
-            Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
-            _ => runs.push(LayerRun { count: 1, layer, tensors }),
-        }
-    }
-    runs
 }
 
 /// The decoder's layers, alike but for the span that their number gives.

@@ -62,7 +62,10 @@ struct Pile {
 pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
     let ranks = setup.tensor_parallel.value;
-    let all = stored(setup.model, setup.weights, setup.dtype)?;
+    let mut all = stored(setup.model, setup.weights, setup.dtype)?;
+    if setup.engine.unpacks(setup.model).is_some() {
+        all.iter_mut().for_each(|tensor| tensor.form = Form::Plain(setup.dtype));
+    }
     let mut piles: Vec<Pile> = Vec::new();
     for tensor in &all {
         for piece in tensor.pieces()? {

@@ -76,6 +76,8 @@ pub enum Origin {
     Config,
     /// The built-in catalogue.
     Catalogue,
+    /// A GGUF file: its metadata and tensor infos.
+    Gguf,
 }
 
 impl Origin {
@@ -84,6 +86,7 @@ impl Origin {
         match self {
             Self::Headers => "headers",
             Self::Config => "config",
+            Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
         }
     }
@@ -237,6 +240,20 @@ impl Anatomy {
     /// Parameters that one token uses: routed experts only as many as are active.
     pub fn active_parameters(&self) -> Result<ParamCount, Overflow> {
         self.counted().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
+    }
+}
+
+impl LayerRun {
+    /// Layers in order, equal neighbours as one run.
+    pub fn code(layers: impl IntoIterator<Item = (Layer, Vec<Tensor>)>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for (layer, tensors) in layers {
+            match runs.last_mut() {
+                Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
+                _ => runs.push(Self { count: 1, layer, tensors }),
+            }
+        }
+        runs
     }
 }
 

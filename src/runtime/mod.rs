@@ -59,6 +59,11 @@ pub trait Engine: Sync {
     /// The dtype in which it computes a model whose weights say `stored`.
     fn compute_dtype(&self, stored: Encoding) -> Encoding;
 
+    /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
+    fn unpacks(&self, _model: &Model) -> Option<Encoding> {
+        None
+    }
+
     /// The share of the card that it takes unless told otherwise; `None` when it takes what it needs.
     fn default_utilization(&self) -> Option<Decimal>;
 
@@ -196,7 +201,10 @@ impl<'a> Setup<'a> {
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
         let (weights, reason) = crate::weights::meant(model, scenario.weights);
-        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        let dtype = weights.encoding().or(engine.unpacks(model)).unwrap_or_else(|| engine.compute_dtype(stored));
+        if engine.unpacks(model).is_some() {
+            assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
+        }
         choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
         choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));

@@ -9,7 +9,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Mixer, Span};
+use crate::model::{Mixer, Model, Origin, Span};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::KvCache;
 
@@ -24,6 +24,11 @@ impl Engine for Transformers {
 
     fn compute_dtype(&self, stored: Encoding) -> Encoding {
         stored // `dtype="auto"` since 5.0
+    }
+
+    fn unpacks(&self, model: &Model) -> Option<Encoding> {
+        // modeling_gguf_pytorch_utils.py: every tensor is dequantised to float32, and `dtype="auto"` follows the first one.
+        (model.provenance.source == Origin::Gguf).then_some(Encoding::F32)
     }
 
     fn default_utilization(&self) -> Option<Decimal> {

@@ -216,6 +216,25 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
 }));
 
+test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async (page) => {
+  await page.open({ endpoint: null });
+  await page.paste(JSON.stringify({ ...configs.qwen3_next, gate_of_tomorrow: 3 }));
+  await page.known(/79\.67\s*B/, /config/i);
+  await page.tab.locator("#anatomy summary").click();
+  const rows = await until(
+    () => page.tab.locator("#anatomy tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))),
+    (rows) => rows.length > 10, "the tables should open");
+  const row = (name) => rows.find(([first]) => first.startsWith(name));
+  // 48 layers of 512 experts, each three projections of 2,048 by 512.
+  assert.deepEqual(row("expert_up"), ["expert_up", (48 * 512 * 2048 * 512).toLocaleString("en-US"), "32.3 %"]);
+  assert.equal(row("text")[1], "79,674,391,296");
+  assert.equal(row("mtp")[2], "beside", "multi-token prediction is not in the total");
+  // Keys and values of 2 heads of 256; a state of 32 heads of 128 by 128 and a convolution of 8,192 channels over 4 tokens.
+  assert.deepEqual(row("GQA 16/2").slice(1), ["12", "1,024", "0"]);
+  assert.deepEqual(row("gated delta-net").slice(1), ["36", "0", (32 * 128 * 128 + 8192 * 4).toLocaleString("en-US")]);
+  assert.match(await page.tab.locator("#anatomy").textContent(), /not understood: gate_of_tomorrow\./);
+}));
+
 test("what the page does not know, it says", lab.journey(async (page) => {
   await page.open({ endpoint: null, zzz: "1", ctx: "4096" });
   await page.remarked(/zzz/);

@@ -5,6 +5,8 @@ pub mod quantized;
 
 use vramfit::model::{Model, Origin, Provenance};
 
+pub mod gguf;
+
 /// Fields of published configs that matter for memory (repository of the same name on the Hub).
 pub mod fixture {
     pub const MISTRAL_7B: &str = r#"{"architectures": ["MistralForCausalLM"], "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336,

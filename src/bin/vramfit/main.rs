@@ -5,6 +5,8 @@
 #[cfg(not(target_family = "wasm"))]
 mod args;
 #[cfg(not(target_family = "wasm"))]
+mod files;
+#[cfg(not(target_family = "wasm"))]
 mod print;
 #[cfg(not(target_family = "wasm"))]
 mod source;

@@ -80,8 +80,9 @@ pub enum Question {
 
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
-    pub model: String,
+    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
+    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    pub model: Vec<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,
