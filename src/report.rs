@@ -38,9 +38,13 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let device = estimate.worst()?;
     let (bound, headroom) = device.headroom()?;
     let (stage, peak) = device.peak()?;
-    let count = device.ranks.end - device.ranks.start;
-    let cards = if count == 1 { format!("one {}", device.gpu) } else { format!("{count} × {}", device.gpu) };
-    let each = if count == 1 { "" } else { " each" };
+    let cards = cards(estimate);
+    let all = estimate.devices.last().map_or(1, |last| last.ranks.end);
+    let each = match estimate.devices.len() {
+        1 if all == 1 => String::new(),
+        1 => " each".to_owned(),
+        _ => format!(" on GPU {}", device.ranks.start),
+    };
     let size = unit.text(headroom.size());
     let (claim, rest) =
         if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };
@@ -52,6 +56,20 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let likely = if peak.is_exact() { String::new() } else { format!(" Likely {} to {}.", unit.number(peak.low), unit.text(peak.high)) };
     let summary = format!("Needs {} at its peak{each}, {}; {limit}.{likely}", unit.text(peak.expected), stage.doing());
     Ok(Verdict { fits: headroom.fits(), claim, rest, summary })
+}
+
+/// `2 × GeForce RTX 3090 and one GeForce RTX 4090`
+fn cards(estimate: &Estimate) -> String {
+    let mut kinds: Vec<(&str, u64)> = Vec::new();
+    for device in &estimate.devices {
+        let count = device.ranks.end - device.ranks.start;
+        match kinds.iter_mut().find(|(name, _)| *name == device.gpu) {
+            Some((_, sum)) => *sum += count,
+            None => kinds.push((&device.gpu, count)),
+        }
+    }
+    let named = |(name, count): &(&str, u64)| if *count == 1 { format!("one {name}") } else { format!("{count} × {name}") };
+    kinds.iter().map(named).collect::<Vec<_>>().join(" and ")
 }
 
 /// The layers in words: `48 × GQA 32/4 × 128 over everything, MoE 8 of 128 × 768. A token leaves 49,152 cached values in all

@@ -16,41 +16,46 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
     let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), any_format(), prop::sample::select(KvCache::ALL.to_vec()));
     let llama_cpp = prop_oneof![Just(LlamaCpp::default()), any_llama_cpp()];
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
-    (hardware, load, steps, llama_cpp).prop_map(|((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager), llama_cpp)| Scenario {
-        gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
-        gpu_capacity: capacity.map(Bytes),
-        gpus,
-        tensor_parallel: gpus.filter(|_| runtime == Runtime::Vllm),
-        runtime,
-        context,
-        batch,
-        weights,
-        kv_cache,
-        gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
-        max_num_batched_tokens: tokens,
-        max_num_seqs: sequences,
-        enforce_eager,
-        llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
-    })
+    (hardware, load, steps, llama_cpp).prop_map(
+        |((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager), llama_cpp)| Scenario {
+            gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
+            gpu_capacity: capacity.map(Bytes),
+            gpus,
+            tensor_parallel: gpus.filter(|_| runtime == Runtime::Vllm),
+            runtime,
+            context,
+            batch,
+            weights,
+            kv_cache,
+            gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
+            max_num_batched_tokens: tokens,
+            max_num_seqs: sequences,
+            enforce_eager,
+            llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
+        },
+    )
 }
 
 fn any_llama_cpp() -> impl Strategy<Value = LlamaCpp> {
     let kv = || prop::option::of(prop::sample::select(KvCache::ALL.to_vec()));
-    let placed = (prop::option::of(0u64..100), prop::option::of(0u64..50), prop::sample::select(vec!["", "ffn_.*_exps=CPU", r"blk\.[0-9]\.=CUDA0", "attn=CPU"]));
+    let placed =
+        (prop::option::of(0u64..100), prop::option::of(0u64..50), prop::sample::select(vec!["", "ffn_.*_exps=CPU", r"blk\.[0-9]\.=CUDA0", "attn=CPU"]));
     let sizes = (prop::option::of(1u64..5000), prop::option::of(1u64..9), any::<bool>(), prop::sample::select(FlashAttention::ALL.to_vec()));
-    (placed, sizes, (kv(), kv(), any::<bool>())).prop_map(|((gpu_layers, cpu_moe_layers, rule), (ubatch, parallel, swa_full, flash_attention), (kv_cache_k, kv_cache_v, mmproj))| LlamaCpp {
-        gpu_layers,
-        cpu_moe_layers,
-        overrides: rule.parse().into_iter().collect(),
-        ubatch,
-        parallel,
-        swa_full,
-        flash_attention,
-        kv_cache_k,
-        kv_cache_v,
-        mmproj,
-        tensor_split: Vec::new(),
-    })
+    (placed, sizes, (kv(), kv(), any::<bool>())).prop_map(
+        |((gpu_layers, cpu_moe_layers, rule), (ubatch, parallel, swa_full, flash_attention), (kv_cache_k, kv_cache_v, mmproj))| LlamaCpp {
+            gpu_layers,
+            cpu_moe_layers,
+            overrides: rule.parse().into_iter().collect(),
+            ubatch,
+            parallel,
+            swa_full,
+            flash_attention,
+            kv_cache_k,
+            kv_cache_v,
+            mmproj,
+            tensor_split: Vec::new(),
+        },
+    )
 }
 
 /// Every format of weights, some with numbers of their own.

@@ -64,7 +64,9 @@ pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, 
     let ranks = setup.tensor_parallel.value;
     let mut all = stored(setup.model, setup.weights, setup.dtype)?;
     if setup.engine.unpacks(setup.model).is_some() {
-        all.iter_mut().for_each(|tensor| tensor.form = Form::Plain(setup.dtype));
+        for tensor in &mut all {
+            tensor.form = Form::Plain(setup.dtype);
+        }
     }
     let mut piles: Vec<Pile> = Vec::new();
     for tensor in &all {

@@ -137,7 +137,13 @@ fn step(asked: &Asked) -> Result<Vec<Entry>, Overflow> {
         Expr::named(6, "B (logits in 16 bits, their logarithms in 32)"),
     ]);
     Ok(vec![
-        Entry::modelled(Term::Activations, work, (50, 300), "one step of the prompt through a layer: 3 × feed-forward width + 4 × hidden_size; no public figures to check it against", &[Stage::Prefill])?,
+        Entry::modelled(
+            Term::Activations,
+            work,
+            (50, 300),
+            "one step of the prompt through a layer: 3 × feed-forward width + 4 × hidden_size; no public figures to check it against",
+            &[Stage::Prefill],
+        )?,
         Entry::modelled(Term::Logits, logits, (70, 300), "mlx-lm generate.py: logits of the last token", &[Stage::Sampling, Stage::Decode])?,
     ])
 }

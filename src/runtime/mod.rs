@@ -323,9 +323,8 @@ fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
 fn default_context(model: &Model, (tokens, rule): (u64, &'static str)) -> (u64, &'static str) {
     match model.anatomy.max_context {
         Some(max) if max <= tokens => (max, "the model's maximum"),
-        Some(_) => (tokens, rule),
         None if tokens == DEFAULT_CONTEXT => (tokens, "8,192 tokens; the config does not say the model's maximum"),
-        None => (tokens, rule),
+        _ => (tokens, rule),
     }
 }
 

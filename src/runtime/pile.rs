@@ -36,7 +36,8 @@ impl Pile {
         if self.rows.is_empty() {
             return None;
         }
-        let source = || if is_read { Source::Headers } else { Source::Derived(format!("counted from config.json ({})", asked.model.anatomy.model_type).into()) };
+        let source =
+            || if is_read { Source::Headers } else { Source::Derived(format!("counted from config.json ({})", asked.model.anatomy.model_type).into()) };
         let of_row = |&(what, unit, count): &Row| {
             let count = Expr::leaf(count, what, source());
             let said = if asked.scenario.weights == Weights::AsStored { Source::Config("quantization_config".into()) } else { Source::User("weights") };

@@ -34,19 +34,15 @@ pub struct LlamaCpp {
 
 super::choices! {
     /// Whether flash attention is used.
+    #[derive(Default)]
     FlashAttention, "flash attention setting", {
         /// Where every device supports it.
+        #[default]
         Auto = "auto", "Where supported";
         /// Always.
         On = "on", "On";
         /// Never.
         Off = "off", "Off";
-    }
-}
-
-impl Default for FlashAttention {
-    fn default() -> Self {
-        Self::Auto
     }
 }
 

@@ -57,7 +57,7 @@ impl Graph<'_> {
 
     fn dense(&mut self, width: Factor, is_gated: bool, is_fused: bool, norm: Option<Ticket>, roles: &Roles) -> Result<Ticket, Overflow> {
         let inner = |graph: &Self, what| graph.of_rows(what, width);
-        let give_norm = |graph: &mut Self| norm.into_iter().for_each(|norm| graph.give(norm));
+        let give_norm = |graph: &mut Self| graph.give_all(norm);
         let active = match (is_gated, is_fused) {
             (true, true) => {
                 let both = self.of_heads("gate and up projection", Factor::of(2, "(gate and up)"), width);
@@ -99,7 +99,7 @@ impl Graph<'_> {
         let gate = self.multiply(Role::ExpertGate, self.of_heads("the experts' gates", used, inner))?;
         let up = self.multiply(Role::ExpertUp, self.of_heads("the experts' up projections", used, inner))?;
         if shared == 0 {
-            norm.into_iter().for_each(|norm| self.give(norm));
+            self.give_all(norm);
         }
         let product = self.take(self.of_heads("their products", used, inner))?;
         self.give(gate);
@@ -114,7 +114,7 @@ impl Graph<'_> {
         } else {
             let weighted = if active <= MOST_FUSED_EXPERTS { Some(self.take(self.of_heads("the experts' weighted outputs", used, hidden))?) } else { None };
             let out = self.take(self.of_rows("the experts' sum", hidden))?;
-            weighted.into_iter().for_each(|weighted| self.give(weighted));
+            self.give_all(weighted);
             self.give(down);
             out
         };

@@ -279,6 +279,12 @@ impl Graph<'_> {
         self.pools[self.at].give(ticket);
     }
 
+    pub fn give_all(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
+        for ticket in tickets {
+            self.give(ticket);
+        }
+    }
+
     /// A product with a weight; a weight on the host is copied for as long as it takes.
     pub fn multiply(&mut self, role: Role, value: Value) -> Result<Ticket, Overflow> {
         let staged = match self.run.staged_bytes(self.layer, role) {

@@ -71,7 +71,11 @@ impl Graph<'_> {
             self.need(Input::Positions)?;
             query = if self.style.is_rotated || has_gate {
                 let query = self.take(queries)?;
-                if has_gate { gate = Some(raw) } else { self.give(raw) }
+                if has_gate {
+                    gate = Some(raw)
+                } else {
+                    self.give(raw)
+                }
                 query
             } else {
                 raw
@@ -106,7 +110,7 @@ impl Graph<'_> {
             let converted = self.run.converted(&[(kv, key_dim, self.run.kv.0), (kv, value_dim, self.run.kv.1)], cells);
             let behind = converted.map(|value| self.take(value)).transpose()?;
             self.give(query);
-            behind.into_iter().for_each(|behind| self.give(behind));
+            self.give_all(behind);
             mixed
         } else {
             let scores = self.take(Value::new("attention scores", &[cells, self.rows, heads(query_heads)]))?;
@@ -117,7 +121,7 @@ impl Graph<'_> {
             self.give(mixed);
             joined
         };
-        copies.into_iter().for_each(|copy| self.give(copy));
+        self.give_all(copies);
         self.drop_read(span);
         if let Some(gate) = gate {
             let open = self.take(out)?;
@@ -195,7 +199,7 @@ impl Graph<'_> {
             let converted = self.run.converted(&[(1, kv_lora_rank + rope_dim, self.run.kv.0)], cells);
             let behind = converted.map(|value| self.take(value)).transpose()?;
             self.give(query);
-            behind.into_iter().for_each(|behind| self.give(behind));
+            self.give_all(behind);
             mixed
         } else {
             let scores = self.take(Value::new("attention scores", &[cells, self.rows, heads]))?;
@@ -207,7 +211,7 @@ impl Graph<'_> {
             self.give(turned);
             mixed
         };
-        copies.into_iter().for_each(|copy| self.give(copy));
+        self.give_all(copies);
         self.drop_read(crate::model::Span::Full);
         let up = self.multiply(Role::LatentUp, out)?;
         self.give(mixed);
@@ -264,7 +268,7 @@ impl Graph<'_> {
                 }
                 let scanned = self.take(self.of_rows("what the recurrence gives", inner))?;
                 let new = self.take(state)?;
-                pair.into_iter().chain([out, old]).for_each(|ticket| self.give(ticket));
+                self.give_all(pair.into_iter().chain([out, old]));
                 let normed = self.take(self.of_rows("normed outputs", inner))?;
                 self.give(scanned);
                 self.give(new);
@@ -288,7 +292,7 @@ impl Graph<'_> {
                 let steps = if kind == RecurrenceKind::Mamba1 { Some(self.take(self.of_rows("time steps", inner))?) } else { None };
                 let scanned = self.take(self.of_rows("what the recurrence gives", inner))?;
                 let new = self.take(state)?;
-                steps.into_iter().for_each(|steps| self.give(steps));
+                self.give_all(steps);
                 let gate = self.take(self.of_rows("gates", inner))?;
                 self.give(projected);
                 self.give(scanned);

@@ -99,7 +99,8 @@ fn output(run: &Run) -> Result<Entry, Overflow> {
 fn context(card: &Card) -> Result<Entry, Overflow> {
     let (low, expected, high, source) = card.context_bytes();
     let formula = Expr::leaf(expected.get(), "B", source);
-    let source = "the process's context on the card, outside llama.cpp's own figures: 594 and 753 MiB in two public logs without other programs (H100, RTX PRO 6000)";
+    let source =
+        "the process's context on the card, outside llama.cpp's own figures: 594 and 753 MiB in two public logs without other programs (H100, RTX PRO 6000)";
     Ok(Entry::exact(Term::RuntimeContext, formula, Basis::Modelled, source, ALWAYS)?.with_band(low, high, Basis::Modelled))
 }
 

@@ -235,7 +235,10 @@ pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, 
         Weights::AsStored if is_gguf(asked) => Ok(Weights::AsStored),
         Weights::AsStored => {
             if let Some(quantization) = &asked.model.anatomy.quantization {
-                notes.push(format!("llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another", quantization.method, asked.dtype));
+                notes.push(format!(
+                    "llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another",
+                    quantization.method, asked.dtype
+                ));
             }
             Ok(unquantised(asked.dtype))
         }

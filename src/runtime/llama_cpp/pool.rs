@@ -191,7 +191,11 @@ impl Pool {
         let mut parts: Vec<Expr> = held.iter().filter(is_told).map(|held| held.value.expr()).collect();
         let told: u64 = held.iter().filter(is_told).filter_map(|held| held.value.bytes().ok()).sum();
         if self.top > told {
-            parts.push(Expr::leaf(self.top - told, "B of gaps and row numbers", Source::Runtime("ggml-alloc.c: values are placed into the smallest hole that holds them")));
+            parts.push(Expr::leaf(
+                self.top - told,
+                "B of gaps and row numbers",
+                Source::Runtime("ggml-alloc.c: values are placed into the smallest hole that holds them"),
+            ));
         }
         Some(Expr::sum(parts))
     }

@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         if window.is_some() && windowed.is_none() {
             notes.push("llama.cpp has no sliding window for this family: every layer keeps the whole context".to_owned());
         }
-        let has_flash = flash(asked, &devices, choices, notes)?;
+        let has_flash = flash(asked, &devices, choices, notes);
         if !has_flash && kv.1.block_elements > 1 {
             return Err(EstimateError::Unsupported("llama.cpp keeps values quantised only with flash attention".to_owned()));
         }
@@ -199,7 +199,11 @@ pub(super) fn devices(scenario: &Scenario) -> Result<Vec<Card>, EstimateError> {
     match (cards.as_slice(), asked) {
         ([card], Some(count)) => {
             let count = usize::try_from(count).ok().filter(|count| (1..=MOST_DEVICES).contains(count));
-            let count = count.ok_or_else(|| EstimateError::OutOfRange { what: "gpus", value: asked.unwrap_or(0).to_string(), must: "llama.cpp takes 1 to 16 devices" })?;
+            let count = count.ok_or_else(|| EstimateError::OutOfRange {
+                what: "gpus",
+                value: asked.unwrap_or(0).to_string(),
+                must: "llama.cpp takes 1 to 16 devices",
+            })?;
             Ok(vec![card.clone(); count])
         }
         (_, Some(count)) if count != cards.len() as u64 => {
@@ -230,7 +234,7 @@ fn encodings(asked: &Asked, choices: &mut Choices) -> (Encoding, Encoding) {
 }
 
 /// Whether flash attention is used, and what that rests on.
-fn flash(asked: &Asked, devices: &[Card], choices: &mut Choices, notes: &mut Vec<String>) -> Result<bool, EstimateError> {
+fn flash(asked: &Asked, devices: &[Card], choices: &mut Choices, notes: &mut Vec<String>) -> bool {
     let is_cuda = devices.iter().any(|card| matches!(vendor(card), Vendor::Nvidia | Vendor::Amd));
     let is_supported = !is_cuda || asked.model.decoder().layers.iter().all(|run| has_kernel(&run.layer.mixer));
     let (is_used, rule) = match asked.scenario.llama_cpp.flash_attention {
@@ -240,10 +244,12 @@ fn flash(asked: &Asked, devices: &[Card], choices: &mut Choices, notes: &mut Vec
         FlashAttention::Auto => (false, Some("auto: CUDA has no kernel for these heads")),
     };
     if is_used && !is_supported {
-        notes.push("CUDA has no flash attention kernel for these heads: llama.cpp computes attention on the host, with what is counted here on the GPU".to_owned());
+        notes.push(
+            "CUDA has no flash attention kernel for these heads: llama.cpp computes attention on the host, with what is counted here on the GPU".to_owned(),
+        );
     }
     choices.said("flash_attention", if is_used { "on" } else { "off" }.to_owned(), rule.map(str::to_owned));
-    Ok(is_used)
+    is_used
 }
 
 /// Whether CUDA has a flash attention kernel for the heads of a mixer.

@@ -4,6 +4,7 @@ use crate::model::{LayerRun, Model, Role};
 
 /// How the graph of a family is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a difference of its own
 pub(super) struct Style {
     /// Attention and feed-forward read the same norm and are added up together.
     pub is_parallel: bool,
@@ -64,7 +65,23 @@ fn family(model: &Model) -> &str {
 
 /// Families whose windows llama.cpp reads from their files and then passes over (`phi3.cpp`: "Phi SWA is currently disabled"), or
 /// does not read at all.
-const WITHOUT_WINDOWS: &[&str] = &["phi3", "phimoe", "phi4mm", "mistral", "mixtral", "ministral", "mistral3", "qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "starcoder2", "llama"];
+const WITHOUT_WINDOWS: &[&str] = &[
+    "phi3",
+    "phimoe",
+    "phi4mm",
+    "mistral",
+    "mixtral",
+    "ministral",
+    "mistral3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3",
+    "qwen3_moe",
+    "starcoder2",
+    "llama",
+];
 
 /// Whether llama.cpp keeps short caches for the windows of a model's family.
 pub(super) fn honours_windows(model: &Model) -> bool {
