@@ -28,6 +28,10 @@ pub enum Term {
     RuntimeContext,
     /// What the allocator holds beyond what is used.
     Fragmentation,
+    /// Adapters beside the weights.
+    Adapters,
+    /// A smaller model that drafts tokens.
+    DraftModel,
 }
 
 /// (term, name in the JSON contract, name for people)
@@ -42,6 +46,8 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::Communication, "communication", "Communication"),
     (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
+    (Term::Adapters, "adapters", "Adapters"),
+    (Term::DraftModel, "draft_model", "Draft model"),
 ];
 
 impl Term {
@@ -214,6 +220,8 @@ pub struct Budget {
     pub formula: Expr,
     /// What people call it: "vLLM budget".
     pub name: &'static str,
+    /// What lies outside of it.
+    pub outside: &'static [Term],
 }
 
 /// The limit that binds.
@@ -284,6 +292,8 @@ pub struct Device {
     pub budget: Option<Budget>,
     /// What it will have claimed once started: the budget and what lies outside it.
     pub claim: Option<Bytes>,
+    /// The peak with one request of the chosen context: the least that runs at all.
+    pub minimum: Option<Bytes>,
     /// The claims on it.
     pub ledger: Ledger,
 }
@@ -360,6 +370,12 @@ impl Ledger {
 }
 
 impl Device {
+    /// What is held in a stage outside the budget; nothing where there is none.
+    pub fn outside_budget(&self, stage: Stage) -> Result<Bytes, Overflow> {
+        let terms = self.budget.as_ref().map_or(&[][..], |budget| budget.outside);
+        terms.iter().try_fold(Bytes::ZERO, |sum, &term| sum.plus(self.term_at(term, stage)?.expected))
+    }
+
     /// The room against the limit that binds: the budget for what an engine counts in it (all but the runtime's context), the
     /// card for everything.
     pub fn headroom(&self) -> Result<(Bound, Headroom), Overflow> {
@@ -367,7 +383,7 @@ impl Device {
         let held = self.claim.unwrap_or(Bytes::ZERO).max(peak.expected);
         let card = Headroom::between(self.usable, held);
         let Some(budget) = &self.budget else { return Ok((Bound::Card, card)) };
-        let inside = peak.expected.minus(self.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let inside = peak.expected.minus(self.outside_budget(stage)?)?;
         let room = Headroom::between(budget.bytes, inside);
         // A claim that does not fit stops the engine at its start, whatever the need.
         Ok(if room <= card || card.fits() { (Bound::Budget, room) } else { (Bound::Card, card) })

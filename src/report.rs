@@ -33,17 +33,33 @@ pub struct Verdict {
     pub summary: String,
 }
 
+/// `one H100`, `8 × H100`, `2 × A and 1 × B`.
+fn cards(devices: &[Device]) -> String {
+    let mut kinds: Vec<(&str, u64)> = Vec::new();
+    for device in devices {
+        let count = device.ranks.end - device.ranks.start;
+        match kinds.iter_mut().find(|(gpu, _)| *gpu == device.gpu) {
+            Some((_, sum)) => *sum += count,
+            None => kinds.push((&device.gpu, count)),
+        }
+    }
+    match kinds.as_slice() {
+        [(gpu, 1)] => format!("one {gpu}"),
+        kinds => kinds.iter().map(|(gpu, count)| format!("{count} × {gpu}")).collect::<Vec<_>>().join(" and "),
+    }
+}
+
 /// The sentences that say the answer.
 pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let device = estimate.worst()?;
     let (bound, headroom) = device.headroom()?;
     let (stage, peak) = device.peak()?;
-    let cards = cards(estimate);
-    let all = estimate.devices.last().map_or(1, |last| last.ranks.end);
-    let each = match estimate.devices.len() {
-        1 if all == 1 => String::new(),
-        1 => " each".to_owned(),
-        _ => format!(" on GPU {}", device.ranks.start),
+    let cards = cards(&estimate.devices);
+    let is_alone = estimate.devices.len() == 1;
+    let each = match device.ranks.end - device.ranks.start {
+        1 if is_alone => "",
+        _ if is_alone => " each",
+        _ => " on the fullest",
     };
     let size = unit.text(headroom.size());
     let (claim, rest) =
@@ -56,20 +72,6 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let likely = if peak.is_exact() { String::new() } else { format!(" Likely {} to {}.", unit.number(peak.low), unit.text(peak.high)) };
     let summary = format!("Needs {} at its peak{each}, {}; {limit}.{likely}", unit.text(peak.expected), stage.doing());
     Ok(Verdict { fits: headroom.fits(), claim, rest, summary })
-}
-
-/// `2 × GeForce RTX 3090 and one GeForce RTX 4090`
-fn cards(estimate: &Estimate) -> String {
-    let mut kinds: Vec<(&str, u64)> = Vec::new();
-    for device in &estimate.devices {
-        let count = device.ranks.end - device.ranks.start;
-        match kinds.iter_mut().find(|(name, _)| *name == device.gpu) {
-            Some((_, sum)) => *sum += count,
-            None => kinds.push((&device.gpu, count)),
-        }
-    }
-    let named = |(name, count): &(&str, u64)| if *count == 1 { format!("one {name}") } else { format!("{count} × {name}") };
-    kinds.iter().map(named).collect::<Vec<_>>().join(" and ")
 }
 
 /// The layers in words: `48 × GQA 32/4 × 128 over everything, MoE 8 of 128 × 768. A token leaves 49,152 cached values in all
@@ -494,6 +496,7 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ("budget_bytes", Value::from(device.budget.as_ref().map(|budget| budget.bytes.get()))),
         ("entries", entries_json(device)?),
         ("stages", Value::from(stages)),
+        ("minimum_bytes", Value::from(device.minimum.map(crate::quantity::Bytes::get))),
         ("loaded_bytes", Value::from(device.loaded()?.expected.get())),
         ("steady_bytes", Value::from(device.steady()?.expected.get())),
         ("peak_bytes", Value::from(peak.expected.get())),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fixture, gib, model};
+use common::{fixture, gib, model, parameter_bytes};
 use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
@@ -34,7 +34,7 @@ fn weights_from_the_config_alone() {
         assert_eq!(model.anatomy.parameters().unwrap().get(), parameters);
         for runtime in Runtime::ALL {
             let answer = estimate(&model, &Scenario { weights: Weights::Plain(Encoding::BF16), ..scenario(*runtime) }).unwrap();
-            assert_eq!(term(&answer, Term::Weights, Stage::Load), weights, "{runtime}");
+            assert_eq!(parameter_bytes(&answer.devices[0]), weights, "{runtime}");
         }
     }
     assert_eq!(model(fixture::GPT2).anatomy.parameters().unwrap().get(), 124_439_808);
@@ -89,22 +89,34 @@ fn tensor_parallel_ranks_split_and_repeat() {
     // Mistral-7B on 2: everything but 65 norms is halved.
     let answer = estimate(&model(fixture::MISTRAL_7B), &Scenario { gpus: Some(2), ..scenario(Runtime::Vllm) }).unwrap();
     let norms = 65 * 4096;
-    assert_eq!(term(&answer, Term::Weights, Stage::Load), ((7_241_732_096 - norms) / 2 + norms) * 2);
+    assert_eq!(parameter_bytes(&answer.devices[0]), ((7_241_732_096 - norms) / 2 + norms) * 2);
     assert_eq!(answer.devices[0].ranks, 0..2);
 }
 
 #[test]
 fn vllm_pads_the_vocabulary_and_transformers_does_not() {
     let weights = |runtime| {
-        term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load)
+        let scenario = Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) };
+        parameter_bytes(&estimate(&model(fixture::GPT2), &scenario).unwrap().devices[0])
     };
     assert_eq!(weights(Runtime::Transformers), 124_439_808 * 2);
     assert_eq!(weights(Runtime::Vllm), (124_439_808 + (50_304 - 50_257) * 768) * 2);
 }
 
 #[test]
+fn vllm_loads_tables_and_whole_segments_beside_the_parameters() {
+    // "Model loading took 7.5552 GiB": 4,022,468,096 parameters and a table of 40,960 positions alone are 7.5024.
+    let config = fixture::QWEN3_4B.replace('{', r#"{"rope_theta": 1000000, "#);
+    let answer = estimate(&model(&config), &scenario(Runtime::Vllm)).unwrap();
+    let weights = answer.devices[0].term_at(Term::Weights, Stage::Load).unwrap();
+    assert_eq!(parameter_bytes(&answer.devices[0]), 4_022_468_096 * 2);
+    let logged = 75_552 * (gib(1) / 10_000);
+    assert!(weights.expected.get().abs_diff(logged) < gib(1) / 5_000 && weights.high.get() > logged, "{weights:?}");
+}
+
+#[test]
 fn vllm_runs_float32_checkpoints_in_16_bits() {
-    let weights = |runtime| term(&estimate(&model(fixture::GEMMA2_9B), &scenario(runtime)).unwrap(), Term::Weights, Stage::Load);
+    let weights = |runtime| parameter_bytes(&estimate(&model(fixture::GEMMA2_9B), &scenario(runtime)).unwrap().devices[0]);
     assert_eq!(weights(Runtime::Transformers), 9_241_705_984 * 4);
     assert_eq!(weights(Runtime::Vllm), 9_241_705_984 * 2);
 }

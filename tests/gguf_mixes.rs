@@ -1,5 +1,7 @@
 //! Sizes of GGUF files before they exist, against `llama-quantize` itself, published files and llama.cpp's logs.
 
+#![allow(clippy::unreadable_literal)] // a table as the tool prints it
+
 mod common;
 
 use common::model;

@@ -8,14 +8,14 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{FlashAttention, KvCache, LlamaCpp, Runtime, Scenario, Weights};
+use vramfit::scenario::{FlashAttention, KvCache, LlamaCpp, Parallel, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
         (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
     let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), any_format(), prop::sample::select(KvCache::ALL.to_vec()));
-    let llama_cpp = prop_oneof![Just(LlamaCpp::default()), any_llama_cpp()];
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
+    let llama_cpp = prop_oneof![Just(LlamaCpp::default()), any_llama_cpp()];
     (hardware, load, steps, llama_cpp).prop_map(
         |((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager), llama_cpp)| Scenario {
             gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
@@ -32,6 +32,7 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
             max_num_seqs: sequences,
             enforce_eager,
             llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
+            ..Scenario::default()
         },
     )
 }
@@ -56,6 +57,27 @@ fn any_llama_cpp() -> impl Strategy<Value = LlamaCpp> {
             tensor_split: Vec::new(),
         },
     )
+}
+
+/// Ways to spread, and settings of engines, that may or may not be possible.
+fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
+    let size = || prop::option::of(prop::sample::select(vec![1u64, 2, 3, 4, 8]));
+    let share = || prop::option::of((1u64..100).prop_map(|percent| Decimal::new(percent, 2)));
+    let version = prop::option::of((0u32..2, 0u32..40, 0u32..3).prop_map(|(major, minor, patch)| Version(major, minor, patch)));
+    let parallel = (size(), size(), size(), size(), any::<bool>());
+    let serving = (version, share(), share(), prop::option::of(1u64..1 << 36), prop::option::of(1u64..9), prop::option::of(1u64..256));
+    (parallel, serving).prop_map(|((pipeline, data, expert, context, data_attention), (runtime_version, fraction, share, offload, loras, rank))| {
+        let parallel = Parallel { pipeline, data, expert, context, data_attention };
+        let serving = Serving {
+            runtime_version,
+            mem_fraction_static: fraction,
+            prefix_share: share,
+            cpu_offload: offload.map(Bytes),
+            max_loras: loras,
+            max_lora_rank: rank,
+        };
+        (parallel, serving)
+    })
 }
 
 /// Every format of weights, some with numbers of their own.
@@ -178,9 +200,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario()) {
+    fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario(), (parallel, serving) in any_spread()) {
+        let scenario = Scenario { parallel, serving, gpus: None, ..scenario };
         let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
+        let mut ranks = 0;
         for device in &answer.devices {
+            prop_assert!(device.ranks.start == ranks && device.ranks.end > ranks);
+            ranks = device.ranks.end;
             for entry in &device.entries {
                 prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
                 prop_assert!(entry.amount.low <= entry.amount.expected && entry.amount.expected <= entry.amount.high);
@@ -200,6 +226,8 @@ proptest! {
     #[test]
     fn more_never_takes_less(config in any_config(), scenario in any_scenario(), more in 1u64..50_000) {
         let model = model(config);
+        // Engines have default contexts of their own.
+        let scenario = Scenario { context: scenario.context.or(Some(4096)), ..scenario };
         let Ok(answer) = estimate(&model, &scenario) else { return Ok(()) };
         let context = scenario.context.unwrap_or(8192);
         let batch = scenario.batch.unwrap_or(1);
@@ -233,7 +261,8 @@ proptest! {
     }
 
     #[test]
-    fn links_come_back(scenario in any_scenario(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+    fn links_come_back(scenario in any_scenario(), (parallel, serving) in any_spread(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+        let scenario = Scenario { parallel, serving, ..scenario };
         let link = Link { model: Some(ModelLink::Hub { id, revision }), endpoint, scenario, ..Link::default() };
         let text = link.encode();
         prop_assert!(text.is_ascii() && !text.contains([' ', '"', '<', '#']));

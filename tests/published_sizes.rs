@@ -143,10 +143,9 @@ fn stored_values(model: &Model, counted: Counted) -> u64 {
                 Unit::Value(_) | Unit::Bytes(_) => 0,
             };
             sum += match piece.what {
-                "parameters" => piece.count,
                 "quantised weights" => piece.count * bits / 8,
                 "scales" if counted == Counted::WithoutScales => 0,
-                "scales" => piece.count,
+                "parameters" | "scales" => piece.count,
                 "constants per matrix" if counted == Counted::All => piece.count * bits / 32,
                 "constants per matrix" => 0,
                 other => panic!("{other} of {}", tensor.tensor.name),
@@ -156,7 +155,7 @@ fn stored_values(model: &Model, counted: Counted) -> u64 {
     sum
 }
 
-/// (model, its quantization_config with lists written shorter, what the Hub counts, what that takes in). A count of NVFP4 files
+/// (model, its `quantization_config` with lists written shorter, what the Hub counts, what that takes in). A count of NVFP4 files
 /// leaves the scales out in some repositories, and numbers without a dimension in all.
 const COUNTS: &[(&str, &str, u64, Counted)] = &[
     ("Qwen/Qwen3-8B-FP8", FP8, 8_191_159_296, Counted::All),

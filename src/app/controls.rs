@@ -14,6 +14,7 @@ use super::dom;
 use super::field::{Choice, Field, Slider, Stand, count, option};
 use super::load;
 use super::scale;
+use super::settings;
 use super::state::AppState;
 
 /// The value of the option that stands for a given size.
@@ -48,20 +49,15 @@ pub fn markup() -> String {
         slider.markup(&mut out);
         out.push_str("</div>");
     }
-    out.push_str(
-        "<details class='more'><summary>More settings<span id='changed' class='note'></span></summary>\
-         <div class='more__body'><p id='only-vllm' class='note'></p>",
-    );
-    for field in &LIMITS {
-        field.markup(&mut out);
-    }
+    out.push_str("<details class='more'><summary>More settings<span id='changed' class='note'></span></summary><div class='more__body'>");
+    settings::markup(&mut out);
     out.push_str(LAST);
     out
 }
 
-/// Below the numbers of "More settings".
+/// Below the groups of "More settings".
 const LAST: &str = "\
-    <label class='check'><input id='eager' type='checkbox'>Enforce eager</label>\
+    <fieldset><legend>Hub</legend>\
     <div class='field'>\
       <label for='endpoint'>Hub endpoint</label>\
       <input id='endpoint' type='text' inputmode='url' autocomplete='off' spellcheck='false' aria-describedby='endpoint-problem'>\
@@ -72,14 +68,14 @@ const LAST: &str = "\
       <input id='token' type='password' autocomplete='off' aria-describedby='token-note'>\
       <p class='note' id='token-note'></p>\
     </div>\
-    </div></details>";
+    </fieldset></div></details>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
     for choice in [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE] {
         choice.bind(state);
     }
-    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH, &LIMITS[0], &LIMITS[1], &LIMITS[2]] {
+    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH] {
         field.bind(state);
     }
     for slider in [&CONTEXT_SLIDER, &BATCH_SLIDER] {
@@ -88,10 +84,7 @@ pub fn bind(state: AppState) {
     dom::follow(move || state.scenario.with(allow));
     dom::follow(move || dom::text("gpu-facts", &gpu_facts(state)));
     dom::follow(move || dom::text("changed", &changed(state)));
-    dom::on("eager", "change", move |event| {
-        let is_eager = dom::target(&event, "checked").is_truthy();
-        state.choose(|scenario| scenario.enforce_eager = is_eager);
-    });
+    settings::bind(state);
     dom::follow(move || {
         state.endpoint.with(|text| dom::set_value("endpoint", if text.is_empty() { "https://huggingface.co" } else { text }));
         dom::text("token-note", &token_note(state));
@@ -101,15 +94,8 @@ pub fn bind(state: AppState) {
     dom::on("token", "change", move |event| state.token.set(load::clean_token(&dom::typed(&event)).unwrap_or_default()));
 }
 
-/// Settings that do not apply are disabled, and say why.
+/// Choices that do not apply are disabled, and say why.
 fn allow(scenario: &Scenario) {
-    let is_vllm = scenario.runtime == Runtime::Vllm;
-    dom::set_checked("eager", scenario.enforce_eager);
-    dom::flag("eager", "disabled", !is_vllm);
-    for field in &LIMITS {
-        dom::flag(field.id, "disabled", !is_vllm);
-    }
-    dom::text("only-vllm", if is_vllm { "" } else { "transformers takes what it needs and has none of these four settings." });
     dom::flag("capacity-field", "hidden", scenario.gpu_capacity.is_none());
     dom::flag("weight-number-field", "hidden", scenario.weights.number().is_none());
     for kv_cache in KvCache::ALL {
@@ -166,7 +152,7 @@ fn gpu_options() -> String {
 static GPU_COUNT: Field = Field {
     id: "gpus",
     label: "Count",
-    value: |state| used(state, state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)), "tensor_parallel"),
+    value: |state| used(state, state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)), "gpus"),
     take: |state, text| {
         let gpus = count(text)?;
         state.choose(|scenario| (scenario.gpus, scenario.tensor_parallel) = (gpus, None));
@@ -353,59 +339,10 @@ static BATCH_SLIDER: Slider = Slider {
     },
 };
 
-/// The numbers that only vLLM has.
-static LIMITS: [Field; 3] = [
-    Field {
-        id: "util",
-        label: "GPU memory utilization",
-        value: |state| {
-            let chosen = state.scenario.with(|scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()));
-            let default = || state.used.with(|used| used.iter().find(|(key, _)| *key == "gpu_memory_utilization").map(|(_, value)| value.clone()));
-            chosen.or_else(default).unwrap_or_default()
-        },
-        take: |state, text| {
-            let text = text.trim();
-            let ratio = if text.is_empty() { None } else { Some(text.parse::<Decimal>().map_err(|error| format!("{error}."))?) };
-            if ratio.is_some_and(|ratio| !ratio.is_fraction()) {
-                return Err("It must be above 0 and at most 1, such as 0.92.".to_owned());
-            }
-            state.choose(|scenario| scenario.gpu_memory_utilization = ratio);
-            Ok(())
-        },
-        is_live: false,
-    },
-    Field {
-        id: "mbt",
-        label: "Batched tokens",
-        value: |state| used(state, state.scenario.with(|scenario| scenario.max_num_batched_tokens), "max_num_batched_tokens"),
-        take: |state, text| {
-            let tokens = count(text)?;
-            state.choose(|scenario| scenario.max_num_batched_tokens = tokens);
-            Ok(())
-        },
-        is_live: false,
-    },
-    Field {
-        id: "mns",
-        label: "Sequences",
-        value: |state| used(state, state.scenario.with(|scenario| scenario.max_num_seqs), "max_num_seqs"),
-        take: |state, text| {
-            let sequences = count(text)?;
-            state.choose(|scenario| scenario.max_num_seqs = sequences);
-            Ok(())
-        },
-        is_live: false,
-    },
-];
-
 /// `2 changed`
 fn changed(state: AppState) -> String {
-    let of_scenario = state.scenario.with(|scenario| {
-        let Scenario { gpu_memory_utilization, max_num_batched_tokens, max_num_seqs, enforce_eager, .. } = scenario;
-        [gpu_memory_utilization.is_some(), max_num_batched_tokens.is_some(), max_num_seqs.is_some(), *enforce_eager]
-    });
-    let others = [state.endpoint.with(|text| !text.is_empty()), state.token.with(|text| !text.is_empty())];
-    match of_scenario.iter().chain(&others).filter(|changed| **changed).count() {
+    let others = usize::from(state.endpoint.with(|text| !text.is_empty())) + usize::from(state.token.with(|text| !text.is_empty()));
+    match state.scenario.with(settings::changed) + others {
         0 => String::new(),
         count => format!("{count} changed"),
     }

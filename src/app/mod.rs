@@ -15,6 +15,7 @@ mod load;
 mod model_box;
 mod notes;
 mod scale;
+mod settings;
 mod share;
 mod state;
 mod status;

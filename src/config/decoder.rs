@@ -261,7 +261,7 @@ impl Decoder {
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
-                Top::Score { labels } => _ = head.linear("score", self.shape.hidden, labels, false),
+                Top::Score { labels, bias } => _ = head.linear("score", self.shape.hidden, labels, bias),
                 Top::Language | Top::Nothing => {}
             },
             Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -358,6 +358,8 @@ pub enum Top {
     Score {
         /// How many.
         labels: u64,
+        /// Whether it has a bias, as the score of each token has.
+        bias: bool,
     },
     /// None.
     Nothing,
@@ -375,7 +377,7 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
     } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
-        Top::Score { labels: labels(f)? }
+        Top::Score { labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
     } else if ends(&["Model"]) {
         Top::Nothing
     } else {

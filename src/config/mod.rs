@@ -8,6 +8,7 @@ mod fields;
 pub mod json;
 mod more;
 mod quantization;
+mod rotary;
 
 mod gemma;
 mod gpt2;
@@ -175,14 +176,15 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
         None => None,
     };
     let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
-    let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
+    let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
     };
     let components = draft.into_components(&fields, &mut assumptions)?;
+    let rotary = rotary::read(&model_type, text.as_ref().unwrap_or(&fields), &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
-    let mut anatomy = Anatomy { model_type, components, dtype, max_context, quantization: None, keys_used, keys_not_understood, assumptions, is_guess };
+    let mut anatomy = Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess };
     anatomy.parameters()?;
     anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)

@@ -1,6 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
 mod llama_cpp;
+mod serving;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,10 +74,36 @@ macro_rules! choice {
     };
 }
 
-use {choice, count};
+macro_rules! parsed {
+    ($name:literal, $kind:ty, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
+            read: |scenario, text| {
+                scenario.$($field).+ = Some(text.parse::<$kind>().map_err(|error| error.to_string())?);
+                Ok(())
+            },
+        }
+    };
+}
+
+macro_rules! switch {
+    ($name:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.then(|| "1".to_owned()),
+            read: |scenario, text| {
+                scenario.$($field).+ = text != "0";
+                Ok(())
+            },
+        }
+    };
+}
+
+use {choice, count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE, llama_cpp::LLAMA_CPP];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, llama_cpp::LLAMA_CPP];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -114,25 +141,33 @@ static BASE: &[Key] = &[
         },
     },
     choice!("kv", kv_cache),
-    Key {
-        name: "util",
-        write: |scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()),
-        read: |scenario, text| {
-            scenario.gpu_memory_utilization = Some(text.parse::<Decimal>().map_err(|error| error.to_string())?);
-            Ok(())
-        },
-    },
+    parsed!("util", Decimal, gpu_memory_utilization),
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
-    Key {
-        name: "eager",
-        write: |scenario| scenario.enforce_eager.then(|| "1".to_owned()),
-        read: |scenario, text| {
-            scenario.enforce_eager = text != "0";
-            Ok(())
-        },
-    },
+    switch!("eager", enforce_eager),
 ];
+
+/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
+pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
+    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+}
+
+/// Changes a setting as links write it; an empty text means its default.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the text; the scenario is as before.
+pub fn set(scenario: &mut Scenario, key: &str, text: &str) -> Result<(), String> {
+    let mut changed = Scenario::default();
+    for known in keys() {
+        let value = if known.name == key { Some(text.to_owned()).filter(|text| !text.is_empty()) } else { (known.write)(scenario) };
+        if let Some(value) = value {
+            (known.read)(&mut changed, &value)?;
+        }
+    }
+    *scenario = changed;
+    Ok(())
+}
 
 fn whole(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number"))
@@ -280,10 +315,21 @@ mod tests {
                     kv_cache_v: Some(KvCache::Iq4Nl),
                     mmproj: true,
                 },
+                ..Scenario::default()
             },
             ..Link::default()
         };
         assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn one_setting_is_set_and_taken_back() {
+        let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
+        set(&mut scenario, "pp", "4").unwrap();
+        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert!(set(&mut scenario, "util", "lots").is_err());
+        set(&mut scenario, "pp", "").unwrap();
+        assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });
     }
 
     #[test]

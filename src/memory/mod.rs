@@ -1,14 +1,18 @@
 //! How much: a model and a scenario to a ledger per device.
 
+mod blocks;
+mod placement;
 mod weights;
 
-use crate::estimate::{Amount, Basis, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::formula::{Expr, Source};
 use crate::model::{Component, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::Setup;
+use crate::runtime::{Packing, Setup};
 use crate::scenario::{Scenario, Weights};
+use blocks::Blocks;
 
 /// Computes the answer for one scenario.
 ///
@@ -23,57 +27,136 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         }
         return Ok(answer);
     }
-    let setup = Setup::new(model, scenario)?;
+    let mut setup = Setup::new(model, scenario)?;
+    // The least that runs at all: one request.
+    let lean = Scenario { batch: Some(1), ..scenario.clone() };
+    let mut lean = if setup.batch.value > 1 { Some(Setup::new(model, &lean)?) } else { None };
     let mut warnings = Vec::new();
-    let mut entries = vec![weights::entry(&setup, &mut warnings)?];
-    entries.extend(setup.engine.kv_cache(&setup)?);
-    entries.extend(setup.engine.overheads(&setup)?);
-    widen_guesses(model, &mut entries)?;
-    sort_short(&mut entries, |entry| entry.term);
-    let budget = setup.engine.budget(&setup)?;
-    let mut device = Device {
-        ranks: 0..setup.tensor_parallel.value,
-        gpu: setup.card.name.clone(),
-        capacity: setup.card.capacity,
-        usable: setup.card.usable,
-        budget,
-        claim: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
-    };
-    device.claim = claim(&device)?;
-    let keeps_cache = !model.decoder().cache_groups().is_empty();
-    let capacity = if keeps_cache { Some(setup.engine.capacity(&setup, room_for_cache(&device)?)?) } else { None };
+    let mut devices: Vec<Device> = Vec::new();
+    let mut capacity: Option<Capacity> = None;
+    for place in setup.places() {
+        setup.place = place.clone();
+        let mut said = Vec::new();
+        let mut device = device(&setup, &mut said)?;
+        device.minimum = Some(match &mut lean {
+            Some(lean) => {
+                lean.place = place;
+                self::device(lean, &mut Vec::new())?.peak()?.1.expected
+            }
+            None => device.peak()?.1.expected,
+        });
+        said.retain(|sentence| !warnings.contains(sentence));
+        warnings.append(&mut said);
+        if !setup.cache_groups().is_empty() {
+            // The rank with the least room decides for all.
+            let here = setup.engine.capacity(&setup, room_for_cache(&device, setup.engine.pooled())?)?;
+            capacity = Some(capacity.filter(|least| least.kv_cache_tokens <= here.kv_cache_tokens).unwrap_or(here));
+        }
+        match devices.last_mut() {
+            Some(before) if is_alike(before, &device) => before.ranks.end = device.ranks.end,
+            _ => devices.push(device),
+        }
+    }
+    warnings.extend(of_other_parts(model, setup.weights));
+    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
+    let host = host(&setup, &devices)?;
+    Ok(Estimate { devices, host, capacity, choices: setup.choices, assumptions, warnings })
+}
+
+/// What is said about parts beside the decoder.
+fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
     let (texts, towers): (Vec<&Component>, Vec<&Component>) = model.anatomy.counted().skip(1).partition(|component| component.is_text());
     let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
-    let is_gguf = matches!(setup.weights, Weights::Mix(_));
+    let mut said = Vec::new();
+    let is_gguf = matches!(format, Weights::Mix(_));
     if is_gguf && !towers.is_empty() {
         let towers = named(&towers);
-        warnings.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
+        said.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
     }
     let others = if is_gguf { texts } else { [texts, towers].concat() };
     if !others.is_empty() {
-        warnings.push(format!(
+        said.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
             named(&others)
         ));
     }
-    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices: vec![device], host: None, capacity, choices: setup.choices, assumptions, warnings })
+    said
+}
+
+/// The ledger of one rank.
+fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateError> {
+    let model = setup.model;
+    let mut blocks = Blocks::default();
+    let mut entries = vec![weights::entry(setup, &mut blocks, warnings)?];
+    if setup.engine.shard_rules().packing == Packing::Fused {
+        entries.extend(blocks.entry()?);
+    }
+    entries.extend(setup.engine.kv_cache(setup)?);
+    entries.extend(setup.engine.overheads(setup)?);
+    widen_guesses(model, &mut entries)?;
+    if let (Some(offload), Some(weights)) = (setup.scenario.serving.cpu_offload, entries.first_mut()) {
+        *weights = less(weights, offload)?;
+    }
+    sort_short(&mut entries, |entry| entry.term);
+    let mut device = Device {
+        ranks: setup.spread.ranks_of(setup.place.stage),
+        gpu: setup.card.name.clone(),
+        capacity: setup.card.capacity,
+        usable: setup.card.usable,
+        budget: setup.engine.budget(setup)?,
+        claim: None,
+        minimum: None,
+        ledger: Ledger { stages: Stage::SERVING, entries },
+    };
+    device.claim = claim(&device)?;
+    Ok(device)
+}
+
+/// The weights less what lies on the host.
+fn less(weights: &Entry, offload: Bytes) -> Result<Entry, Overflow> {
+    let offload = Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload"));
+    let away = Expr::Min(vec![offload, weights.formula.clone()]);
+    let gone = Bytes(away.evaluate()?);
+    let less = |size: Bytes| size.minus(gone).unwrap_or(Bytes::ZERO);
+    let Amount { low, expected, high } = weights.amount;
+    let amount = Amount { low: less(low), expected: less(expected), high: less(high) };
+    Ok(Entry { amount, formula: weights.formula.clone().minus(away), ..weights.clone() })
+}
+
+/// What lies on the host: the weights that every GPU leaves there.
+fn host(setup: &Setup, devices: &[Device]) -> Result<Option<Ledger>, Overflow> {
+    let Some(offload) = setup.scenario.serving.cpu_offload else { return Ok(None) };
+    let parts = devices.iter().map(|device| {
+        let weights = device.entries.iter().find(|entry| entry.term == Term::Weights);
+        let all = weights.map_or(Expr::constant(0), |entry| match &entry.formula {
+            Expr::Difference(all, _) => (**all).clone(),
+            formula => formula.clone(),
+        });
+        let gpus = Expr::named(device.ranks.end - device.ranks.start, "GPUs");
+        Expr::Product(vec![gpus, Expr::Min(vec![Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload")), all])])
+    });
+    let entry = Entry::exact(Term::Weights, Expr::sum(parts.collect()), Basis::Derived, "weights that the engine leaves on the host", ALWAYS)?;
+    Ok(Some(Ledger { stages: Stage::SERVING, entries: vec![entry] }))
+}
+
+/// True when two ranks hold the same.
+fn is_alike(one: &Device, other: &Device) -> bool {
+    one.ledger == other.ledger && one.gpu == other.gpu && one.usable == other.usable && one.budget == other.budget
 }
 
 /// What an engine with a budget will hold once started: the budget, and the context outside it.
 fn claim(device: &Device) -> Result<Option<Bytes>, Overflow> {
     let Some(budget) = &device.budget else { return Ok(None) };
-    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, device.loaded_stage())?.expected)?))
+    Ok(Some(budget.bytes.plus(device.outside_budget(device.steady_stage())?)?))
 }
 
 /// What is left for keys and values: the limit less the worst stage without them.
-fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
+fn room_for_cache(device: &Device, pooled: &[Term]) -> Result<Bytes, Overflow> {
     let mut most = Bytes::ZERO;
     for &stage in device.stages {
-        let mut others = device.at(stage)?.expected.minus(device.term_at(Term::KvCache, stage)?.expected)?;
-        if device.budget.is_some() {
-            others = others.minus(device.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let mut others = device.at(stage)?.expected.minus(device.outside_budget(stage)?)?;
+        for &term in pooled {
+            others = others.minus(device.term_at(term, stage)?.expected)?;
         }
         most = most.max(others);
     }

@@ -1,5 +1,7 @@
 //! Weights of one rank: a sum over what is stored, split by role.
 
+use super::blocks::Blocks;
+use super::placement::{Placed, placed};
 use crate::estimate::{ALWAYS, Amount, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Role, Tensor};
@@ -22,6 +24,8 @@ enum Share {
     KeyValue,
     /// Query heads split, KV heads as above, in one matrix.
     Fused,
+    /// Whole experts over ranks, or an equal part of each where they are not spread.
+    Expert,
 }
 
 /// The share of a tensor by its role. Row-parallel layers keep their bias whole.
@@ -32,6 +36,7 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Key | Role::Value => Share::KeyValue,
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
+        role if role.is_expert() => Share::Expert,
         Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::LatentDown => Share::Whole,
         _ => Share::Split,
     }
@@ -58,32 +63,36 @@ struct Pile {
     of_rank: u64,
 }
 
-/// The weights of one rank.
-pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+/// The weights of one rank; every tensor is added to `blocks`.
+pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
-    let ranks = setup.tensor_parallel.value;
-    let mut all = stored(setup.model, setup.weights, setup.dtype)?;
-    if setup.engine.unpacks(setup.model).is_some() {
-        for tensor in &mut all {
-            tensor.form = Form::Plain(setup.dtype);
-        }
-    }
+    let ranks = setup.spread.tensor.value;
+    let are_experts_apart = setup.spread.expert_ranks() != ranks || setup.spread.expert.value > 1;
+    let all = stored(setup.model, setup.weights, setup.dtype)?;
     let mut piles: Vec<Pile> = Vec::new();
-    for tensor in &all {
-        for piece in tensor.pieces()? {
+    for placed in placed(setup, all.clone()) {
+        let tensor = placed.stored.tensor;
+        for piece in placed.stored.pieces()? {
             let pile = pile_for(&mut piles, piece.what, piece.unit);
-            let (sum, more) = match share_of(tensor.tensor, piece, rules.splits_embedding) {
-                Share::Vocabulary => {
-                    let padded = vocabulary_of_rank(tensor.tensor, piece.count, rules.vocabulary_padding, ranks)?;
-                    (if padded == piece.count { &mut pile.whole } else { &mut pile.of_rank }, padded)
+            // The pile, what is added to it, and what of that is on this rank.
+            let (sum, more, here) = match share_of(tensor, piece, rules.splits_embedding) {
+                share if are_experts_apart && tensor.role.is_expert() => {
+                    let here = experts_of_rank(setup, &placed, piece.count, share == Share::Expert)?;
+                    (&mut pile.of_rank, here, here)
                 }
-                Share::Whole => (&mut pile.whole, piece.count),
-                _ if ranks == 1 => (&mut pile.whole, piece.count),
-                Share::Split => (&mut pile.split, piece.count),
-                Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, piece.count, 0)?),
-                Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, piece.count, 1)?),
+                Share::Vocabulary => {
+                    let padded = vocabulary_of_rank(tensor, piece.count, rules.vocabulary_padding, ranks)?;
+                    (if padded == piece.count { &mut pile.whole } else { &mut pile.of_rank }, padded, padded)
+                }
+                Share::Split | Share::Expert if ranks > 1 => (&mut pile.split, piece.count, piece.count.div_ceil(ranks)),
+                kind @ (Share::KeyValue | Share::Fused) if ranks > 1 => {
+                    let here = heads_of_rank(setup, &placed, piece.count, u64::from(kind == Share::Fused))?;
+                    (&mut pile.of_rank, here, here)
+                }
+                _ => (&mut pile.whole, piece.count, piece.count),
             };
             *sum = sum.checked_add(more).ok_or(Overflow)?;
+            blocks.add(&placed, piece.what, piece.unit.bytes(here)?);
         }
     }
     let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
@@ -103,14 +112,16 @@ fn with_doubt(entry: Entry, setup: &Setup, all: &[Stored<'_>], warnings: &mut Ve
         let Amount { low, high, .. } = Amount::percent(expected, 100 - spread, 100 + spread)?;
         return Ok(entry.with_band(low, high, Basis::Modelled));
     }
-    if setup.scenario.weights != Weights::AsStored {
+    if setup.scenario.weights != Weights::AsStored || setup.engine.unpacks(setup.model).is_some() {
         return Ok(entry);
     }
     if setup.weights != Weights::AsStored {
         // Said by a name only: the files may be what the config describes.
-        let unquantised = stored(setup.model, Weights::AsStored, setup.dtype)?.iter().try_fold(Bytes::ZERO, |sum, tensor| sum.plus(tensor.bytes()?))?;
-        let each = Bytes(unquantised.get().div_ceil(setup.tensor_parallel.value));
-        return Ok(entry.with_band(expected, each, Basis::RuleOfThumb));
+        let sum = |all: &[Stored<'_>]| all.iter().try_fold(Bytes::ZERO, |sum, tensor| sum.plus(tensor.bytes()?));
+        let (quantised, unquantised) = (sum(all)?, sum(&stored(setup.model, Weights::AsStored, setup.dtype)?)?);
+        let high = u128::from(expected.get()) * u128::from(unquantised.get()) / u128::from(quantised.get().max(1));
+        let high = Bytes(u64::try_from(high).map_err(|_| Overflow)?);
+        return Ok(entry.with_band(expected, high.max(expected), Basis::RuleOfThumb));
     }
     match &setup.model.anatomy.quantization {
         Some(quantization) if quantization.schemes.is_empty() => {
@@ -141,20 +152,28 @@ fn vocabulary_of_rank(tensor: &Tensor, count: u64, padding: u64, ranks: u64) -> 
 }
 
 /// KV projections of one rank, with the query heads' share of a fused matrix (`query_share` = 1).
-fn heads_of_rank(setup: &Setup, elements: u64, query_share: u64) -> Result<u64, Overflow> {
-    // Every family so far has the same heads in all layers.
-    let groups = setup.model.decoder().cache_groups();
-    let Some(attention) = groups.iter().find_map(|group| group.mixer.attention()) else { return Ok(elements) };
-    let ranks = setup.tensor_parallel.value;
+fn heads_of_rank(setup: &Setup, placed: &Placed, elements: u64, query_share: u64) -> Result<u64, Overflow> {
+    // Files whose architecture is not known do not say the layer: then all layers have the heads of the first.
+    let first = || setup.model.decoder().layers.iter().find_map(|run| run.layer.mixer.attention());
+    let Some(attention) = placed.layer.and_then(|layer| layer.mixer.attention()).or_else(first) else { return Ok(elements) };
+    let ranks = setup.spread.tensor.value;
     let all = query_share * attention.heads + (1 + query_share) * attention.kv_heads;
-    let here = query_share * (attention.heads / ranks) + (1 + query_share) * setup.rank_kv_heads(attention);
-    u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all)).map_err(|_| Overflow)
+    let here = query_share * attention.heads.div_ceil(ranks) + (1 + query_share) * setup.rank_kv_heads(attention);
+    u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all.max(1))).map_err(|_| Overflow)
+}
+
+/// Experts of one rank: as many whole ones as the fullest rank has, each split over the ranks that share it, where it `is_split`.
+fn experts_of_rank(setup: &Setup, placed: &Placed, elements: u64, is_split: bool) -> Result<u64, Overflow> {
+    let experts = placed.layer.and_then(|layer| layer.feed_forward.experts()).unwrap_or(placed.stored.tensor.count).max(1);
+    let spread = setup.spread.expert.value;
+    let here = (elements / experts).checked_mul(experts.div_ceil(spread)).ok_or(Overflow)?;
+    Ok(if is_split { here.div_ceil(setup.spread.expert_ranks() / spread) } else { here })
 }
 
 impl Pile {
     /// `(a parameters / 2 GPUs + b on every GPU + c) × 2 B`
     fn formula(&self, setup: &Setup) -> Expr {
-        let ranks = setup.tensor_parallel.value;
+        let ranks = setup.spread.tensor.value;
         let source = || match setup.model.provenance.files {
             Some(_) if setup.weights == Weights::AsStored => Source::Headers,
             _ => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
@@ -163,14 +182,15 @@ impl Pile {
         let mut parts = Vec::new();
         if self.split > 0 {
             let split = Expr::leaf(self.split, format!("split {what}"), source());
-            parts.push(split.ceil_div(setup.tensor_parallel.leaf("GPUs")));
+            parts.push(setup.spread.per_rank(split));
         }
         if self.whole > 0 {
             let name = if ranks == 1 { what.to_owned() } else { format!("{what} on every GPU") };
             parts.push(Expr::leaf(self.whole, name, source()));
         }
         if self.of_rank > 0 {
-            let name = if ranks == 1 { format!("{what} of padded vocabulary tables") } else { format!("{what} of this GPU's heads and vocabulary rows") };
+            let name =
+                if ranks == 1 { format!("{what} of padded vocabulary tables") } else { format!("{what} of this GPU's heads, experts and vocabulary rows") };
             parts.push(Expr::leaf(self.of_rank, name, source()));
         }
         let count = Expr::sum(parts);

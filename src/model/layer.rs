@@ -240,6 +240,14 @@ impl Mixer {
 }
 
 impl FeedForward {
+    /// Routed experts, where there are any.
+    pub const fn experts(&self) -> Option<u64> {
+        match *self {
+            Self::MixtureOfExperts { experts, .. } => Some(experts),
+            Self::Dense { .. } | Self::None => None,
+        }
+    }
+
     /// Inner width that one token passes through.
     pub const fn active_width(&self) -> u64 {
         match *self {

@@ -8,6 +8,8 @@ mod layer;
 mod quantization;
 mod tensor;
 
+use std::ops::Range;
+
 pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use quantization::{Assigned, Quantization};
@@ -40,6 +42,8 @@ pub struct Anatomy {
     pub dtype: Option<Encoding>,
     /// The longest context the model was made for (`max_position_embeddings` and its aliases).
     pub max_context: Option<u64>,
+    /// The rotary position encoding, where it has one.
+    pub rotary: Option<Rotary>,
     /// The quantised format that config.json describes, with what it leaves.
     pub quantization: Option<Quantization>,
     /// Keys of config.json that were used.
@@ -50,6 +54,17 @@ pub struct Anatomy {
     pub assumptions: Vec<String>,
     /// True when `model_type` is not known and the architecture was guessed from its fields.
     pub is_guess: bool,
+}
+
+/// A rotary position encoding: engines keep its sines and cosines as a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotary {
+    /// Values of the table for one position: sines and cosines for the part of a head that turns, over all bases.
+    pub width: u64,
+    /// Positions of the table.
+    pub positions: u64,
+    /// Whether positions have sections for time, height and width.
+    pub has_sections: bool,
 }
 
 /// Where a model's description came from.
@@ -294,16 +309,32 @@ impl Component {
         self.layers.iter().map(|run| run.count).sum()
     }
 
+    /// The runs of the layers with these numbers, each with how many of its layers are among them.
+    pub fn runs_in(&self, layers: Range<u64>) -> impl Iterator<Item = (u64, &LayerRun)> {
+        let mut first: u64 = 0;
+        self.layers.iter().filter_map(move |run| {
+            let (start, end) = (first, first.saturating_add(run.count));
+            first = end;
+            let count = end.min(layers.end).saturating_sub(start.max(layers.start));
+            (count > 0).then_some((count, run))
+        })
+    }
+
     /// Layers that keep keys and values per token, grouped by what they keep, in order of first appearance.
     pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        self.cache_groups_in(0..u64::MAX)
+    }
+
+    /// The same of the layers with these numbers.
+    pub fn cache_groups_in(&self, layers: Range<u64>) -> Vec<CacheGroup> {
         let mut groups: Vec<CacheGroup> = Vec::new();
-        for run in &self.layers {
+        for (count, run) in self.runs_in(layers) {
             let mixer = run.layer.mixer;
             let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) else { continue };
             let is_alike = |group: &CacheGroup| group.span == span && group.mixer.cache_shape() == mixer.cache_shape();
             match groups.iter_mut().find(|group| is_alike(group)) {
-                Some(group) => group.layers += run.count,
-                None => groups.push(CacheGroup { layers: run.count, mixer, span }),
+                Some(group) => group.layers += count,
+                None => groups.push(CacheGroup { layers: count, mixer, span }),
             }
         }
         groups

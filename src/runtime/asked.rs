@@ -4,7 +4,7 @@ use super::{Choices, Chosen, EstimateError, MAX_COUNT, beyond_maximum, default_c
 use crate::encoding::Encoding;
 use crate::gpu::Card;
 use crate::model::Model;
-use crate::scenario::{Scenario, Weights};
+use crate::scenario::{Parallel, Scenario, Serving, Weights};
 
 /// A scenario with the defaults of such an engine.
 pub(super) struct Asked<'a> {
@@ -38,8 +38,14 @@ impl<'a> Asked<'a> {
         context: (u64, &'static str),
         kv: Option<(Encoding, &'static str)>,
     ) -> Result<Self, EstimateError> {
+        let label = super::label(scenario.runtime);
+        if scenario.parallel != Parallel::default() || scenario.serving != Serving::default() {
+            return Err(EstimateError::Unsupported(format!(
+                "pipelines, replicas, adapters and the like are settings of serving engines; {label} has none of them here"
+            )));
+        }
         let mut choices = Choices::default();
-        choices.said("runtime", super::label(scenario.runtime).to_owned(), None);
+        choices.said("runtime", label.to_owned(), None);
         let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
         choices.said("gpu", names.join(", "), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let (tokens, rule) = default_context(model, context);

@@ -8,18 +8,21 @@ use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
 pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
-    let ranks = || setup.tensor_parallel.leaf("GPUs");
-    let split = |product: Vec<Expr>| if setup.tensor_parallel.value == 1 { Expr::Product(product) } else { Expr::Product(product).ceil_div(ranks()) };
+    let split = |product: Vec<Expr>| setup.spread.per_rank(Expr::Product(product));
     match setup.model.decoder().widest_feed_forward() {
         Some(FeedForward::Dense { intermediate, .. }) => {
             split(vec![Expr::constant(3), Expr::leaf(intermediate, "intermediate_size", Source::Config("intermediate_size".into()))])
         }
         Some(FeedForward::MixtureOfExperts { active, intermediate, shared, .. }) => {
-            let active = || Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
-            let width = Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()));
+            let active = Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
+            let width = |times: u64| {
+                let whole = vec![Expr::constant(times), Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()))];
+                // Experts that are spread are whole.
+                if setup.spread.expert.value > 1 { Expr::Product(whole) } else { split(whole) }
+            };
             let hidden = Expr::leaf(setup.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
-            // Each of a token's copies is kept before and after its expert.
-            let mut parts = vec![split(vec![active(), Expr::constant(3), width]), Expr::Product(vec![active(), hidden])];
+            // A token's copies: gate and up, then what the expert makes, in one buffer; their product in another.
+            let mut parts = vec![Expr::Product(vec![active, Expr::Sum(vec![Expr::Max(vec![width(2), hidden]), width(1)])])];
             if shared > 0 {
                 parts.push(split(vec![Expr::constant(3), Expr::leaf(shared, "shared experts' width", Source::Config("shared expert size".into()))]));
             }
@@ -39,7 +42,7 @@ pub(super) fn context(setup: &Setup) -> Result<Entry, Overflow> {
 
 /// Buffers of the collective operations between ranks (NCCL and the like).
 pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    let (expected, low, high) = match setup.tensor_parallel.value {
+    let (expected, low, high) = match setup.spread.tensor.value {
         1 => return Ok(None),
         2..8 => (440 * MIB, 50 * MIB, 1300 * MIB),
         _ => (2000 * MIB, 100 * MIB, 2600 * MIB),
@@ -49,9 +52,31 @@ pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     Ok(Some(entry.with_band(Bytes(low), Bytes(high), Basis::Modelled)))
 }
 
+/// The table of sines and cosines of a rotary position encoding, which every layer uses; `sections` is how many times as many
+/// positions it has when they have sections for time, height and width.
+pub(super) fn rotary_table(setup: &Setup, sections: u64) -> Result<Option<Entry>, Overflow> {
+    let Some(rotary) = setup.model.anatomy.rotary else { return Ok(None) };
+    let mut product = vec![
+        Expr::leaf(rotary.positions, "positions", Source::Config("max_position_embeddings".into())),
+        Expr::leaf(rotary.width, "values", Source::Config("head_dim, rotary part, bases".into())),
+    ];
+    if rotary.has_sections && sections > 1 {
+        product.push(Expr::leaf(sections, "for long videos", Source::Runtime("positions with sections: four times as many")));
+    }
+    let source = "sines and cosines of the rotary position encoding for every position, loaded with the weights";
+    Entry::exact(Term::Weights, Expr::encoded(Expr::Product(product), setup.dtype), Basis::Derived, source, ALWAYS).map(Some)
+}
+
+/// States of one request over the layers of this rank, with each layer's by `state`; `None` without recurrences.
+pub(super) fn per_layer_states(setup: &Setup, state: impl Fn(&Recurrence) -> Expr) -> Option<Expr> {
+    let runs = setup.runs().filter_map(|(count, run)| Some((count, run.layer.mixer.recurrence()?)));
+    let parts: Vec<Expr> = runs.map(|(count, recurrence)| Expr::Product(vec![Expr::named(count, "layers"), state(recurrence)])).collect();
+    if parts.is_empty() { None } else { Some(Expr::sum(parts)) }
+}
+
 /// Recurrent and convolution states of the chosen load: of fixed size per request, whatever the context.
 pub(super) fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    let runs = setup.model.decoder().layers.iter().filter_map(|run| run.layer.mixer.recurrence().map(|recurrence| (run.count, recurrence)));
+    let runs = setup.runs().filter_map(|(count, run)| run.layer.mixer.recurrence().map(|recurrence| (count, recurrence)));
     let mut kinds: Vec<(u64, &Recurrence)> = Vec::new();
     for (count, recurrence) in runs {
         match kinds.iter_mut().find(|(_, kind)| *kind == recurrence) {
@@ -67,7 +92,7 @@ pub(super) fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
         let state = Expr::named(recurrence.state, "state elements");
         let elements = Expr::Sum(vec![convolution, state]);
         let whole = Expr::Product(vec![Expr::leaf(layers, "layers", Source::Config("num_hidden_layers".into())), setup.batch.leaf("requests"), elements]);
-        if setup.tensor_parallel.value == 1 { whole } else { whole.ceil_div(setup.tensor_parallel.leaf("GPUs")) }
+        setup.spread.per_rank(whole)
     });
     let formula = Expr::encoded(Expr::sum(parts.collect()), setup.dtype);
     let source = "recurrent and convolution states in the dtype of computation; engines keep some of them in float32, which doubles that part";

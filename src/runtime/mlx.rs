@@ -53,6 +53,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         usable: card.usable,
         budget: None,
         claim: None,
+        minimum: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     };
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();

@@ -4,17 +4,20 @@ mod asked;
 mod common;
 mod llama_cpp;
 mod mlx;
+mod parallel;
 mod pile;
 mod transformers;
 mod vllm;
 
+pub use parallel::{Place, Spread, Way};
+
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
-use crate::model::{Attention, Mixer, Model};
+use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{LlamaCpp, Runtime, Scenario, Weights};
+use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,6 +43,100 @@ pub enum EstimateError {
     Unsupported(String),
 }
 
+/// How an engine lays out the tensors that it loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As they are, one after the other.
+    Tight,
+    /// In blocks of PyTorch's allocator, with projections of one input fused into one matrix.
+    Fused,
+}
+
+/// The settings that say what share of the card an engine takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fraction {
+    /// `gpu_memory_utilization`: of the card.
+    Utilization,
+    /// `mem_fraction_static`: of what is free at the start.
+    Static,
+    /// `free_gpu_memory_fraction`: of what is free once the model is loaded.
+    Free,
+}
+
+impl Fraction {
+    /// The setting's name.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Utilization => "gpu_memory_utilization",
+            Self::Static => "mem_fraction_static",
+            Self::Free => "free_gpu_memory_fraction",
+        }
+    }
+
+    /// What the user chose for it.
+    const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
+        match self {
+            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Static => scenario.serving.mem_fraction_static,
+        }
+    }
+}
+
+/// A setting that not every engine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A part of the weights on the host.
+    CpuOffload,
+    /// A prefix that all requests share.
+    PrefixShare,
+    /// Slots for LoRA adapters.
+    Loras,
+    /// SGLang's share of the card.
+    MemFractionStatic,
+}
+
+/// Refuses settings that the engine does not have, rather than pass over them.
+fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), EstimateError> {
+    let serving = &scenario.serving;
+    let asked = [
+        (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
+        (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
+        (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
+    ];
+    match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
+        Some((.., what)) => Err(EstimateError::Unsupported(format!("{} has no {what} here; leave the setting out", engine.label()))),
+        None => Ok(()),
+    }
+}
+
+/// What an engine's defaults depend on.
+pub struct Known<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What was asked.
+    pub scenario: &'a Scenario,
+    /// One card.
+    pub card: &'a Card,
+    /// How the model is spread.
+    pub spread: &'a Spread,
+    /// The version.
+    pub version: Version,
+    /// Tokens per request.
+    pub context: u64,
+}
+
+/// Settings that an engine fills in; `None` where it has no such setting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defaults {
+    /// The share of the card that it takes.
+    pub utilization: Option<Decimal>,
+    /// Tokens that one step processes at most.
+    pub step_tokens: Option<u64>,
+    /// Sequences that one step processes at most.
+    pub step_sequences: Option<u64>,
+}
+
 /// How tensor parallelism splits what an engine loads.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardRules {
@@ -47,31 +144,62 @@ pub struct ShardRules {
     pub vocabulary_padding: u64,
     /// Whether the embedding is split over the ranks (else every rank holds it whole).
     pub splits_embedding: bool,
+    /// How tensors lie in memory.
+    pub packing: Packing,
     /// Where the rules were read.
     pub source: &'static str,
 }
 
 /// An engine's rules.
 pub trait Engine: Sync {
-    /// Its name with the version whose rules these are: `vLLM 0.33`.
+    /// Its name.
     fn label(&self) -> &'static str;
+
+    /// The newest version whose rules are known: the default.
+    fn newest(&self) -> Version;
 
     /// The dtype in which it computes a model whose weights say `stored`.
     fn compute_dtype(&self, stored: Encoding) -> Encoding;
+
+    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
+    fn fraction(&self) -> Option<Fraction> {
+        None
+    }
 
     /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
     fn unpacks(&self, _model: &Model) -> Option<Encoding> {
         None
     }
 
-    /// The share of the card that it takes unless told otherwise; `None` when it takes what it needs.
-    fn default_utilization(&self) -> Option<Decimal>;
+    /// What it fills in where the user chooses nothing.
+    fn defaults(&self, _known: &Known) -> Defaults {
+        Defaults::default()
+    }
 
-    /// Tokens that one step processes at most unless told otherwise; `None` when it has no such setting.
-    fn default_batched_tokens(&self, card: &Card) -> Option<u64>;
+    /// The ways to spread a model that it has besides tensor parallelism.
+    fn ways(&self) -> &'static [Way] {
+        &[]
+    }
 
-    /// Sequences that one step processes at most unless told otherwise; `None` when it has no such setting.
-    fn default_sequences(&self, card: &Card) -> Option<u64>;
+    /// Whether replicas of a mixture of experts always share the experts.
+    fn shares_experts(&self) -> bool {
+        false
+    }
+
+    /// How many layers each pipeline stage has.
+    fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
+        parallel::even_stages(layers, stages)
+    }
+
+    /// The terms that its cache's room is for.
+    fn pooled(&self) -> &'static [Term] {
+        &[Term::KvCache]
+    }
+
+    /// The settings that it has beside those of every engine.
+    fn settings(&self) -> &'static [Setting] {
+        &[]
+    }
 
     /// What it cannot do, said plainly.
     fn check(&self, setup: &Setup) -> Result<(), EstimateError>;
@@ -148,13 +276,17 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The engine.
     pub engine: &'static dyn Engine,
+    /// Its version.
+    pub version: Version,
     /// One card.
     pub card: Card,
-    /// Ranks that share the model.
-    pub tensor_parallel: Chosen,
+    /// How the model is spread over GPUs.
+    pub spread: Spread,
+    /// The rank that is computed.
+    pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
-    /// Requests at once.
+    /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The format of the weights; what "as stored" means where neither files nor config say it.
     pub weights: Weights,
@@ -182,9 +314,6 @@ pub const DEFAULT_CONTEXT: u64 = 8192;
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
-/// The most GPUs that one model is split over here.
-const MAX_GPUS: u64 = 1 << 16;
-
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
@@ -192,55 +321,60 @@ impl<'a> Setup<'a> {
         check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
+        check_settings(engine, scenario)?;
+        let newest = engine.newest();
+        let version = scenario.serving.runtime_version.unwrap_or(newest);
         choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let (context, rule) = default_context(model, (DEFAULT_CONTEXT, "8,192 tokens"));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let tensor_parallel = tensor_parallel(scenario, &mut choices)?;
+        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        parallel::check_ways(&spread, engine.ways(), engine.label())?;
+        let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
         let (weights, reason) = crate::weights::meant(model, scenario.weights);
-        let dtype = weights.encoding().or(engine.unpacks(model)).unwrap_or_else(|| engine.compute_dtype(stored));
-        if engine.unpacks(model).is_some() {
+        let unpacked = engine.unpacks(model).filter(|_| weights == Weights::AsStored);
+        if let Some(dtype) = unpacked {
             assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
         }
+        let weights = unpacked.map_or(weights, Weights::Plain);
+        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
         choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
         choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
-        let step_tokens = match engine.default_batched_tokens(&card) {
+        let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
+        let step_tokens = match defaults.step_tokens {
             Some(default) => {
                 choices.count("max_num_batched_tokens", scenario.max_num_batched_tokens, default, "the engine's default for this card", MAX_COUNT)?
             }
             None => Chosen { value: load_tokens, source: Source::Derived("context × requests, prefilled at once".into()) },
         };
-        let step_sequences = match engine.default_sequences(&card) {
-            Some(default) => choices.count("max_num_seqs", scenario.max_num_seqs, default, "the engine's default for this card", MAX_COUNT)?,
+        let step_sequences = match defaults.step_sequences {
+            Some(default) => {
+                choices.count("max_num_seqs", scenario.max_num_seqs, default.min(step_tokens.value), "the engine's default for this card", MAX_COUNT)?
+            }
             None => Chosen { value: batch.value, source: batch.source.clone() },
         };
-        let utilization = match (engine.default_utilization(), scenario.gpu_memory_utilization) {
-            (None, _) => None,
-            (Some(_), Some(chosen)) if chosen.is_fraction() => Some((chosen, Source::User("GPU memory utilization"))),
-            (Some(_), Some(chosen)) => {
-                return Err(EstimateError::OutOfRange { what: "GPU memory utilization", value: chosen.to_string(), must: "it must be above 0 and at most 1" });
-            }
-            (Some(default), None) => Some((default, Source::Default("the engine's default".into()))),
-        };
-        if let Some((ratio, source)) = &utilization {
-            let default = matches!(source, Source::Default(_)).then(|| "the engine's default".to_owned());
-            choices.said("gpu_memory_utilization", ratio.to_string(), default);
-        }
+        let utilization = fraction(engine, scenario, defaults.utilization, &mut choices)?;
         assumptions.extend(beyond_maximum(model, context.value));
+        if version > newest {
+            assumptions.push(format!("{} {version} is newer than the rules here: those of {newest} are used", engine.label()));
+        }
         assumptions.extend(card.notes.iter().cloned());
         let choices = choices.0;
         let setup = Self {
             model,
             scenario,
             engine,
+            version,
             card,
-            tensor_parallel,
+            place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
+            spread,
             context,
             batch,
             weights,
@@ -257,9 +391,25 @@ impl<'a> Setup<'a> {
         Ok(setup)
     }
 
+    /// The places of every pipeline stage.
+    pub fn places(&self) -> Vec<Place> {
+        let stages = self.engine.stages(self, self.model.decoder().layer_count(), self.spread.pipeline.value);
+        Place::of_stages(&stages)
+    }
+
+    /// The runs of the decoder's layers on this rank, each with how many of its layers are here.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, &LayerRun)> {
+        self.model.decoder().runs_in(self.place.layers.clone())
+    }
+
+    /// The layers on this rank that keep keys and values, by what they keep.
+    pub fn cache_groups(&self) -> Vec<CacheGroup> {
+        self.model.decoder().cache_groups_in(self.place.layers.clone())
+    }
+
     /// KV heads that one rank holds: split over the ranks, but never less than one.
     pub fn rank_kv_heads(&self, attention: &Attention) -> u64 {
-        (attention.kv_heads / self.tensor_parallel.value).max(1)
+        (attention.kv_heads / self.spread.tensor.value).max(1)
     }
 
     /// Elements that one layer keeps of one token on one rank, as factors: KV heads × (key + value elements). A latent is
@@ -284,7 +434,7 @@ impl<'a> Setup<'a> {
 
     /// Refuses heads or widths that do not divide over the ranks.
     fn check_division(&self, replicates_kv_heads: bool) -> Result<(), EstimateError> {
-        let ranks = self.tensor_parallel.value;
+        let ranks = self.spread.tensor.value;
         for group in self.model.decoder().cache_groups() {
             let Some(&Attention { heads, kv_heads, .. }) = group.mixer.attention() else { continue };
             if !heads.is_multiple_of(ranks) {
@@ -335,17 +485,22 @@ fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
     Some(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"))
 }
 
-/// Tensor-parallel size from `gpus` and `tensor_parallel`, which must agree at this step.
-fn tensor_parallel(scenario: &Scenario, choices: &mut Choices) -> Result<Chosen, EstimateError> {
-    if let (Some(gpus), Some(ranks)) = (scenario.gpus, scenario.tensor_parallel)
-        && gpus != ranks
-    {
-        return Err(EstimateError::Unsupported(format!(
-            "{gpus} GPUs with tensor parallelism over {ranks}: the model is split over all GPUs here, so the two must be equal"
-        )));
+/// The share of the card that an engine takes, by its own name for it.
+fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
+    let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let key = fraction.key();
+    match (fraction.chosen(scenario), default) {
+        (Some(chosen), _) if chosen.is_fraction() => {
+            choices.said(key, chosen.to_string(), None);
+            Ok(Some((chosen, Source::User(key))))
+        }
+        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
+        (None, Some(default)) => {
+            choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
+            Ok(Some((default, Source::Default("the engine's default".into()))))
+        }
+        (None, None) => Ok(None),
     }
-    let asked = scenario.tensor_parallel.or(scenario.gpus);
-    choices.count("tensor_parallel", asked, 1, "one GPU", MAX_GPUS)
 }
 
 /// The dtype of the stored weights: config.json, else the files, else bfloat16 as an assumption.

@@ -4,14 +4,13 @@
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Setup, ShardRules};
+use super::{Engine, EstimateError, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Card;
 use crate::model::{Mixer, Model, Origin, Span};
-use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::KvCache;
+use crate::quantity::{Bytes, Overflow};
+use crate::scenario::{KvCache, Version};
 
 pub(super) struct Transformers;
 
@@ -19,7 +18,11 @@ const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every 
 
 impl Engine for Transformers {
     fn label(&self) -> &'static str {
-        "transformers 5.23"
+        "transformers"
+    }
+
+    fn newest(&self) -> Version {
+        Version(5, 23, 0)
     }
 
     fn compute_dtype(&self, stored: Encoding) -> Encoding {
@@ -29,18 +32,6 @@ impl Engine for Transformers {
     fn unpacks(&self, model: &Model) -> Option<Encoding> {
         // modeling_gguf_pytorch_utils.py: every tensor is dequantised to float32, and `dtype="auto"` follows the first one.
         (model.provenance.source == Origin::Gguf).then_some(Encoding::F32)
-    }
-
-    fn default_utilization(&self) -> Option<Decimal> {
-        None
-    }
-
-    fn default_batched_tokens(&self, _card: &Card) -> Option<u64> {
-        None // a prompt is prefilled whole
-    }
-
-    fn default_sequences(&self, _card: &Card) -> Option<u64> {
-        None
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -54,13 +45,14 @@ impl Engine for Transformers {
         ShardRules {
             vocabulary_padding: 1,
             splits_embedding: false,
+            packing: Packing::Tight,
             source: "transformers 5.23 tp_plan: projections and the head are split, embedding and norms are whole on every rank",
         }
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
         let context = setup.context.leaf("tokens");
-        let groups = setup.model.decoder().cache_groups();
+        let groups = setup.cache_groups();
         // Cached tokens of a layer: while prefilling all of them, afterwards at most the window less the token being written.
         let entry = |stages, is_prefill: bool| {
             let parts = groups.iter().map(|group| {
@@ -97,7 +89,7 @@ impl Engine for Transformers {
         let per_token = Expr::Sum(vec![width, Expr::Product(vec![Expr::constant(4), hidden()])]);
         let prefill = Expr::encoded(Expr::Product(vec![prompt, per_token.clone()]), setup.dtype);
         // One step of decoding holds the old and the new keys and values of one layer while it appends.
-        let largest = decoder.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
+        let largest = setup.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
         let mut copy = vec![requests.clone(), setup.context.leaf("tokens")];
         copy.extend(largest.map(|mixer| setup.cache_elements(&mixer)).unwrap_or_default());
         let step = Expr::Sum(vec![
@@ -143,7 +135,7 @@ impl Engine for Transformers {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
-        let elements = setup.model.decoder().cache_groups().iter().try_fold(0u64, |sum, group| {
+        let elements = setup.cache_groups().iter().try_fold(0u64, |sum, group| {
             let layer = Expr::Product(setup.cache_elements(&group.mixer)).evaluate()?;
             sum.checked_add(layer.checked_mul(group.layers).ok_or(Overflow)?).ok_or(Overflow)
         })?;

@@ -1,8 +1,13 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
 mod llama_cpp;
+mod parallel;
+mod serving;
 
 use std::str::FromStr;
+
+pub use parallel::Parallel;
+pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
@@ -21,6 +26,8 @@ pub struct Scenario {
     pub gpus: Option<u64>,
     /// Tensor-parallel size.
     pub tensor_parallel: Option<u64>,
+    /// The other ways to spread the model.
+    pub parallel: Parallel,
     /// The engine.
     pub runtime: Runtime,
     /// Tokens per request, prompt and answer together.
@@ -41,6 +48,8 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// Settings of llama.cpp.
     pub llama_cpp: LlamaCpp,
+    /// Settings that some serving engines have.
+    pub serving: Serving,
 }
 
 impl Default for Scenario {
@@ -50,6 +59,7 @@ impl Default for Scenario {
             gpu_capacity: None,
             gpus: None,
             tensor_parallel: None,
+            parallel: Parallel::default(),
             runtime: Runtime::Vllm,
             context: None,
             batch: None,
@@ -60,6 +70,7 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             llama_cpp: LlamaCpp::default(),
+            serving: Serving::default(),
         }
     }
 }
@@ -117,6 +128,9 @@ macro_rules! choices {
         impl $name {
             /// Every choice.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name and the label of every choice.
+            pub const OPTIONS: &[(&str, &str)] = &[$(($flag, $label)),*];
 
             /// Its name on the command line, in links and in JSON.
             pub const fn name(self) -> &'static str {

@@ -30,6 +30,7 @@ enum Kind {
 }
 
 /// A folder, or files that make one model: weight files, an index of them, a config by whatever name.
+/// `quant_config` is the file that describes the quantisation where config.json does not.
 pub fn open(paths: &[PathBuf], quant_config: Option<&Path>) -> Result<Model, String> {
     let [first, rest @ ..] = paths else { return Err("no file was named".to_owned()) };
     if first.is_dir() {
@@ -73,8 +74,8 @@ impl Named {
             ([], [], [file]) => from_gguf(file, &[], Vec::new()),
             ([], [], _) => from_gguf_files(first, self.gguf),
             (_, _, [_, ..]) => Err("a GGUF file describes its model alone: name GGUF files only, or none".to_owned()),
-            ([], files, []) => from_config(&first.with_file_name("config.json"), quant_config, first, files, Vec::new()),
-            ([config], files, []) => from_config(config, quant_config, first, files, Vec::new()),
+            ([], files, []) => from_config((&first.with_file_name("config.json"), quant_config), first, files, Vec::new()),
+            ([config], files, []) => from_config((config, quant_config), first, files, Vec::new()),
             ([one, other, ..], ..) => Err(format!("`{}` and `{}` are two configs: name one", one.display(), other.display())),
         }
     }
@@ -117,7 +118,7 @@ fn text(path: &Path) -> Result<String, String> {
 }
 
 /// A config, with the headers of these weight files.
-fn from_config(config: &Path, quant_config: Option<&Path>, named: &Path, weights: &[PathBuf], mut notes: Vec<String>) -> Result<Model, String> {
+fn from_config((config, quant_config): (&Path, Option<&Path>), named: &Path, weights: &[PathBuf], mut notes: Vec<String>) -> Result<Model, String> {
     let beside = quantization_beside(config, quant_config)?;
     let anatomy = config::read_with(&text(config)?, beside.as_deref()).map_err(|error| said(config, &error))?;
     let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
@@ -156,7 +157,7 @@ fn from_folder(folder: &Path, quant_config: Option<&Path>) -> Result<Model, Stri
         }
     }
     let weights: Vec<PathBuf> = choice.files.into_iter().map(|name| folder.join(name)).collect();
-    from_config(&folder.join("config.json"), quant_config, folder, &weights, choice.notes)
+    from_config((&folder.join("config.json"), quant_config), folder, &weights, choice.notes)
 }
 
 /// The one model among GGUF files, with the one file of encoders beside it; `named` is what the user named.

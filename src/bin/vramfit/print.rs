@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Device, Estimate, Ledger};
+use vramfit::estimate::{Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
@@ -41,7 +41,7 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     for device in &estimate.devices {
         let title = match estimate.devices.len() {
             1 => "Where it goes".to_owned(),
-            _ => format!("GPU {}, {}", gpus(device), device.gpu),
+            _ => format!("GPU {}, {}", numbers(device), device.gpu),
         };
         ledger(&title, device)?;
     }
@@ -49,6 +49,9 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
         ledger("Host memory", host)?;
     }
 
+    if let Some(minimum) = device.minimum {
+        println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
+    }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
@@ -68,7 +71,8 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
     println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     println!();
-    for choice in estimate.choices.iter().filter(|choice| choice.default.is_some()) {
+    let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
+    for choice in estimate.choices.iter().filter(is_plain) {
         println!("{DIM}default {} = {}: {}{DIM:#}", choice.key, choice.value, choice.default.as_deref().unwrap_or_default());
     }
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
@@ -78,7 +82,7 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
 }
 
 /// `1`, or `1 to 3`.
-fn gpus(device: &Device) -> String {
+fn numbers(device: &Device) -> String {
     match (device.ranks.start, device.ranks.end - 1) {
         (first, last) if first == last => first.to_string(),
         (first, last) => format!("{first} to {last}"),

@@ -8,7 +8,7 @@ use super::{GgufError, Header, arch};
 use crate::checkpoint::{HeaderTensor, quotable};
 use crate::encoding::Encoding;
 use crate::format::grouped;
-use crate::model::{Anatomy, Component, ComponentKind, Files, Keeps, LayerRun, Quantization, Tensor};
+use crate::model::{Anatomy, Component, ComponentKind, Files, Keeps, LayerRun, Quantization, Rotary, Tensor};
 use crate::quantity::Overflow;
 
 /// The most layers that are read.
@@ -82,6 +82,8 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
     files.count = metadata.count("split.count").unwrap_or(1).max(1);
     let Reading { components, assumptions, is_guess, .. } = reading;
     let max_context = keys.count("context_length", MAX_SIZE)?.filter(|&length| length > 0);
+    let width = keys.count("rope.dimension_count", MAX_SIZE)?.filter(|&width| width > 0);
+    let rotary = width.zip(max_context).map(|(width, positions)| Rotary { width, positions, has_sections: false });
     let (keys_used, keys_not_understood) = keys.accounts();
     let (dtype, is_quantized) = dtype(&header.tensors);
     let anatomy = Anatomy {
@@ -89,6 +91,7 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
         components,
         dtype: Some(dtype),
         max_context,
+        rotary,
         quantization: is_quantized.then(|| Quantization { method: "gguf".to_owned(), ..Quantization::default() }),
         keys_used,
         keys_not_understood,

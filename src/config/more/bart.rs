@@ -110,6 +110,8 @@ fn build(
         tensors.linear("classification_head.dense", hidden, hidden, true).linear("classification_head.out_proj", hidden, labels, true);
     } else if is("ForQuestionAnswering") {
         tensors.linear("qa_outputs", hidden, labels(f)?, true);
+    } else if is("ForCausalLM") {
+        return Ok(decoder_alone(kin, &decoder, tied, layers(&decoder.sizes, true)?));
     } else if is("MTModel") || !is("Model") {
         if !tied {
             tensors.linear("lm_head", hidden, vocab, false);
@@ -124,6 +126,17 @@ fn build(
     let component = encoder_component(&encoder.sizes, ComponentKind::TextEncoder, encoder_prefix, encoder_tensors, layers(&encoder.sizes, false)?);
     let draft = decoder.sizes.model(ComponentKind::TextDecoder, base, decoder_prefix, tensors.build(), layers(&decoder.sizes, true)?);
     Ok(Draft { assumptions, ..draft.with(component) })
+}
+
+/// The decoder without an encoder, as speech and vision models take it; it still attends to one.
+fn decoder_alone(kin: &Kin, decoder: &Stack, tied: bool, layers: Vec<(Layer, Vec<Tensor>)>) -> Draft {
+    let (hidden, vocab) = (decoder.sizes.hidden, decoder.sizes.vocab);
+    let mut tensors = Tensors::default();
+    tensors.embedding("model.decoder.embed_tokens", vocab, hidden).extend(outside(kin, decoder, "decoder"));
+    if !tied {
+        tensors.linear("lm_head", hidden, vocab, false);
+    }
+    decoder.sizes.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers)
 }
 
 pub(super) fn read_bart(f: &Fields) -> Result<Draft, ConfigError> {

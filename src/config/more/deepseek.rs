@@ -89,6 +89,8 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
     let has_experts = kin.latent.is_some() || f.has_any("num_experts");
     let sparse = if has_experts { sparse_layers(f, &shape, kin.first_dense)? } else { vec![false; usize::try_from(shape.layers).unwrap_or(0)] };
     let mixture = Mixture::read(f, kin.mixture)?;
+    // DeepSeek-V2's class alone reads it.
+    let mixture = Mixture { bias: f.flag("mlp_bias", false)? && kin.latent.is_some() && kin.indexer.is_none(), ..mixture };
     let latent = latent.map(|defaults| Latent::read(f, shape.heads, defaults)).transpose()?;
     let indexed = indexed_layers(f, kin, &shape)?;
     let indexer = kin.indexer.map(|heads| Indexer::read(f, heads)).transpose()?;
@@ -109,7 +111,9 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
             tensors.extend(Tensors::default().norm("mlp.post_mlp_layernorm", shape.hidden, false).build());
         }
     }
-    let predictor = token_predictor(&shape, predictors(f)?, layers.last());
+    // The predictor has an indexer of its own even where the last layers use an earlier one's.
+    let like = indexed.iter().rposition(|is_own| *is_own).map_or(layers.last(), |number| layers.get(number));
+    let predictor = token_predictor(&shape, predictors(f)?, like);
     Ok((Decoder::llama_like(shape, layers, false), predictor))
 }
 

@@ -8,7 +8,7 @@ use crate::model::{Role, Span};
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(8);
-    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width: f.count("intermediate_size")?, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width: f.count("intermediate_size")?, shared: 0, bias: false };
     let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));
     let mut tensors = Tensors::default();
     tensors

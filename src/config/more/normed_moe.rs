@@ -9,6 +9,7 @@ use crate::model::{Mixer, Role, Span};
 pub(super) fn read_hy_v3(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with(f, Some(128), Some(8))?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 192, active: 8, width: 1536, shared: 1 })?;
+    let mixture = Mixture { bias: f.flag("mlp_bias", false)?, ..mixture };
     plain(f, shape, &sparse_layers(f, &shape, 1)?, &mixture)
 }
 

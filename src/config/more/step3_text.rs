@@ -22,6 +22,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let queries = shape.heads.saturating_mul(head);
     let experts = f.optional_count("num_experts")?.unwrap_or(48);
     let mixture = Mixture {
+        bias: false,
         experts,
         active: f.active_experts(experts, 3.min(experts))?,
         width: f.optional_count("moe_intermediate_size")?.unwrap_or(5120),

@@ -114,6 +114,7 @@ fn device(number: usize, card: &Card, mut entries: Vec<Entry>) -> Device {
         usable: card.usable,
         budget: None,
         claim: None,
+        minimum: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     }
 }

@@ -1,6 +1,7 @@
 //! The flags.
 
 mod llama_cpp;
+mod serving;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
@@ -105,10 +106,10 @@ pub struct ScenarioArguments {
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     gpu_capacity_bytes: Option<u64>,
-    /// Number of GPUs that share the model [default: --tp]
+    /// Number of GPUs [default: --tp × --pp × --dp]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     gpus: Option<u64>,
-    /// Tensor-parallel size [default: --gpus, else 1]
+    /// Tensor-parallel size [default: --gpus over --pp and --dp, else 1]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     tp: Option<u64>,
     /// What the model is for
@@ -146,6 +147,10 @@ pub struct ScenarioArguments {
     enforce_eager: bool,
     #[command(flatten)]
     llama_cpp: llama_cpp::LlamaCppArguments,
+    #[command(flatten)]
+    parallel: serving::ParallelArguments,
+    #[command(flatten)]
+    serving: serving::ServingArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -174,6 +179,8 @@ impl ScenarioArguments {
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
             llama_cpp: self.llama_cpp.to_llama_cpp(),
+            parallel: self.parallel.to_parallel(),
+            serving: self.serving.to_serving(),
         }
     }
 }

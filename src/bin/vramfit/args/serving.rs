@@ -1,0 +1,70 @@
+//! Flags of parallelism and of serving engines.
+
+use clap::Args;
+use vramfit::quantity::{Bytes, Decimal, Overflow};
+use vramfit::scenario::{Parallel, Serving, Version};
+
+#[derive(Args)]
+pub struct ParallelArguments {
+    /// Pipeline-parallel size: stages that the layers are cut into [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    pp: Option<u64>,
+    /// Data-parallel size: replicas that share the requests [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    dp: Option<u64>,
+    /// Expert-parallel size: ranks over which whole experts are spread [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    ep: Option<u64>,
+    /// Context-parallel size: tensor-parallel ranks over which a request's cache is spread [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Hardware")]
+    cp: Option<u64>,
+    /// Replicate attention alone: the experts are spread over all --tp × --dp ranks
+    #[arg(long, help_heading = "Hardware")]
+    dp_attention: bool,
+}
+
+impl ParallelArguments {
+    pub fn to_parallel(&self) -> Parallel {
+        Parallel { pipeline: self.pp, data: self.dp, expert: self.ep, context: self.cp, data_attention: self.dp_attention }
+    }
+}
+
+#[derive(Args)]
+pub struct ServingArguments {
+    /// Version of the engine: its rules and defaults are used [default: the newest that is known]
+    #[arg(long, value_name = "V", help_heading = "Task")]
+    runtime_version: Option<Version>,
+    /// Share of the card for weights and cache in SGLang [default: its own rule]
+    #[arg(long, value_name = "X", help_heading = "Task")]
+    mem_fraction_static: Option<Decimal>,
+    /// Share of every request's tokens that is a prefix common to all of them, cached once [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Task")]
+    prefix_share: Option<Decimal>,
+    /// GiB of each GPU's weights that lie on the host instead [default: 0]
+    #[arg(long, value_name = "X", value_parser = gibibytes, help_heading = "Task")]
+    cpu_offload_gib: Option<Bytes>,
+    /// LoRA adapters that are on the GPU at once [default: none]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    max_loras: Option<u64>,
+    /// The largest rank of an adapter [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    max_lora_rank: Option<u64>,
+}
+
+impl ServingArguments {
+    pub fn to_serving(&self) -> Serving {
+        Serving {
+            runtime_version: self.runtime_version,
+            mem_fraction_static: self.mem_fraction_static,
+            prefix_share: self.prefix_share,
+            cpu_offload: self.cpu_offload_gib,
+            max_loras: self.max_loras,
+            max_lora_rank: self.max_lora_rank,
+        }
+    }
+}
+
+fn gibibytes(text: &str) -> Result<Bytes, String> {
+    let number: Decimal = text.parse().map_err(|error: vramfit::quantity::BadDecimal| error.to_string())?;
+    number.floor_of(1 << 30).map(Bytes).map_err(|error: Overflow| error.to_string())
+}

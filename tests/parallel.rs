@@ -1,0 +1,101 @@
+//! How a model is spread over GPUs: worked numbers, and that the parts are the whole.
+
+mod common;
+
+use common::{fixture, model, parameter_bytes};
+use vramfit::estimate::{Device, Estimate, Stage, Term};
+use vramfit::memory::estimate;
+use vramfit::scenario::{Parallel, Scenario, Weights};
+
+fn on(config: &str, tensor: u64, parallel: Parallel) -> Result<Estimate, String> {
+    let scenario = Scenario {
+        tensor_parallel: Some(tensor),
+        parallel,
+        weights: Weights::Plain(vramfit::encoding::Encoding::BF16),
+        context: Some(8192),
+        ..Scenario::default()
+    };
+    estimate(&model(config), &scenario).map_err(|error| error.to_string())
+}
+
+fn held(device: &Device, term: Term, stage: Stage) -> u64 {
+    device.term_at(term, stage).unwrap().expected.get()
+}
+
+fn parameters(device: &Device) -> u64 {
+    parameter_bytes(device) / 2
+}
+
+fn pipeline(stages: u64) -> Parallel {
+    Parallel { pipeline: Some(stages), ..Parallel::default() }
+}
+
+/// Mistral-7B: a layer has 218,112,000 parameters; embedding and head 131,072,000 each; the last norm 4,096.
+const LAYER: u64 = 218_112_000;
+const TABLE: u64 = 131_072_000;
+
+#[test]
+fn stages_hold_their_layers_and_the_ends_hold_the_tables() {
+    let answer = on(fixture::MISTRAL_7B_INSTRUCT_V02, 1, pipeline(4)).unwrap();
+    let weights: Vec<u64> = answer.devices.iter().map(parameters).collect();
+    assert_eq!(weights, [8 * LAYER + TABLE, 8 * LAYER, 8 * LAYER + TABLE + 4096]);
+    // The middle stages hold the same and share a ledger.
+    assert_eq!(answer.devices.iter().map(|device| device.ranks.clone()).collect::<Vec<_>>(), [0..1, 1..3, 3..4]);
+    let cache: Vec<u64> = answer.devices.iter().map(|device| held(device, Term::KvCache, Stage::Decode)).collect();
+    assert_eq!(cache, [8 * 2 * 8 * 128 * 2 * 8192; 3]);
+    // 32 layers over 5: what is left goes to the stages before the last.
+    let layers: Vec<u64> = on(fixture::MISTRAL_7B_INSTRUCT_V02, 1, pipeline(5)).unwrap().devices.iter().map(|device| parameters(device) / LAYER).collect();
+    assert_eq!(layers, [6, 6, 7, 6]);
+    assert_eq!(on(fixture::MISTRAL_7B_INSTRUCT_V02, 1, pipeline(5)).unwrap().devices[2].ranks, 2..4);
+}
+
+#[test]
+fn a_tied_table_is_on_both_ends() {
+    let whole = on(fixture::GEMMA2_9B, 1, Parallel::default()).unwrap();
+    let split = on(fixture::GEMMA2_9B, 1, pipeline(2)).unwrap();
+    let sum: u64 = split.devices.iter().map(parameters).sum();
+    assert_eq!(sum, parameters(&whole.devices[0]) + 256_000 * 3584);
+}
+
+#[test]
+fn experts_are_whole_on_their_ranks_or_split() {
+    // Mixtral-8x7B: 45,097,156,608 of its 46,702,792,704 parameters are experts.
+    let experts: u64 = 32 * 8 * 3 * 4096 * 14_336;
+    let one = parameters(&on(fixture::MIXTRAL_8X7B, 1, Parallel::default()).unwrap().devices[0]);
+    let split = parameters(&on(fixture::MIXTRAL_8X7B, 4, Parallel::default()).unwrap().devices[0]);
+    let spread = Parallel { expert: Some(4), ..Parallel::default() };
+    assert_eq!(parameters(&on(fixture::MIXTRAL_8X7B, 4, spread.clone()).unwrap().devices[0]), split);
+    // Replicas in vLLM share the experts and repeat the rest.
+    let replicas = Parallel { data: Some(4), ..Parallel::default() };
+    let answer = on(fixture::MIXTRAL_8X7B, 1, replicas).unwrap();
+    assert_eq!(parameters(&answer.devices[0]), one - experts + experts / 4);
+    assert_eq!(answer.devices[0].ranks, 0..4);
+    // Eight experts over three ranks: the fullest has three.
+    let uneven = Parallel { data: Some(3), expert: Some(3), ..Parallel::default() };
+    assert_eq!(parameters(&on(fixture::MIXTRAL_8X7B, 1, uneven).unwrap().devices[0]), one - experts + experts / 8 * 3);
+}
+
+#[test]
+fn replicas_share_the_requests_and_contexts_the_tokens() {
+    let kv = |batch, parallel: Parallel, tensor| {
+        let scenario = Scenario { tensor_parallel: Some(tensor), parallel, batch: Some(batch), context: Some(8192), ..Scenario::default() };
+        let answer = estimate(&model(fixture::QWEN2_7B), &scenario).unwrap();
+        held(&answer.devices[0], Term::KvCache, Stage::Decode)
+    };
+    let one = 28 * 2 * 4 * 128 * 2 * 8192;
+    assert_eq!(kv(4, Parallel { data: Some(2), ..Parallel::default() }, 1), 2 * one);
+    assert_eq!(kv(5, Parallel { data: Some(2), ..Parallel::default() }, 1), 3 * one);
+    // Four KV heads on eight ranks are held twice; with a context size of two the two copies share the tokens.
+    assert_eq!(kv(1, Parallel::default(), 28), one / 4);
+}
+
+#[test]
+fn what_cannot_be_spread_is_said() {
+    let error = |config, tensor, parallel| on(config, tensor, parallel).unwrap_err();
+    assert!(error(fixture::GPT2, 1, pipeline(13)).contains("12 layers cannot be cut into 13 stages"));
+    assert!(error(fixture::QWEN2_7B, 1, Parallel { expert: Some(2), ..Parallel::default() }).contains("not"));
+    assert!(error(fixture::MIXTRAL_8X7B, 4, Parallel { expert: Some(3), ..Parallel::default() }).contains("does not divide"));
+    assert!(error(fixture::QWEN2_7B, 4, Parallel { context: Some(3), ..Parallel::default() }).contains("does not divide"));
+    let scenario = Scenario { gpus: Some(6), parallel: pipeline(4), ..Scenario::default() };
+    assert!(estimate(&model(fixture::QWEN2_7B), &scenario).unwrap_err().to_string().contains("6 GPUs do not divide"));
+}
