@@ -72,9 +72,9 @@ impl Graph<'_> {
             query = if self.style.is_rotated || has_gate {
                 let query = self.take(queries)?;
                 if has_gate {
-                    gate = Some(raw)
+                    gate = Some(raw);
                 } else {
-                    self.give(raw)
+                    self.give(raw);
                 }
                 query
             } else {
