@@ -2,8 +2,10 @@
 //!
 //! Shapes are those of the transformers 5.23 classes.
 
+use std::borrow::Cow;
+
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor, Work};
 
 /// The sizes that every decoder has.
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +282,7 @@ impl Decoder {
             layer_prefix: self.layer_prefix.into(),
             tensors: self.tensors,
             layers: LayerRun::code(self.layers),
+            work: Work::Tokens,
         })
     }
 }
@@ -331,7 +334,7 @@ impl Draft {
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
 pub fn component(
-    name: &'static str,
+    name: impl Into<Cow<'static, str>>,
     kind: ComponentKind,
     hidden_size: u64,
     layer_prefix: &'static str,
@@ -347,6 +350,7 @@ pub fn component(
         layer_prefix: layer_prefix.into(),
         tensors,
         layers: LayerRun::code(layers),
+        work: Work::Tokens,
     }
 }
 

@@ -2,17 +2,20 @@
 
 mod asked;
 mod common;
+mod diffusers;
 mod llama_cpp;
 mod mlx;
 mod parallel;
 mod pile;
+mod sglang;
+mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
@@ -93,6 +96,8 @@ pub enum Setting {
     Loras,
     /// SGLang's share of the card.
     MemFractionStatic,
+    /// Where the prompt ends and the answer begins.
+    Answer,
 }
 
 /// Refuses settings that the engine does not have, rather than pass over them.
@@ -102,6 +107,7 @@ fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), Estima
         (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
         (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
         (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
         (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
     ];
     match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
@@ -181,6 +187,11 @@ pub trait Engine: Sync {
         &[]
     }
 
+    /// Whether it puts whole layers on further GPUs unless told otherwise.
+    fn places_layers(&self) -> bool {
+        false
+    }
+
     /// Whether replicas of a mixture of experts always share the experts.
     fn shares_experts(&self) -> bool {
         false
@@ -199,6 +210,16 @@ pub trait Engine: Sync {
     /// The settings that it has beside those of every engine.
     fn settings(&self) -> &'static [Setting] {
         &[]
+    }
+
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn moments(&self) -> &'static [Stage] {
+        Stage::SERVING
     }
 
     /// What it cannot do, said plainly.
@@ -220,10 +241,17 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
+    if model.is_pipeline() { Some(&diffusers::Diffusers) } else { engine(runtime) }
+}
+
 /// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
 pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
         Runtime::Vllm => Some(&vllm::Vllm),
+        Runtime::Sglang => Some(&sglang::Sglang),
+        Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
         Runtime::Transformers => Some(&transformers::Transformers),
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
@@ -235,9 +263,10 @@ pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
 /// As [`crate::memory::estimate`].
 pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
     match scenario.runtime {
+        _ if model.is_pipeline() => None,
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
         Runtime::Mlx => Some(mlx::estimate(model, scenario)),
-        Runtime::Vllm | Runtime::Transformers => None,
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => None,
     }
 }
 
@@ -248,7 +277,7 @@ pub fn label(runtime: Runtime) -> &'static str {
         Runtime::Ollama => "Ollama (llama.cpp)",
         Runtime::LmStudio => "LM Studio (llama.cpp)",
         Runtime::Mlx => mlx::LABEL,
-        Runtime::Vllm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
     }
 }
 
@@ -286,6 +315,8 @@ pub struct Setup<'a> {
     pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
+    /// How many of them are the answer, where the engine has such a rule; else none.
+    pub answer: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The format of the weights; what "as stored" means where neither files nor config say it.
@@ -311,26 +342,36 @@ pub struct Setup<'a> {
 /// The context that is used when none is chosen.
 pub const DEFAULT_CONTEXT: u64 = 8192;
 
+/// Tokens of an answer that are planned for where the user does not say.
+const LONGEST_ANSWER: u64 = 2048;
+
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime).ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
+        let engine = engine_for(model, scenario.runtime)
+            .ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
         check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
-        choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
-        let (context, rule) = default_context(model, (DEFAULT_CONTEXT, "8,192 tokens"));
+        let (context, rule) = engine.default_context(model).unwrap_or_else(|| default_context(model, (DEFAULT_CONTEXT, "8,192 tokens")));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
+        let answer = if engine.settings().contains(&Setting::Answer) {
+            let default = (context.value / 2).min(LONGEST_ANSWER);
+            choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
+        } else {
+            Chosen { value: 0, source: Source::Derived("no rule of this engine depends on it".into()) }
+        };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        let spread = Spread::new(model, scenario, engine, &mut choices)?;
         parallel::check_ways(&spread, engine.ways(), engine.label())?;
         let batch = spread.requests(batch);
 
@@ -344,7 +385,9 @@ impl<'a> Setup<'a> {
         let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
         choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
         let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
@@ -376,6 +419,7 @@ impl<'a> Setup<'a> {
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             spread,
             context,
+            answer,
             batch,
             weights,
             dtype,

@@ -2,11 +2,13 @@
 
 mod llama_cpp;
 mod parallel;
+mod picture;
 mod serving;
 
 use std::str::FromStr;
 
 pub use parallel::Parallel;
+pub use picture::Picture;
 pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
@@ -50,6 +52,10 @@ pub struct Scenario {
     pub llama_cpp: LlamaCpp,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
+    pub attention: AttentionImplementation,
+    /// What an image or video pipeline makes.
+    pub picture: Picture,
 }
 
 impl Default for Scenario {
@@ -71,6 +77,8 @@ impl Default for Scenario {
             enforce_eager: false,
             llama_cpp: LlamaCpp::default(),
             serving: Serving::default(),
+            attention: AttentionImplementation::Sdpa,
+            picture: Picture::default(),
         }
     }
 }
@@ -171,6 +179,10 @@ choices! {
     Runtime, "runtime", {
         /// vLLM.
         Vllm = "vllm", "vLLM";
+        /// SGLang.
+        Sglang = "sglang", "SGLang";
+        /// TensorRT-LLM.
+        TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
         /// llama.cpp: its library, server and command-line tools.
@@ -212,6 +224,18 @@ choices! {
     }
 }
 
+choices! {
+    /// Ways to compute attention.
+    AttentionImplementation, "way to compute attention", {
+        /// One matrix of scores per head, written out.
+        Eager = "eager", "Eager";
+        /// PyTorch's fused kernels, the default of transformers.
+        Sdpa = "sdpa", "SDPA";
+        /// The flash-attention library.
+        Flash = "flash", "Flash attention";
+    }
+}
+
 impl KvCache {
     /// True for ggml's blocks, which only llama.cpp and what is built on it have.
     pub fn is_ggml(self) -> bool {
@@ -237,6 +261,7 @@ mod tests {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
         let error = "exllama".parse::<Runtime>().unwrap_err();
-        assert_eq!(error.to_string(), "`exllama` is not a runtime; it is one of: vllm, transformers, llama.cpp, ollama, lmstudio, mlx");
+        let all = "vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio, mlx";
+        assert_eq!(error.to_string(), format!("`exllama` is not a runtime; it is one of: {all}"));
     }
 }

@@ -100,7 +100,8 @@ fn kind(path: &Path) -> Result<Kind, String> {
     }
 }
 
-fn text(path: &Path) -> Result<String, String> {
+/// The text of a file.
+pub fn text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -225,7 +226,7 @@ fn gguf_header(path: &Path) -> Result<gguf::Header, String> {
 }
 
 /// The header of a safetensors file; nothing past it is read.
-fn header(path: &Path) -> Result<Header, String> {
+pub fn header(path: &Path) -> Result<Header, String> {
     let file = File::open(path).map_err(|error| said(path, &error))?;
     let size = file.metadata().map_err(|error| said(path, &error))?.len();
     let mut prefix = Vec::new();

@@ -3,7 +3,7 @@
 use super::decoder::{Draft, Tensors};
 use super::vision::{BERT, CLIP, Encoder, Task, Tower, bare, classifier, linear, norm, task, tower};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::{Component, ComponentKind, Role};
 
 /// Keys whose defaults differ between the text classes.
 const DEFAULTS: [&str; 6] = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"];
@@ -64,6 +64,11 @@ fn part(f: &Fields, legacy: &str, key: &'static str) -> Result<Fields, ConfigErr
         part.touch(key);
     }
     Ok(part)
+}
+
+/// The vision tower of a config that holds CLIP's two parts.
+pub(in crate::config) fn vision_of(f: &Fields) -> Result<Component, ConfigError> {
+    Ok(vision_part(f, "clip_vision_model")?.component("vision", ComponentKind::VisionTower))
 }
 
 fn vision_part(f: &Fields, default_type: &str) -> Result<Tower, ConfigError> {

@@ -35,6 +35,15 @@ const GLM_LITE: Kin = Kin { latent: Some(mla(768, 192, 256)), mixture: mixture(6
 const GLM_DSA: Kin = Kin { latent: Some(mla(2048, 192, 256)), mixture: mixture(256, 8, 2048, 1), first_dense: 3, indexer: Some(32), ..V1 };
 const AXK1: Kin = Kin { latent: Some(mla(1536, 128, 128)), mixture: mixture(192, 8, 2048, 1), first_dense: 1, norms_experts: true, ..V1 };
 
+/// `Mistral4Config` of transformers 5.23.
+const MISTRAL4_SIZES: &[(&str, u64)] =
+    &[("vocab_size", 131_072), ("hidden_size", 4096), ("intermediate_size", 12_288), ("num_hidden_layers", 36), ("num_attention_heads", 32)];
+const MISTRAL4: Kin = Kin { latent: Some(Defaults { rank: 256, ..mla(1024, 64, 128) }), mixture: mixture(128, 4, 2048, 1), ..V1 };
+
+pub(super) fn read_mistral4(f: &Fields) -> Result<Draft, ConfigError> {
+    read(&f.with_defaults(MISTRAL4_SIZES), &MISTRAL4)
+}
+
 pub(super) fn read_v1(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &V1)
 }
@@ -132,6 +141,11 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
         return Ok(vec![false; count]);
     }
     f.touch("layer_types");
+    indexer_schedule(f, count)
+}
+
+/// The same by `indexer_types`, `index_topk_pattern`, or every so many layers.
+pub(super) fn indexer_schedule(f: &Fields, count: usize) -> Result<Vec<bool>, ConfigError> {
     let own = |kind: &str| match kind {
         "full" | "F" => Ok(true),
         "shared" | "S" => Ok(false),
@@ -147,5 +161,5 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
     }
     let step = f.optional_count_or_zero("index_topk_freq")?.unwrap_or(1).max(1);
     let offset = f.optional_count_or_zero("index_skip_topk_offset")?.unwrap_or(2);
-    Ok((0..shape.layers).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
+    Ok((0..count as u64).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
 }

@@ -65,10 +65,10 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
 
 /// The same for a language model whose fields `text` holds under another name than its own.
 pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
-    let Some(family) = family_of(&model_type) else {
-        return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
+    let mut draft = match family_of(&model_type) {
+        Some(family) => (family.read)(&text.with_defaults(&class_defaults(&model_type)))?,
+        None => super::generic::read(text, &model_type)?,
     };
-    let mut draft = (family.read)(&text.with_defaults(&class_defaults(&model_type)))?;
     text.touch("architectures");
     text.touch("torch_dtype");
     text.touch("dtype");

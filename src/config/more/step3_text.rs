@@ -59,7 +59,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
 }
 
 /// `moe_layers_enum`: layer numbers in a list or in a text with commas; all but the first layer when it is absent.
-fn sparse_layers(f: &Fields) -> Result<Option<Vec<u64>>, ConfigError> {
+pub(super) fn sparse_layers(f: &Fields) -> Result<Option<Vec<u64>>, ConfigError> {
     if !f.raw("moe_layers_enum").is_some_and(serde_json::Value::is_string) {
         return if f.raw("moe_layers_enum").is_some() { f.layer_numbers("moe_layers_enum").map(Some) } else { Ok(None) };
     }

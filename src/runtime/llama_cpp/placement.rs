@@ -9,7 +9,7 @@ use regex_lite::Regex;
 use super::run::{Run, Spot, Staged};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
-use crate::model::{ComponentKind, Role, Tensor};
+use crate::model::{Component, ComponentKind, Origin, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
 use crate::runtime::asked::Asked;
@@ -53,7 +53,7 @@ pub(super) fn weigh(asked: &Asked, run: &Run, format: Weights) -> Result<Weighed
         if is_outside(stored) {
             let is_input = matches!(stored.tensor.role, Role::Embedding | Role::Position);
             let home = if is_input { Spot::Host } else { output };
-            let spot = overridden(&overrides, stored.tensor, None).unwrap_or(home);
+            let spot = overridden(run, &overrides, stored.tensor, None).unwrap_or(home);
             weighed.add(run, stored, stored.times(), spot)?;
             let is_output = stored.tensor.role == Role::Head || is_tied && is_token_embedding(stored.tensor);
             if is_tied && is_output && output != Spot::Host {
@@ -75,13 +75,23 @@ fn basis(asked: &Asked, format: Weights) -> Basis {
     if is_read { Basis::Exact } else { Basis::Derived }
 }
 
-/// Text models are one file, towers and projectors another.
+/// Text models are one file, towers and projectors another. What is read from files is told by its name and shape.
 fn is_of_text(asked: &Asked, stored: &Stored) -> bool {
-    let Some(place) = &stored.place else { return true };
-    let kind = asked.model.anatomy.components.get(place.component).map(|component| component.kind);
-    place.component == 0 || matches!(kind, Some(ComponentKind::TextDecoder | ComponentKind::TextEncoder))
+    let is_text = |component: &Component| matches!(component.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder);
+    let components = &asked.model.anatomy.components;
+    match &stored.place {
+        Some(place) => place.component == 0 || components.get(place.component).is_some_and(is_text),
+        None if components.iter().skip(1).all(is_text) => true,
+        None => {
+            let is_it = |tensor: &Tensor| tensor.name == stored.tensor.name && tensor.shape == stored.tensor.shape;
+            let others = components.iter().enumerate().filter(|(number, component)| *number > 0 && !is_text(component));
+            let others = others.flat_map(|(_, component)| component.tensors());
+            !others.into_iter().any(|(tensor, _)| is_it(tensor))
+        }
+    }
 }
 
+/// Outside of the layers. What is read from files only once is, when its role stands there.
 fn is_outside(stored: &Stored) -> bool {
     match &stored.place {
         Some(place) => place.run == 0,
@@ -103,7 +113,7 @@ impl Weighed {
             let real = |layer: u64| if stored.place.is_some() { layer } else { layer * run.layers / stored.times().max(1) };
             let spot_of = |layer: u64| {
                 let home = usize::try_from(real(layer)).ok().and_then(|layer| run.spots.get(layer)).copied().unwrap_or(Spot::Host);
-                overridden(overrides, stored.tensor, Some(real(layer))).unwrap_or(home)
+                overridden(run, overrides, stored.tensor, Some(real(layer))).unwrap_or(home)
             };
             let spot = spot_of(layer);
             let start = layer;
@@ -175,12 +185,17 @@ fn overrides(asked: &Asked, run: &Run) -> Result<Vec<Override>, EstimateError> {
     Ok(all)
 }
 
-fn overridden(overrides: &[Override], tensor: &Tensor, layer: Option<u64>) -> Option<Spot> {
+fn overridden(run: &Run, overrides: &[Override], tensor: &Tensor, layer: Option<u64>) -> Option<Spot> {
     if overrides.is_empty() {
         return None;
     }
-    let name = gguf_name(tensor, layer);
+    let name = if run.model.provenance.source == Origin::Gguf { read_name(tensor, layer) } else { gguf_name(tensor, layer) };
     overrides.iter().find(|one| one.pattern.is_match(&name)).map(|one| one.spot)
+}
+
+/// The name of a tensor that was read from a GGUF file.
+fn read_name(tensor: &Tensor, layer: Option<u64>) -> String {
+    layer.map_or_else(|| tensor.name.to_string(), |layer| format!("blk.{layer}.{}", tensor.name))
 }
 
 /// (role, name in GGUF files)
@@ -251,8 +266,7 @@ pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, 
     }
 }
 
-/// Whether the files that were read are GGUF: their quantised tensors have types of ggml.
+/// Whether GGUF files were read.
 fn is_gguf(asked: &Asked) -> bool {
-    let is_block = |tensor: &Tensor| tensor.stored.is_some_and(|encoding| encoding.ggml.is_some() && encoding.block_elements > 1);
-    asked.model.provenance.files.as_ref().is_some_and(|files| files.loaded.iter().any(|(tensor, _)| is_block(tensor)))
+    asked.model.provenance.source == Origin::Gguf
 }
