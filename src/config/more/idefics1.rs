@@ -19,10 +19,10 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(TEXT);
     let shape = Shape::read(f)?;
     let (hidden, intermediate) = (shape.hidden, f.count("intermediate_size")?);
-    let v = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));
-    let features = v.optional_count("embed_dim")?.unwrap_or(768);
-    let v = v.with_defaults(&[("hidden_size", features)]).with_defaults(TOWER);
-    v.touch("model_type");
+    let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));
+    let features = vision.optional_count("embed_dim")?.unwrap_or(768);
+    let vision = vision.with_defaults(&[("hidden_size", features)]).with_defaults(TOWER);
+    vision.touch("model_type");
     for key in ["alpha_initializer", "alphas_initializer_range", "freeze_lm_head", "freeze_text_layers", "freeze_text_module_exceptions"] {
         f.touch(key);
     }
@@ -65,7 +65,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let layers = (0..count).map(|_| (layer, tensors.clone())).collect();
     let cross = component("cross_attention", ComponentKind::Projector, hidden, "model.gated_cross_attn_layers", Vec::new(), layers);
 
-    let (e, patches) = (Encoder::read(&v)?, Patches::read(&v)?);
+    let (e, patches) = (Encoder::read(&vision)?, Patches::read(&vision)?);
     let mut t = Tensors::default();
     t.tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
     patches.convolution(&mut t, "embeddings.patch_embedding", e.hidden, false);

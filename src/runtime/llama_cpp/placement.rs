@@ -195,7 +195,7 @@ fn overridden(run: &Run, overrides: &[Override], tensor: &Tensor, layer: Option<
 
 /// The name of a tensor that was read from a GGUF file.
 fn read_name(tensor: &Tensor, layer: Option<u64>) -> String {
-    layer.map_or_else(|| tensor.name.to_string(), |layer| format!("blk.{layer}.{}", tensor.name))
+    layer.map_or_else(|| tensor.name.clone(), |layer| format!("blk.{layer}.{}", tensor.name))
 }
 
 /// (role, name in GGUF files)

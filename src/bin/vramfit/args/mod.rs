@@ -130,7 +130,7 @@ pub struct ScenarioArguments {
     /// Bytes that every parameter takes, whatever its format (0.5625)
     #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
-    /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl
+    /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
