@@ -10,6 +10,8 @@ use crate::quantity::{Bytes, Overflow};
 pub enum Term {
     /// Model weights.
     Weights,
+    /// Tables that are loaded with the weights and are no parameters.
+    Buffers,
     /// Keys and values.
     KvCache,
     /// Recurrent and convolution states.
@@ -41,6 +43,7 @@ pub enum Term {
 /// (term, name in the JSON contract, name for people)
 const TERMS: &[(Term, &str, &str)] = &[
     (Term::Weights, "weights", "Weights"),
+    (Term::Buffers, "buffers", "Buffers"),
     (Term::KvCache, "kv_cache", "KV cache"),
     (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),

@@ -8,31 +8,57 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Parallel, Picture, Runtime, Scenario, Serving, Version, Weights};
+use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, LlamaCpp, Parallel, Picture, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
         (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
     let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), any_format(), prop::sample::select(KvCache::ALL.to_vec()));
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
-    (hardware, load, steps).prop_map(|((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager))| Scenario {
-        gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
-        gpu_capacity: capacity.map(Bytes),
-        gpus,
-        tensor_parallel: gpus,
-        runtime,
-        context,
-        batch,
-        weights,
-        kv_cache,
-        gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
-        max_num_batched_tokens: tokens,
-        max_num_seqs: sequences,
-        enforce_eager,
-        picture: Picture::default(),
-        attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
-        ..Scenario::default()
-    })
+    let llama_cpp = prop_oneof![Just(LlamaCpp::default()), any_llama_cpp()];
+    (hardware, load, steps, llama_cpp).prop_map(
+        |((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager), llama_cpp)| Scenario {
+            gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
+            gpu_capacity: capacity.map(Bytes),
+            gpus,
+            tensor_parallel: gpus.filter(|_| runtime == Runtime::Vllm),
+            runtime,
+            context,
+            batch,
+            weights,
+            kv_cache,
+            gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
+            max_num_batched_tokens: tokens,
+            max_num_seqs: sequences,
+            enforce_eager,
+            picture: Picture::default(),
+            llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
+            attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
+            ..Scenario::default()
+        },
+    )
+}
+
+fn any_llama_cpp() -> impl Strategy<Value = LlamaCpp> {
+    let kv = || prop::option::of(prop::sample::select(KvCache::ALL.to_vec()));
+    let placed =
+        (prop::option::of(0u64..100), prop::option::of(0u64..50), prop::sample::select(vec!["", "ffn_.*_exps=CPU", r"blk\.[0-9]\.=CUDA0", "attn=CPU"]));
+    let sizes = (prop::option::of(1u64..5000), prop::option::of(1u64..9), any::<bool>(), prop::sample::select(FlashAttention::ALL.to_vec()));
+    (placed, sizes, (kv(), kv(), any::<bool>())).prop_map(
+        |((gpu_layers, cpu_moe_layers, rule), (ubatch, parallel, swa_full, flash_attention), (kv_cache_k, kv_cache_v, mmproj))| LlamaCpp {
+            gpu_layers,
+            cpu_moe_layers,
+            overrides: rule.parse().into_iter().collect(),
+            ubatch,
+            parallel,
+            swa_full,
+            flash_attention,
+            kv_cache_k,
+            kv_cache_v,
+            mmproj,
+            tensor_split: Vec::new(),
+        },
+    )
 }
 
 /// Ways to spread, and settings of engines, that may or may not be possible.
@@ -51,6 +77,7 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
             cpu_offload: offload.map(Bytes),
             max_loras: loras,
             max_lora_rank: rank,
+            answer: None,
         };
         (parallel, serving)
     })
@@ -202,6 +229,8 @@ proptest! {
     #[test]
     fn more_never_takes_less(config in any_config(), scenario in any_scenario(), more in 1u64..50_000) {
         let model = model(config);
+        // Engines have default contexts of their own.
+        let scenario = Scenario { context: scenario.context.or(Some(4096)), ..scenario };
         let Ok(answer) = estimate(&model, &scenario) else { return Ok(()) };
         let context = scenario.context.unwrap_or(8192);
         let batch = scenario.batch.unwrap_or(1);

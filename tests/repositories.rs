@@ -102,6 +102,38 @@ fn pipelines_have_the_parameters_of_their_classes() {
     assert_eq!(count, 9);
 }
 
+fn published(id: &str) -> Model {
+    let rows = include_str!("fixtures/pipelines.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["id"] == id).unwrap();
+    let files: Vec<(&str, Vec<u8>)> = row["files"].as_object().unwrap().iter().map(|(name, config)| (name.as_str(), text(config))).collect();
+    Hub::default().with(id, &files).open(id).unwrap()
+}
+
+/// `torch.cuda.max_memory_allocated` in GiB at 1,024 × 1,024, everything on the GPU: FLUX.1-dev in bfloat16 on an H100 (the table of
+/// sayakpaul/diffusers-torchao), Stable Diffusion XL in float16 (its autoencoder decodes in float32).
+const MEASURED: &[(&str, &str, u64, f64)] = &[
+    ("black-forest-labs/FLUX.1-dev", "bf16", 1, 33.851),
+    ("black-forest-labs/FLUX.1-dev", "bf16", 4, 39.490),
+    ("black-forest-labs/FLUX.1-dev", "bf16", 8, 47.509),
+    ("black-forest-labs/FLUX.1-dev", "bf16", 16, 61.548),
+    ("stabilityai/stable-diffusion-xl-base-1.0", "fp16", 1, 10.47),
+];
+
+#[test]
+fn peaks_of_pipelines_are_those_of_public_logs() {
+    for &(id, weights, batch, measured) in MEASURED {
+        let scenario = Scenario { weights: weights.parse().unwrap(), batch: Some(batch), ..Scenario::default() };
+        let answer = estimate(&published(id), &scenario).unwrap();
+        let device = &answer.devices[0];
+        let (stage, peak) = device.peak().unwrap();
+        let allocated = peak.expected.get() - device.term_at(Term::RuntimeContext, stage).unwrap().expected.get();
+        assert_eq!(stage, Stage::VaeDecode);
+        #[allow(clippy::cast_precision_loss)]
+        let error = allocated as f64 / (measured * f64::from(1 << 30)) - 1.0;
+        assert!(error.abs() < 0.04, "{id} × {batch}: {:.2} %", error * 100.0);
+    }
+}
+
 /// The figures that a public tool prints for Qwen/Qwen-Image-Edit-2511: 15.45, 38.05 and 0.24 GiB, 53.74 in all.
 #[test]
 fn qwen_image_edit_is_53_74_gib() {

@@ -6,7 +6,7 @@ use vramfit::gpu::{self, Vendor};
 use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
-use vramfit::runtime::engine;
+use vramfit::runtime::label;
 use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
 use web_sys::Event;
 
@@ -31,7 +31,7 @@ pub fn markup() -> String {
     out.push_str("<p class='note' id='gpu-facts'></p>");
     let mut options = String::new();
     for runtime in Runtime::ALL {
-        option(&mut options, RUNTIME.id, runtime.name(), engine(*runtime).label());
+        option(&mut options, RUNTIME.id, runtime.name(), label(*runtime));
     }
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");

@@ -178,7 +178,7 @@ impl Setting {
     fn show(&self, state: AppState, scenario: &Scenario) {
         let id = self.id();
         let chosen = link::setting(scenario, self.key);
-        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(engine(scenario.runtime)));
+        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !engine(scenario.runtime).is_some_and(self.applies));
         match self.kind {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {

@@ -1,5 +1,6 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+mod llama_cpp;
 mod serving;
 
 use serde::{Deserialize, Serialize};
@@ -99,10 +100,10 @@ macro_rules! switch {
     };
 }
 
-use {count, parsed, switch};
+use {choice, count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, llama_cpp::LLAMA_CPP];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -285,7 +286,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{AttentionImplementation, KvCache, Picture, Runtime};
+    use crate::scenario::{AttentionImplementation, FlashAttention, KvCache, LlamaCpp, Picture, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -318,6 +319,19 @@ mod tests {
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                llama_cpp: LlamaCpp {
+                    gpu_layers: Some(20),
+                    tensor_split: vec!["3".parse().unwrap(), "1.5".parse().unwrap()],
+                    cpu_moe_layers: Some(4),
+                    overrides: vec!["blk\\.[0-9]\\.=CUDA1".parse().unwrap(), "exps=CPU".parse().unwrap()],
+                    ubatch: Some(256),
+                    flash_attention: FlashAttention::Off,
+                    swa_full: true,
+                    parallel: Some(3),
+                    kv_cache_k: Some(KvCache::Q8_0),
+                    kv_cache_v: Some(KvCache::Iq4Nl),
+                    mmproj: true,
+                },
                 attention: AttentionImplementation::Eager,
                 picture: Picture { size: Some((1280, 720)), frames: Some(81) },
                 ..Scenario::default()

@@ -20,6 +20,13 @@ use blocks::Blocks;
 /// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    if let Some(answer) = crate::runtime::whole(model, scenario) {
+        let mut answer = answer?;
+        for device in &mut answer.devices {
+            widen_guesses(model, &mut device.ledger.entries)?;
+        }
+        return Ok(answer);
+    }
     let mut setup = Setup::new(model, scenario)?;
     // The least that runs at all: one request.
     let lean = Scenario { batch: Some(1), ..scenario.clone() };
@@ -87,15 +94,7 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
     }
     entries.extend(setup.engine.kv_cache(setup)?);
     entries.extend(setup.engine.overheads(setup)?);
-    if model.anatomy.is_guess {
-        let is_guessed = |entry: &&mut Entry| match entry.term {
-            Term::Weights => model.provenance.files.is_none(),
-            term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
-        };
-        for entry in entries.iter_mut().filter(is_guessed) {
-            widen(entry)?;
-        }
-    }
+    widen_guesses(model, &mut entries)?;
     if let (Some(offload), Some(weights)) = (setup.scenario.serving.cpu_offload, entries.first_mut()) {
         *weights = less(weights, offload)?;
     }
@@ -171,7 +170,21 @@ fn room_for_cache(device: &Device, pooled: &[Term]) -> Result<Bytes, Overflow> {
     Ok(limit.minus(most).unwrap_or(Bytes::ZERO))
 }
 
-/// A guessed architecture: half to twice, and no better than a rule of thumb.
+/// What rests on a guessed architecture is no better than a rule of thumb.
+fn widen_guesses(model: &Model, entries: &mut [Entry]) -> Result<(), Overflow> {
+    let is_guessed = |entry: &&mut Entry| match entry.term {
+        Term::Weights => model.provenance.files.is_none(),
+        term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
+    };
+    if model.anatomy.is_guess {
+        for entry in entries.iter_mut().filter(is_guessed) {
+            widen(entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Half to twice.
 fn widen(entry: &mut Entry) -> Result<(), Overflow> {
     let wide = Amount::percent(entry.amount.expected, 50, 200)?;
     entry.amount = Amount { low: entry.amount.low.min(wide.low), expected: wide.expected, high: entry.amount.high.max(wide.high) };

@@ -65,7 +65,7 @@ pub(super) fn rotary_table(setup: &Setup, sections: u64, encoding: Encoding) -> 
         product.push(Expr::leaf(sections, "for long videos", Source::Runtime("positions with sections: four times as many")));
     }
     let source = "sines and cosines of the rotary position encoding for every position, loaded with the weights";
-    Entry::exact(Term::Weights, Expr::encoded(Expr::Product(product), encoding), Basis::Derived, source, ALWAYS).map(Some)
+    Entry::exact(Term::Buffers, Expr::encoded(Expr::Product(product), encoding), Basis::Derived, source, ALWAYS).map(Some)
 }
 
 /// Copies of MLA's `kv_b_proj`, as the two matrices that decoding multiplies with; `None` without MLA.

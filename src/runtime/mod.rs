@@ -1,8 +1,12 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
+mod asked;
 mod common;
 mod diffusers;
+mod llama_cpp;
+mod mlx;
 mod parallel;
+mod pile;
 mod sglang;
 mod tensorrt_llm;
 mod transformers;
@@ -11,12 +15,12 @@ mod vllm;
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Stage, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Version, Weights};
+use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -92,6 +96,8 @@ pub enum Setting {
     Loras,
     /// SGLang's share of the card.
     MemFractionStatic,
+    /// Where the prompt ends and the answer begins.
+    Answer,
 }
 
 /// Refuses settings that the engine does not have, rather than pass over them.
@@ -101,6 +107,7 @@ fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), Estima
         (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
         (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
         (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
         (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
     ];
     match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
@@ -180,6 +187,11 @@ pub trait Engine: Sync {
         &[]
     }
 
+    /// Whether it puts whole layers on further GPUs unless told otherwise.
+    fn places_layers(&self) -> bool {
+        false
+    }
+
     /// Whether replicas of a mixture of experts always share the experts.
     fn shares_experts(&self) -> bool {
         false
@@ -230,17 +242,42 @@ pub trait Engine: Sync {
 }
 
 /// The rules of the engine that runs this model: pipelines have one of their own.
-fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
-    if model.is_pipeline() { &diffusers::Diffusers } else { engine(runtime) }
+fn engine_for(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
+    if model.is_pipeline() { Some(&diffusers::Diffusers) } else { engine(runtime) }
 }
 
-/// The rules of an engine.
-pub fn engine(runtime: Runtime) -> &'static dyn Engine {
+/// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
+pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
-        Runtime::Vllm => &vllm::Vllm,
-        Runtime::Sglang => &sglang::Sglang,
-        Runtime::TensorRtLlm => &tensorrt_llm::TensorRtLlm,
-        Runtime::Transformers => &transformers::Transformers,
+        Runtime::Vllm => Some(&vllm::Vllm),
+        Runtime::Sglang => Some(&sglang::Sglang),
+        Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
+        Runtime::Transformers => Some(&transformers::Transformers),
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
+    }
+}
+
+/// The answer of an engine that shares layers by devices and the host, or has one memory for all; `None` for the others.
+///
+/// # Errors
+/// As [`crate::memory::estimate`].
+pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+    match scenario.runtime {
+        _ if model.is_pipeline() => None,
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
+        Runtime::Mlx => Some(mlx::estimate(model, scenario)),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => None,
+    }
+}
+
+/// The engine's name with the version whose rules are used.
+pub fn label(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::LlamaCpp => "llama.cpp (late 2026)",
+        Runtime::Ollama => "Ollama (llama.cpp)",
+        Runtime::LmStudio => "LM Studio (llama.cpp)",
+        Runtime::Mlx => mlx::LABEL,
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
     }
 }
 
@@ -278,6 +315,8 @@ pub struct Setup<'a> {
     pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
+    /// How many of them are the answer, where the engine has such a rule; else none.
+    pub answer: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The format of the weights; what "as stored" means where neither files nor config say it.
@@ -303,13 +342,18 @@ pub struct Setup<'a> {
 /// The context that is used when none is chosen.
 pub const DEFAULT_CONTEXT: u64 = 8192;
 
+/// Tokens of an answer that are planned for where the user does not say.
+const LONGEST_ANSWER: u64 = 2048;
+
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine_for(model, scenario.runtime);
+        let engine = engine_for(model, scenario.runtime)
+            .ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
+        check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         check_settings(engine, scenario)?;
@@ -318,16 +362,16 @@ impl<'a> Setup<'a> {
         choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
-        let max_context = model.anatomy.max_context;
-        let (context, rule) = match max_context {
-            _ if engine.default_context(model).is_some() => engine.default_context(model).unwrap_or_default(),
-            Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
-            Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
-            None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
-        };
+        let (context, rule) = engine.default_context(model).unwrap_or_else(|| default_context(model, (DEFAULT_CONTEXT, "8,192 tokens")));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
+        let answer = if engine.settings().contains(&Setting::Answer) {
+            let default = (context.value / 2).min(LONGEST_ANSWER);
+            choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
+        } else {
+            Chosen { value: 0, source: Source::Derived("no rule of this engine depends on it".into()) }
+        };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        let spread = Spread::new(model, scenario, engine, &mut choices)?;
         parallel::check_ways(&spread, engine.ways(), engine.label())?;
         let batch = spread.requests(batch);
 
@@ -360,10 +404,7 @@ impl<'a> Setup<'a> {
             None => Chosen { value: batch.value, source: batch.source.clone() },
         };
         let utilization = fraction(engine, scenario, defaults.utilization, &mut choices)?;
-        if max_context.is_some_and(|max| context.value > max) {
-            let max = crate::format::grouped(max_context.unwrap_or(0));
-            assumptions.push(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
-        }
+        assumptions.extend(beyond_maximum(model, context.value));
         if version > newest {
             assumptions.push(format!("{} {version} is newer than the rules here: those of {newest} are used", engine.label()));
         }
@@ -378,6 +419,7 @@ impl<'a> Setup<'a> {
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             spread,
             context,
+            answer,
             batch,
             weights,
             dtype,
@@ -454,6 +496,37 @@ impl<'a> Setup<'a> {
         }
         Ok(())
     }
+}
+
+/// Refuses what only llama.cpp has, rather than pass over it.
+fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
+    let label = label(scenario.runtime);
+    if scenario.llama_cpp != LlamaCpp::default() {
+        return Err(EstimateError::Unsupported(format!("layers on the host, micro-batches and the like are settings of llama.cpp; {label} has none of them")));
+    }
+    if scenario.kv_cache.is_ggml() {
+        return Err(EstimateError::Unsupported(format!("a KV cache in {} is for llama.cpp; {label} has none", scenario.kv_cache)));
+    }
+    if scenario.gpu.as_ref().is_some_and(|names| names.contains(',')) {
+        return Err(EstimateError::Unsupported(format!("several kinds of GPU are for llama.cpp; {label} takes equal ones")));
+    }
+    Ok(())
+}
+
+/// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.
+fn default_context(model: &Model, (tokens, rule): (u64, &'static str)) -> (u64, &'static str) {
+    match model.anatomy.max_context {
+        Some(max) if max <= tokens => (max, "the model's maximum"),
+        None if tokens == DEFAULT_CONTEXT => (tokens, "8,192 tokens; the config does not say the model's maximum"),
+        _ => (tokens, rule),
+    }
+}
+
+/// What a context beyond the model's maximum asks for.
+fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
+    let max = model.anatomy.max_context.filter(|max| context > *max)?;
+    let max = crate::format::grouped(max);
+    Some(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"))
 }
 
 /// The share of the card that an engine takes, by its own name for it.

@@ -4,7 +4,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Choice, Estimate};
+use vramfit::estimate::{Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
@@ -38,26 +38,16 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     println!("{}\n", verdict.summary);
 
     let device = estimate.worst()?;
-    let (peak_stage, peak) = device.peak()?;
-    println!("{BOLD}{:<28}{:>10}{:>9}  basis{BOLD:#}", "Where it goes", unit.name(), "share");
-    for term in device.terms() {
-        let amount = device.term_at(term, peak_stage)?;
-        if amount.expected.get() == 0 {
-            continue;
-        }
-        let entries = || device.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
-        let basis = entries().next().map_or("", |entry| entry.basis.name());
-        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
-        let name = term.label();
-        println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
-        for entry in entries() {
-            match &entry.formula {
-                Expr::Leaf(Leaf { source: Some(source), .. }) => println!("  {DIM}{source}{DIM:#}"),
-                formula => println!("  {DIM}{formula} = {} B{DIM:#}", grouped(entry.amount.expected.get())),
-            }
-        }
+    for device in &estimate.devices {
+        let title = match estimate.devices.len() {
+            1 => "Where it goes".to_owned(),
+            _ => format!("GPU {}, {}", numbers(device), device.gpu),
+        };
+        ledger(&title, device)?;
     }
-    println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
+    if let Some(host) = &estimate.host {
+        ledger("Host memory", host)?;
+    }
 
     if let Some(minimum) = device.minimum {
         println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
@@ -90,6 +80,40 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
         println!("note: {sentence}");
     }
+    Ok(())
+}
+
+/// `1`, or `1 to 3`.
+fn numbers(device: &Device) -> String {
+    match (device.ranks.start, device.ranks.end - 1) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    }
+}
+
+/// The entries at the peak, with their formulas, and the peak.
+fn ledger(title: &str, ledger: &Ledger) -> Result<(), Overflow> {
+    let unit = Unit::Gib;
+    let (peak_stage, peak) = ledger.peak()?;
+    println!("{BOLD}{:<28}{:>10}{:>9}  basis{BOLD:#}", title, unit.name(), "share");
+    for term in ledger.terms() {
+        let amount = ledger.term_at(term, peak_stage)?;
+        if amount.expected.get() == 0 {
+            continue;
+        }
+        let entries = || ledger.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
+        let basis = entries().next().map_or("", |entry| entry.basis.name());
+        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let name = term.label();
+        println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
+        for entry in entries() {
+            match &entry.formula {
+                Expr::Leaf(Leaf { source: Some(source), .. }) => println!("  {DIM}{source}{DIM:#}"),
+                formula => println!("  {DIM}{formula} = {} B{DIM:#}", grouped(entry.amount.expected.get())),
+            }
+        }
+    }
+    println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
     Ok(())
 }
 

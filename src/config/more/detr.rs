@@ -1,4 +1,4 @@
-//! DETR and Table Transformer: a ResNet whose batch norms are frozen (buffers), an encoder and a decoder over its last stage, a
+//! DETR and Table Transformer: a `ResNet` whose batch norms are frozen (buffers), an encoder and a decoder over its last stage, a
 //! table of queries, a class and a box for each.
 
 use super::decoder::{Draft, Tensors, component, labels};

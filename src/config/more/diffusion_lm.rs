@@ -1,4 +1,4 @@
-//! Language models that denoise a whole text at once: LLaDA (Llama with OLMo's keys) and Dream (Qwen2). Their classes have a
+//! Language models that denoise a whole text at once: `LLaDA` (Llama with OLMo's keys) and Dream (Qwen2). Their classes have a
 //! language-model head, whatever they are called, and attend in both directions; a cache is an approximation that engines add.
 
 use super::decoder::{Draft, Head};

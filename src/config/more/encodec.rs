@@ -1,4 +1,4 @@
-//! EnCodec: strided convolutions and an LSTM on either side of codebooks (which are buffers); and MusicGen, a decoder over its
+//! `EnCodec`: strided convolutions and an LSTM on either side of codebooks (which are buffers); and `MusicGen`, a decoder over its
 //! codes that attends to a T5 encoder.
 
 use super::decoder::{Draft, Shape, Tensors, component};

@@ -1,4 +1,4 @@
-//! Forecasters of time series over patches of it: TimesFM (residual blocks in and out of a decoder) and PatchTST (an encoder).
+//! Forecasters of time series over patches of it: `TimesFM` (residual blocks in and out of a decoder) and `PatchTST` (an encoder).
 
 use super::decoder::{Draft, Tensors};
 use super::vision::{Encoder, Style, Tower, linear, norm};

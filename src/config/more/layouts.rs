@@ -1,5 +1,5 @@
-//! Encoders of pages: LayoutLM (where a word stands is added to it), LayoutLM 3 (patches of the page among the words) and LiLT (a
-//! second, narrower stream for the layout beside RoBERTa's).
+//! Encoders of pages: `LayoutLM` (where a word stands is added to it), `LayoutLM` 3 (patches of the page among the words) and `LiLT` (a
+//! second, narrower stream for the layout beside `RoBERTa`'s).
 
 use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{BERT_DEFAULTS, Block, Defaults, Dim, Sizes, Spec};
@@ -19,7 +19,7 @@ const LAYER: super::encoder::Blocks = &[
     ("output.LayerNorm", Norm(Hidden)),
 ];
 
-/// LayoutLM pools whatever stands above.
+/// `LayoutLM` pools whatever stands above.
 pub(super) fn read_layoutlm(f: &Fields) -> Result<Draft, ConfigError> {
     const POOLER: (&str, Block) = ("layoutlm.pooler.dense", Linear(Hidden, Hidden));
     const SPEC: Spec = Spec {

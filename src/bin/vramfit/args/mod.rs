@@ -1,5 +1,6 @@
 //! The flags.
 
+mod llama_cpp;
 mod serving;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -99,7 +100,7 @@ pub struct ModelArguments {
 
 #[derive(Args)]
 pub struct ScenarioArguments {
-    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only
+    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
     #[arg(long, value_name = "NAME", help_heading = "Hardware")]
     gpu: Option<String>,
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
@@ -114,7 +115,7 @@ pub struct ScenarioArguments {
     /// What the model is for
     #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
     task: Task,
-    /// Engine: vllm, sglang, tensorrt-llm or transformers
+    /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -129,7 +130,7 @@ pub struct ScenarioArguments {
     /// Bytes that every parameter takes, whatever its format (0.5625)
     #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
-    /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
+    /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
@@ -153,6 +154,8 @@ pub struct ScenarioArguments {
     /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
     #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
     frames: Option<u64>,
+    #[command(flatten)]
+    llama_cpp: llama_cpp::LlamaCppArguments,
     #[command(flatten)]
     parallel: serving::ParallelArguments,
     #[command(flatten)]
@@ -184,6 +187,7 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            llama_cpp: self.llama_cpp.to_llama_cpp(),
             attention: self.attention,
             picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
