@@ -107,6 +107,7 @@ pub(super) fn read_fnet(f: &Fields) -> Result<Draft, ConfigError> {
             ("output.dense", Linear(Inner, Hidden)),
             ("output.LayerNorm", Norm(Hidden)),
         ],
+        // It pools whatever stands above.
         heads: &[
             (
                 "ForPreTraining",
@@ -119,12 +120,21 @@ pub(super) fn read_fnet(f: &Fields) -> Result<Draft, ConfigError> {
                     ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
                 ],
             ),
-            ("ForMaskedLM", PREDICTIONS),
+            (
+                "ForMaskedLM",
+                &[
+                    POOLER,
+                    ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
+                    ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
+                    ("cls.predictions.bias", Vector(Vocab)),
+                    ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
+                ],
+            ),
             ("ForNextSentencePrediction", &[POOLER, ("cls.seq_relationship", Linear(Hidden, Fixed(2)))]),
             ("ForSequenceClassification", &[POOLER, ("classifier", Linear(Hidden, Labels))]),
             ("ForMultipleChoice", &[POOLER, CHOICE]),
-            ("ForTokenClassification", &[CLASSIFIER]),
-            ("ForQuestionAnswering", &[SPANS]),
+            ("ForTokenClassification", &[POOLER, CLASSIFIER]),
+            ("ForQuestionAnswering", &[POOLER, SPANS]),
             ("Model", &[POOLER]),
         ],
     };

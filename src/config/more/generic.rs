@@ -66,17 +66,17 @@ pub(in crate::config) fn read(f: &Fields, model_type: &str) -> Result<Draft, Con
 
 /// A language model with other parts: the language model by its own type, a tower where its type is known.
 fn read_wrapper(f: &Fields, text: &Fields, model_type: &str) -> Result<Draft, ConfigError> {
+    let tower = f.nested(&["vision_config"])?.and_then(|v| vision::tower(&v, "").ok());
+    let counted = if tower.is_some() { "its vision tower" } else { "no vision tower" };
+    f.guess(format!(
+        "model type `{model_type}` is not known here: its language model and {counted} are counted; what joins them, and other parts, come on top"
+    ));
     let inner = text.optional_text("model_type")?;
     let mut draft = match inner.as_deref().and_then(family_of) {
         Some(family) => (family.read)(text)?,
         None => read(text, inner.as_deref().unwrap_or(model_type))?,
     };
     draft.decoder.tied_by_default = text.flag("tie_word_embeddings", draft.decoder.tied_by_default)?;
-    let tower = f.nested(&["vision_config"])?.and_then(|v| vision::tower(&v, "").ok());
-    let counted = if tower.is_some() { "its vision tower" } else { "no vision tower" };
-    f.guess(format!(
-        "model type `{model_type}` is not known here: its language model and {counted} are counted; what joins them, and other parts, come on top"
-    ));
     Ok(draft.with_any(tower.map(|tower| tower.component("vision", ComponentKind::VisionTower))))
 }
 

@@ -114,7 +114,9 @@ fn dense(f: &Fields, qkv_bias: bool) -> Result<Draft, ConfigError> {
 
 pub(super) fn read_moe_text(f: &Fields) -> Result<Draft, ConfigError> {
     let f = f.with_defaults(MOE_TEXT);
-    let shape = Shape::read(&f)?;
+    // The class rounds the size of a head down where the config leaves it out.
+    let head_dim = f.count("hidden_size")? / f.count("num_attention_heads")?;
+    let shape = Shape::read_with_head_dim(&f, head_dim.max(1))?;
     let attention_bias = f.flag("attention_bias", true)?;
     let experts = f.count("num_experts")?;
     let active = f.active_experts(experts, 8)?;

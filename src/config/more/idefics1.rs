@@ -75,16 +75,16 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let tower = Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) }.below("model.vision_model");
     let mut draft = Draft::from(decoder).with(cross).with(tower.component("vision", ComponentKind::VisionTower));
 
-    let p = f.nested(&["perceiver_config"])?.unwrap_or_else(|| f.left_out("perceiver_config"));
-    let or = |key: &str, default: u64| Ok::<_, ConfigError>(p.optional_count(key)?.unwrap_or(default));
+    let resampler = f.nested(&["perceiver_config"])?.unwrap_or_else(|| f.left_out("perceiver_config"));
+    let or = |key: &str, default: u64| Ok::<_, ConfigError>(resampler.optional_count(key)?.unwrap_or(default));
     let (latents, depth) = (or("resampler_n_latents", 64)?, or("resampler_depth", 6)?);
     let (head_dim, width) = (or("resampler_head_dim", 96)?, or("resampler_n_heads", 16)?.saturating_mul(or("resampler_head_dim", 96)?));
-    let normed = p.flag("qk_layer_norms_perceiver", false)?;
-    p.touch("model_type");
-    p.touch("use_resampler");
+    let normed = resampler.flag("qk_layer_norms_perceiver", false)?;
+    resampler.touch("model_type");
+    resampler.touch("use_resampler");
     if f.flag("use_resampler", false)? {
         if depth > 10_000 {
-            return Err(p.impossible("resampler_depth", "no model has more than 10,000 layers"));
+            return Err(resampler.impossible("resampler_depth", "no model has more than 10,000 layers"));
         }
         let mut t = Tensors::default();
         t.tensor("latents", Role::Other, &[latents, features]);
