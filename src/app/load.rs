@@ -8,7 +8,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use vramfit::catalogue;
 use vramfit::link::ModelLink;
-use vramfit::reader::{self, Answer, Failure, Found, Progress, What, Wish};
+use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -152,6 +152,17 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
     start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in: is_built_in }, is_step: false });
 }
 
+/// Takes one of the files that the last answer left to choose from.
+pub fn take(state: AppState, index: usize) {
+    let offer = state.load.with_untracked(|load| match load {
+        Load::Failed(failure) => failure.files.get(index).cloned(),
+        _ => None,
+    });
+    if let Some(Offer { file, what }) = offer {
+        start(state, Job { name: file.path, what, is_step: true });
+    }
+}
+
 /// Does the last thing again.
 pub fn retry(state: AppState) {
     if let Some(job) = LAST.with_borrow(Clone::clone) {
@@ -188,7 +199,7 @@ pub fn cancel(state: AppState) {
 }
 
 fn failed(problem: &str, advice: &str) -> Load {
-    Load::Failed(Failure { problem: problem.to_owned(), advice: advice.to_owned(), may_retry: true, wants_token: false })
+    Load::Failed(Failure { may_retry: true, ..Failure::new(problem, advice) })
 }
 
 fn start(state: AppState, job: Job) {

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
-use vramfit::reader::Failure;
+use vramfit::reader::{Failure, Offer};
 use wasm_bindgen::JsCast;
 use web_sys::{Event, HtmlInputElement};
 
@@ -67,10 +67,15 @@ pub fn bind(state: AppState) {
             load::use_token(state, &dom::get(&draft, "value").as_string().unwrap_or_default());
         }
     };
-    dom::on("model-error", "click", move |event| match dom::nearest(&event, "data-does").as_deref() {
-        Some("retry") => load::retry(state),
-        Some(_) => use_token(),
-        None => {}
+    dom::on("model-error", "click", move |event| {
+        if let Some(index) = dom::nearest(&event, "data-file") {
+            return load::take(state, index.parse().unwrap_or_default());
+        }
+        match dom::nearest(&event, "data-does").as_deref() {
+            Some("retry") => load::retry(state),
+            Some(_) => use_token(),
+            None => {}
+        }
     });
     dom::on("model-error", "keydown", move |event| {
         if dom::key(&event) == "Enter" && dom::nearest(&event, "data-draft").is_some() {
@@ -240,6 +245,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
     let mut facts = vec![match (provenance.source, &provenance.files) {
         (Origin::Headers, Some(files)) if files.count == 1 => format!("Header of 1 file read{at}"),
         (Origin::Headers, Some(files)) => format!("Headers of {} files read{at}", grouped(files.count)),
+        (Origin::Gguf, Some(files)) if files.count > 1 => format!("Headers of {} GGUF files read{at}", grouped(files.count)),
         (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
         _ => format!("From config.json{at}"),
@@ -278,10 +284,26 @@ fn progress_text(reading: &Reading) -> String {
     }
 }
 
+/// The files to choose from.
+fn choice(out: &mut String, files: &[Offer], unit: Unit) {
+    out.push_str("<ul class='choice'>");
+    for (index, Offer { file, .. }) in files.iter().enumerate() {
+        let size = file.bytes.map_or_else(String::new, |bytes| unit.text(bytes));
+        let parts = if file.parts > 1 { [" in ", &file.parts.to_string(), " files"].concat() } else { String::new() };
+        dom::weave(out, &["<li><button type='button' data-file='", &index.to_string(), "' title='", &file.path, "'><b>", &file.recipe, "</b> ", &size, &parts]);
+        out.push_str("</button></li>");
+    }
+    out.push_str("</ul>");
+}
+
 /// What went wrong, and what to do.
 fn error(out: &mut String, failure: &Failure, state: AppState) {
-    let Failure { problem, advice, may_retry, wants_token } = failure;
-    dom::weave(out, &["<div class='error'><p><strong>", problem, "</strong> ", advice, "</p>"]);
+    let Failure { problem, advice, may_retry, wants_token, files } = failure;
+    let kind = if files.is_empty() { "<div class='error'><p><strong>" } else { "<div class='error ask'><p><strong>" };
+    dom::weave(out, &[kind, problem, "</strong> ", advice, "</p>"]);
+    if !files.is_empty() {
+        choice(out, files, state.unit.get());
+    }
     if *may_retry {
         out.push_str("<button type='button' data-does='retry'>Try again</button>");
     }

@@ -94,7 +94,7 @@ fn shard(name: &str) -> Option<(&str, u64, u64)> {
     Some((stem, number(index)?, number(total)?))
 }
 
-fn parent(path: &str) -> &str {
+pub(super) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 

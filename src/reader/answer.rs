@@ -1,8 +1,8 @@
 //! The reader's work, over any [`Transport`].
 
-use super::{Answer, Failure, Found, Progress, What, Wish};
-use crate::format::sentence;
-use crate::hub::{self, Endpoint, HubError, ModelRef, Transport};
+use super::{Answer, Failure, Found, Offer, Progress, What, Wish};
+use crate::checkpoint::gguf::FileSet;
+use crate::hub::{self, Endpoint, HubError, ModelRef, RepoId, Transport};
 use crate::link::ModelLink;
 use crate::model::{Model, Origin, Provenance};
 use crate::{catalogue, config};
@@ -11,12 +11,8 @@ use crate::{catalogue, config};
 pub async fn answer<T: Transport>(transport: &T, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
     let mut endpoint = None;
     let result = match &wish.what {
-        What::BuiltIn(id) => built_in(id, String::new()).ok_or_else(|| Failure {
-            problem: format!("`{id}` is not one of the built-in models."),
-            advice: "Choose one of the list, or reload the page.".to_owned(),
-            may_retry: false,
-            wants_token: false,
-        }),
+        What::BuiltIn(id) => built_in(id, String::new())
+            .ok_or_else(|| Failure::new(&format!("`{id}` is not one of the built-in models"), "Choose one of the list, or reload the page.")),
         What::Config(text) => pasted(text),
         What::Hub { text, revision, may_be_built_in } => match reference(text, revision.as_ref()) {
             Ok(reference) => {
@@ -62,12 +58,7 @@ fn built_in(id: &str, note: String) -> Option<Found> {
 
 /// A pasted config.json.
 fn pasted(text: &str) -> Result<Found, Failure> {
-    let anatomy = config::read(text).map_err(|error| Failure {
-        problem: sentence(&error.to_string()),
-        advice: "Paste the whole of the model's config.json.".to_owned(),
-        may_retry: false,
-        wants_token: false,
-    })?;
+    let anatomy = config::read(text).map_err(|error| Failure::new(&error.to_string(), "Paste the whole of the model's config.json."))?;
     let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
     // Without its spaces, so that the link stays short.
     let link = ModelLink::Config(config::json::compact(text));
@@ -75,7 +66,16 @@ fn pasted(text: &str) -> Result<Found, Failure> {
 }
 
 fn failure(error: &HubError) -> Failure {
-    Failure { problem: sentence(&error.to_string()), advice: error.advice().to_owned(), may_retry: error.may_retry(), wants_token: error.wants_token() }
+    let files = match error {
+        HubError::ChooseFile { repo, revision, files } => files.iter().map(|file| offer(repo, revision.as_ref(), file)).collect(),
+        _ => Vec::new(),
+    };
+    Failure { may_retry: error.may_retry(), wants_token: error.wants_token(), files, ..Failure::new(&error.to_string(), error.advice()) }
+}
+
+fn offer(repo: &RepoId, revision: Option<&String>, file: &FileSet) -> Offer {
+    let what = What::Hub { text: repo.address_of(None, &file.path), revision: revision.cloned(), may_be_built_in: false };
+    Offer { file: file.clone(), what }
 }
 
 #[cfg(test)]

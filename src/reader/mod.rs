@@ -8,6 +8,8 @@ mod answer;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::gguf::FileSet;
+use crate::format::sentence;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
@@ -73,6 +75,24 @@ pub struct Failure {
     pub may_retry: bool,
     /// Whether an access token may help.
     pub wants_token: bool,
+    /// The files to choose from, where that is what is left to say.
+    pub files: Vec<Offer>,
+}
+
+/// One of several files, each a model of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The file.
+    pub file: FileSet,
+    /// What to ask for to get it.
+    pub what: What,
+}
+
+impl Failure {
+    /// A failure that neither time nor a token helps.
+    pub fn new(problem: &str, advice: &str) -> Self {
+        Self { problem: sentence(problem), advice: advice.to_owned(), may_retry: false, wants_token: false, files: Vec::new() }
+    }
 }
 
 /// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.

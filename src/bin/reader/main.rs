@@ -25,15 +25,7 @@ mod module {
         };
         let answer = match reader::decode::<Wish>(&wish) {
             Some(wish) => reader::answer(&FetchTransport { signal }, &wish, &report).await,
-            None => Answer {
-                endpoint: None,
-                result: Err(Failure {
-                    problem: "Two parts of this page are of different versions.".to_owned(),
-                    advice: "Reload the page.".to_owned(),
-                    may_retry: false,
-                    wants_token: false,
-                }),
-            },
+            None => Answer { endpoint: None, result: Err(Failure::new("two parts of this page are of different versions", "Reload the page.")) },
         };
         reader::encode(&answer)
     }

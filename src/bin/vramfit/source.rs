@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vramfit::hub::{self, Endpoint, ModelRef, Progress};
+use vramfit::format::Unit;
+use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
 use vramfit::model::Model;
 
 use crate::args::ModelArguments;
@@ -30,7 +31,6 @@ fn is_path(text: &str) -> bool {
 }
 
 fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
-    let said = |error: &hub::HubError| format!("{error}. {}", error.advice());
     let mut reference: ModelRef = name.parse().map_err(|error| said(&error))?;
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
@@ -52,6 +52,18 @@ fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report)).map_err(|error| said(&error));
     bar.finish_and_clear();
     model
+}
+
+/// What is wrong and what to do; with the files where one is to be chosen.
+fn said(error: &HubError) -> String {
+    let mut lines = vec![format!("{error}. {}", error.advice())];
+    if let HubError::ChooseFile { repo, revision, files } = error {
+        lines.extend(files.iter().map(|file| {
+            let size = file.bytes.map_or_else(String::new, |bytes| Unit::Gib.text(bytes));
+            format!("  {:12} {size:>10}  {}", file.recipe, repo.address_of(revision.as_deref(), &file.path))
+        }));
+    }
+    lines.join("\n")
 }
 
 /// A bar on a terminal, nothing in a pipe.
