@@ -9,17 +9,21 @@ use wasm_bindgen::JsCast;
 use web_sys::{Event, HtmlInputElement};
 
 use super::controls::token_note;
-use super::dom;
 use super::load;
 use super::state::{AppState, Load, Reading, Shown};
+use super::{dom, files};
 
 /// The model.
-pub const MARKUP: &str = "\
-    <div class='model'>\
-      <div class='field combobox'>\
-        <label for='model'>Model</label>\
+pub fn markup() -> String {
+    [BEFORE_FILES, files::MARKUP, AFTER_FILES].concat()
+}
+
+const BEFORE_FILES: &str = "<div class='model'><div class='field combobox'><div class='label-row'><label for='model'>Model</label>";
+
+const AFTER_FILES: &str = "\
+        </div>\
         <input id='model' type='text' role='combobox' autocomplete='off' autocapitalize='off' spellcheck='false'\
-          placeholder='An id, an address, or a config.json' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
+          placeholder='An id, an address, a config.json, or drop files' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
         <ul id='model-list' role='listbox' aria-label='Built-in models' hidden></ul>\
       </div>\
       <p id='model-facts' class='note'><span id='model-shape'></span> <span id='model-source'></span></p>\

@@ -29,6 +29,7 @@ pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Asked, HubError};
 pub use repo::{ModelRef, RepoId};
 pub use transport::{Headers, Request, Response, Transport, TransportError};
+pub(crate) use weights::parent;
 pub use weights::{Choice, choose};
 
 /// Requests under way at the same time: the Hub serves many behind one address, and browsers open few connections to a host.

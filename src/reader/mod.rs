@@ -13,7 +13,7 @@ use crate::format::sentence;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
-pub use answer::answer;
+pub use answer::{Picked, answer};
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,11 @@ pub enum What {
     BuiltIn(String),
     /// The text of a config.json.
     Config(String),
+    /// The files that were picked or dropped; they come beside the wish.
+    Files {
+        /// Which one of them, where it was chosen among several.
+        chosen: Option<String>,
+    },
     /// A model on the Hub.
     Hub {
         /// An id or an address.

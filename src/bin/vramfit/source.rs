@@ -1,7 +1,7 @@
 //! What MODEL names: a path, or a model on the Hub.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vramfit::format::Unit;
@@ -20,7 +20,7 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
-        None => files::open(&named.iter().map(PathBuf::from).collect::<Vec<_>>(), arguments.quant_config.as_deref()),
+        None => files::open(named, arguments.quant_config.as_deref()),
     }
 }
 
