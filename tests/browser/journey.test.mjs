@@ -250,7 +250,7 @@ test("a GGUF repository: choose a file, read its figures, share the link", lab.j
   assert.deepEqual(page.hub.log("cdn"), [], "no file is asked for before one is chosen");
   await page.take("Q4_K_M");
   await page.known(/1\.10\s*B/, /GGUF/);
-  await page.term("weights", Q4_K_M_WEIGHTS);
+  await page.stored(Q4_K_M_WEIGHTS);
   assert.equal(await page.error(), "");
   const ranges = page.hub.log("resolve", "stand-in/tiny-GGUF").map((entry) => entry.range);
   assert.equal(ranges[0], "bytes=0-1048575");
@@ -260,25 +260,23 @@ test("a GGUF repository: choose a file, read its figures, share the link", lab.j
   const keys = new URL(link).searchParams;
   assert.deepEqual([keys.get("m"), keys.get("rev")], ["hf://stand-in/tiny-GGUF/tiny-Q4_K_M.gguf", page.hub.repo("stand-in/tiny-GGUF").sha]);
   const twin = await page.another(link);
-  await twin.term("weights", Q4_K_M_WEIGHTS);
+  await twin.stored(Q4_K_M_WEIGHTS);
 
   await page.choose("hf://stand-in/tiny-GGUF/F16/tiny-F16-00002-of-00003.gguf");
   await page.known(/3 GGUF files/);
-  await page.term("weights", F16_WEIGHTS);
+  await page.stored(F16_WEIGHTS);
   await page.choose("stand-in/one-GGUF");
-  await page.term("weights", Q8_0_WEIGHTS);
+  await page.stored(Q8_0_WEIGHTS);
   await page.tab.goBack();
-  await page.term("weights", F16_WEIGHTS);
+  await page.stored(F16_WEIGHTS);
 }));
 
 test("files of one's own: dropped or picked, nothing leaves the page", lab.journey({ csp: true }, async (page) => {
-  await page.open({ endpoint: null, rt: "transformers" });
+  await page.open({ endpoint: null });
   await page.drop([{ name: "config.json", buffer: Buffer.from(JSON.stringify(configs.qwen3_4b)) }]);
   await page.known(/4\.02\s*B/, /config/i);
-  await page.term("weights", 8_044_936_192);
   assert.notEqual(new URL(await page.copyLink()).searchParams.get("c"), null, "a config is all that a link needs");
 
-  await page.tab.locator("#runtime").selectOption("vllm");
   const folder = await mkdtemp(join(tmpdir(), "vramfit-"));
   try {
     // As long as it says that it is, with a hole where the tensors are.
@@ -291,14 +289,14 @@ test("files of one's own: dropped or picked, nothing leaves the page", lab.journ
     const one = await put("mine-Q4_K_M.gguf", ggufHead(metadata, ggufLayout(configs.tinyLlama, "Q4_K", "Q6_K")));
     await page.pick(one);
     await page.known(/1\.10\s*B/, /GGUF/);
-    await page.term("weights", Q4_K_M_WEIGHTS);
+    await page.stored(Q4_K_M_WEIGHTS);
     assert.equal(await page.model.inputValue(), "mine-Q4_K_M.gguf");
 
     const other = await put("mine-Q8_0.gguf", ggufHead(metadata, ggufLayout(configs.tinyLlama, "Q8_0")));
     await page.pick([one, other]);
     assert.deepEqual(await page.offers(), ["Q4_K_M 0.59 GiB", "Q8_0 1.09 GiB"]);
     await page.take("Q8_0");
-    await page.term("weights", Q8_0_WEIGHTS);
+    await page.stored(Q8_0_WEIGHTS);
 
     // A folder of a model as it is downloaded: only what counts is read.
     await mkdir(join(folder, "model"));
@@ -309,14 +307,14 @@ test("files of one's own: dropped or picked, nothing leaves the page", lab.journ
     await put("model/model.safetensors", { head, size: head.length + tensors.reduce((sum, t) => sum + dataBytes(t), 0) });
     await page.pick(join(folder, "model"), "folder");
     await page.known(/1\.10\s*B/, /Header of 1 file read/);
-    await page.term("weights", 2_200_096_768);
+    await page.stored(2_200_096_768);
 
     const link = new URL(await page.copyLink());
     assert.equal(link.searchParams.get("f"), "model");
     const twin = await page.another(link.href);
     await twin.fails(/`model`/, /choose the file/i);
     await page.tab.goBack();
-    await page.term("weights", Q8_0_WEIGHTS);
+    await page.stored(Q8_0_WEIGHTS);
   } finally {
     await rm(folder, { recursive: true });
   }

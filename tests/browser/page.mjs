@@ -208,6 +208,12 @@ export class Page {
     }, bytes);
   }
 
+  /** Wait until the model that is shown is stored in so many bytes. */
+  async stored(bytes) {
+    await this.known(new RegExp(`${(bytes / 2 ** 30).toFixed(2).replace(".", "\\.")} GiB stored`));
+    await until(async () => (await this.downloadJson()).model.stored_bytes, (seen) => seen === bytes, `${bytes} bytes should be stored`);
+  }
+
   /** Names and sizes of the files that the page offers to choose from. */
   async offers() {
     return until(() => this.tab.locator("#model-error button[data-file]").allInnerTexts(), (texts) => texts.length > 0, "files to choose from");
