@@ -10,6 +10,8 @@ use crate::quantity::{Bytes, Overflow};
 pub enum Term {
     /// Model weights.
     Weights,
+    /// Tables that are loaded with the weights and are no parameters.
+    Buffers,
     /// Keys and values.
     KvCache,
     /// Recurrent and convolution states.
@@ -32,11 +34,16 @@ pub enum Term {
     Adapters,
     /// A smaller model that drafts tokens.
     DraftModel,
+    /// Latents of images and videos.
+    Latents,
+    /// What turns latents into pixels works with.
+    VaeDecode,
 }
 
 /// (term, name in the JSON contract, name for people)
 const TERMS: &[(Term, &str, &str)] = &[
     (Term::Weights, "weights", "Weights"),
+    (Term::Buffers, "buffers", "Buffers"),
     (Term::KvCache, "kv_cache", "KV cache"),
     (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),
@@ -48,6 +55,8 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
     (Term::Adapters, "adapters", "Adapters"),
     (Term::DraftModel, "draft_model", "Draft model"),
+    (Term::Latents, "latents", "Latents"),
+    (Term::VaeDecode, "vae_decode", "VAE decoding"),
 ];
 
 impl Term {
@@ -141,11 +150,20 @@ pub enum Stage {
     Sampling,
     /// Writing tokens at the chosen load.
     Decode,
+    /// Reading the prompt of a picture.
+    TextEncode,
+    /// Taking noise out of latents, step by step.
+    Denoise,
+    /// Turning latents into pixels.
+    VaeDecode,
 }
 
 impl Stage {
     /// Every stage of serving, in order.
     pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+
+    /// Every stage of a diffusion pipeline, in order.
+    pub const PIPELINE: &[Self] = &[Self::Load, Self::TextEncode, Self::Denoise, Self::VaeDecode];
 
     /// Its name in the JSON contract.
     pub const fn name(self) -> &'static str {
@@ -154,6 +172,9 @@ impl Stage {
             Self::Prefill => "prefill",
             Self::Sampling => "sampling",
             Self::Decode => "decode",
+            Self::TextEncode => "text_encode",
+            Self::Denoise => "denoise",
+            Self::VaeDecode => "vae_decode",
         }
     }
 
@@ -164,6 +185,9 @@ impl Stage {
             Self::Prefill => "while prefilling",
             Self::Sampling => "while sampling",
             Self::Decode => "while decoding",
+            Self::TextEncode => "while the prompt is read",
+            Self::Denoise => "while denoising",
+            Self::VaeDecode => "while latents become pixels",
         }
     }
 }
@@ -186,7 +210,7 @@ pub struct Entry {
 }
 
 /// Stages: all of them.
-pub const ALWAYS: &[Stage] = Stage::SERVING;
+pub const ALWAYS: &[Stage] = &[Stage::Load, Stage::Prefill, Stage::Sampling, Stage::Decode, Stage::TextEncode, Stage::Denoise, Stage::VaeDecode];
 /// Stages: from the first token on.
 pub const RUNNING: &[Stage] = &[Stage::Prefill, Stage::Sampling, Stage::Decode];
 

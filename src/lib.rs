@@ -18,6 +18,7 @@
 //! | [`model`] | components, layers, tensors by role |
 //! | [`config`] | config.json to a model; one small file per family |
 //! | [`checkpoint`] | headers of weight files to tensors |
+//! | [`repository`] | repositories of several parts: pipelines, adapters, sentence-transformers |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`files`] | models in files that the user has, over a `Disk` |
 //! | [`catalogue`] | built-in models |
@@ -52,6 +53,7 @@ pub mod plan;
 pub mod quantity;
 pub mod reader;
 pub mod report;
+pub mod repository;
 pub mod runtime;
 pub mod scenario;
 pub mod weight_format;

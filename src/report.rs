@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value, json};
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
-use crate::model::{Anatomy, Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
+use crate::model::{Anatomy, Attention, Component, FeedForward, Files, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
 use crate::quantity::Overflow;
 use crate::scenario::Scenario;
@@ -334,6 +334,10 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
         ]))
     });
     let components = components.collect::<Result<Vec<_>, Overflow>>()?;
+    let mut by_part = Map::new();
+    for (part, bytes) in files.map(Files::by_part).transpose()?.unwrap_or_default() {
+        by_part.insert(part.to_owned(), bytes.get().into());
+    }
     Ok(object(&mut [
         ("id", Value::from(model.provenance.id.clone())),
         ("revision", Value::from(model.provenance.revision.clone())),
@@ -351,6 +355,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
             ]),
         ),
         ("stored_bytes", Value::from(files.map(|files| files.bytes.get()))),
+        ("stored_bytes_by_part", Value::from(by_part)),
         ("max_context", Value::from(anatomy.max_context)),
         ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
         ("quantization", Value::from(anatomy.quantization.as_ref().map(|quantization| quantization.method.as_str()))),

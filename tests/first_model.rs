@@ -19,7 +19,7 @@ impl Transport for Unplugged {
 
 #[test]
 fn the_first_model_is_the_catalogues() {
-    let wish = Wish { what: What::BuiltIn(DEFAULT_MODEL.to_owned()), endpoint: None, token: None };
+    let wish = Wish { what: What::Named(DEFAULT_MODEL.to_owned()), endpoint: None, token: None };
     let nothing = Picked::nothing();
     let mut work = pin!(answer(&Unplugged, &nothing, &wish, &|_| {}));
     let Poll::Ready(answer) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!("nothing here waits") };

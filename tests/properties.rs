@@ -8,7 +8,7 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Parallel, Runtime, Scenario, Serving, Version, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Parallel, Picture, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
@@ -29,6 +29,8 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
         max_num_batched_tokens: tokens,
         max_num_seqs: sequences,
         enforce_eager,
+        picture: Picture::default(),
+        attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
         ..Scenario::default()
     })
 }
@@ -49,6 +51,7 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
             cpu_offload: offload.map(Bytes),
             max_loras: loras,
             max_lora_rank: rank,
+            answer: None,
         };
         (parallel, serving)
     })

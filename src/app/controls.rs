@@ -273,8 +273,9 @@ static KV_CACHE: Choice = Choice {
 /// Why an engine cannot keep its cache in a format.
 fn refusal(runtime: Runtime, kv_cache: KvCache) -> Option<&'static str> {
     match (runtime, kv_cache) {
-        (Runtime::Vllm, KvCache::Fp32) => Some("not in vLLM"),
         (Runtime::Transformers, KvCache::Fp8) => Some("not in transformers"),
+        (Runtime::Transformers, _) => None,
+        (_, KvCache::Fp32) => Some("for transformers only"),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The box that takes anything that names a model, with what is known of the model, what went wrong, and how far it is.
 
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
@@ -101,7 +102,9 @@ struct List {
 impl List {
     /// With what was typed since it was opened; with everything before that.
     fn find(&mut self, query: &str) {
-        self.found = catalogue::search(query);
+        // No id is in a pasted config.
+        let query = if load::is_json(query.trim()) { "{" } else { query };
+        self.found = catalogue::search(load::built_in(), query);
     }
 
     fn close(&mut self) {
@@ -116,10 +119,10 @@ impl List {
     /// One option down or up; the text itself lies between the last and the first.
     fn walk(&mut self, is_down: bool) {
         let count = self.found.len();
+        self.is_open = true;
         if count == 0 {
             return;
         }
-        self.is_open = true;
         self.active = match (self.active, is_down) {
             (None, true) => Some(0),
             (None, false) => Some(count - 1),
@@ -162,17 +165,15 @@ impl List {
 const BOX: &str = "model";
 
 fn combobox(state: AppState) {
-    let mut first = List::default();
-    first.find("");
-    let list = ArcRwSignal::new(first);
-    let (shown, typed, keyed, left) = (list.clone(), list.clone(), list.clone(), list.clone());
+    let list = ArcRwSignal::new(List::default());
+    let (shown, typed, keyed, left, entered) = (list.clone(), list.clone(), list.clone(), list.clone(), list.clone());
     dom::follow(move || shown.with(List::show));
     dom::follow(move || state.typed.with(|text| dom::set_value(BOX, text)));
     dom::on(BOX, "input", move |event| {
         let text = dom::typed(&event);
         load::edit();
         typed.update(|list| {
-            list.find(if load::is_json(text.trim()) { "{" } else { &text });
+            list.find(&text);
             list.active = None;
             list.is_open = true;
         });
@@ -187,10 +188,18 @@ fn combobox(state: AppState) {
             load::submit(state, &text);
         }
     });
-    // So that typing or pasting replaces what is there.
-    dom::on(BOX, "focus", |event| {
+    dom::on(BOX, "focus", move |event| {
+        // So that typing or pasting replaces what is there.
         if let Some(target) = event.target() {
             target.unchecked_into::<HtmlInputElement>().select();
+        }
+        if load::built_in().is_empty() {
+            let list = entered.clone();
+            spawn_local(async move {
+                load::ask_built_in().await;
+                let query = if load::is_edited() { state.typed.get_untracked() } else { String::new() };
+                list.update(|list| list.find(&query));
+            });
         }
     });
     // The focus stays in the box.

@@ -5,9 +5,11 @@
 pub mod gguf;
 pub mod index;
 pub mod inventory;
+mod parts;
 pub mod safetensors;
 
 pub use inventory::{Matched, Matcher, match_inventory};
+pub use parts::{files_of_part, inventory_of_part};
 pub use safetensors::{Header, HeaderError, HeaderTensor, Parsed, parse_header};
 
 /// A name from outside as messages show it: at most 120 characters, none of which control a terminal.

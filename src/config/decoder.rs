@@ -2,8 +2,10 @@
 //!
 //! Shapes are those of the transformers 5.23 classes.
 
+use std::borrow::Cow;
+
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor, Work};
 
 /// The sizes that every decoder has.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +263,7 @@ impl Decoder {
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
-                Top::Score { labels } => _ = head.linear("score", self.shape.hidden, labels, false),
+                Top::Score { labels, bias } => _ = head.linear("score", self.shape.hidden, labels, bias),
                 Top::Language | Top::Nothing => {}
             },
             Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -280,6 +282,7 @@ impl Decoder {
             layer_prefix: self.layer_prefix.into(),
             tensors: self.tensors,
             layers: LayerRun::code(self.layers),
+            work: Work::Tokens,
         })
     }
 }
@@ -331,7 +334,7 @@ impl Draft {
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
 pub fn component(
-    name: &'static str,
+    name: impl Into<Cow<'static, str>>,
     kind: ComponentKind,
     hidden_size: u64,
     layer_prefix: &'static str,
@@ -347,6 +350,7 @@ pub fn component(
         layer_prefix: layer_prefix.into(),
         tensors,
         layers: LayerRun::code(layers),
+        work: Work::Tokens,
     }
 }
 
@@ -358,6 +362,8 @@ pub enum Top {
     Score {
         /// How many.
         labels: u64,
+        /// Whether it has a bias, as the score of each token has.
+        bias: bool,
     },
     /// None.
     Nothing,
@@ -375,7 +381,7 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
     } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
-        Top::Score { labels: labels(f)? }
+        Top::Score { labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
     } else if ends(&["Model"]) {
         Top::Nothing
     } else {

@@ -642,6 +642,8 @@ struct Accounts {
     used: BTreeSet<String>,
     /// Every key of the objects that were opened, likewise.
     present: BTreeSet<String>,
+    /// What had to be guessed, each a sentence.
+    guesses: Vec<String>,
 }
 
 /// An object of a config, with a record of the keys that were asked for.
@@ -700,6 +702,21 @@ impl Fields {
     pub fn as_type(&self, model_type: &str) -> Self {
         let mut same = self.with_defaults(&[]);
         same.object.insert("model_type".to_owned(), Value::from(model_type));
+        same
+    }
+
+    /// The same object with another number in the place of one: for classes whose other layers have another size of the same name.
+    #[must_use]
+    pub fn replaced(mut self, key: &str, value: u64) -> Self {
+        self.object.insert(key.to_owned(), Value::from(value));
+        self
+    }
+
+    /// The same object as if `architectures` named this class: for parts that a larger class builds.
+    #[must_use]
+    pub fn as_class(&self, class: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert("architectures".to_owned(), Value::from(vec![class]));
         same
     }
 
@@ -787,6 +804,22 @@ impl Fields {
     pub fn touch(&self, key: &str) -> Option<u64> {
         self.get(key);
         None
+    }
+
+    /// Notes that what follows is a guess, and what it rests on.
+    pub fn guess(&self, how: String) {
+        self.accounts.borrow_mut().guesses.push(how);
+    }
+
+    /// What was guessed so far.
+    pub fn guesses(&self) -> Vec<String> {
+        self.accounts.borrow().guesses.clone()
+    }
+
+    /// The same object with a record of its own: for a reading on trial.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self { defaults: self.defaults.clone(), ..Self::open(self.object.clone(), String::new(), Rc::default()) }
     }
 
     /// How many entries the object under `key` has.

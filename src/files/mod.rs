@@ -101,6 +101,22 @@ pub async fn open<D: Disk>(disk: &D, named: Named<'_>, quant_config: Option<&str
     }
 }
 
+/// The text of a config.
+///
+/// # Errors
+/// [`FilesError`] when it is not there, too long or no text.
+pub async fn text<D: Disk>(disk: &D, path: &str) -> Result<String, FilesError> {
+    Opening { disk, quant_config: None, progress: &|_| () }.text(path, config::json::MAX_BYTES as u64).await
+}
+
+/// The header of a safetensors file; nothing past it is read.
+///
+/// # Errors
+/// [`FilesError`] when it is not there, or is no such header.
+pub async fn header<D: Disk>(disk: &D, path: &str) -> Result<Header, FilesError> {
+    Opening { disk, quant_config: None, progress: &|_| () }.header(path).await
+}
+
 /// What a file is.
 enum Kind {
     Gguf,

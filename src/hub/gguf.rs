@@ -15,12 +15,17 @@ use crate::quantity::Bytes;
 /// How names of GGUF files end.
 const SUFFIX: &str = ".gguf";
 
+/// Whether a GGUF file was named.
+pub(super) fn is_named(reference: &ModelRef) -> bool {
+    reference.file.as_ref().is_some_and(|file| file.ends_with(SUFFIX))
+}
+
 /// Whether what was named is a GGUF file, or a repository (or a folder of one) whose weights are in such files only.
 pub(super) fn is_meant(listing: &Listing, reference: &ModelRef) -> bool {
-    let has_ending = |end: &str| reference.file.as_ref().is_some_and(|file| file.ends_with(end));
-    if has_ending(SUFFIX) {
+    if is_named(reference) {
         return true;
     }
+    let has_ending = |end: &str| reference.file.as_ref().is_some_and(|file| file.ends_with(end));
     if has_ending(".json") || has_ending(".safetensors") {
         return false;
     }

@@ -5,7 +5,7 @@ mod serving;
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
-use crate::scenario::{Scenario, UnknownChoice};
+use crate::scenario::{Picture, Scenario, UnknownChoice};
 use crate::weight_format::UnknownFormat;
 
 /// The version that links carry.
@@ -146,6 +146,23 @@ static BASE: &[Key] = &[
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
     switch!("eager", enforce_eager),
+    choice!("attn", attention),
+    Key {
+        name: "img",
+        write: |scenario| scenario.picture.size.map(|(width, height)| format!("{width}x{height}")),
+        read: |scenario, text| {
+            scenario.picture.size = Some(Picture::parse_size(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "frames",
+        write: |scenario| scenario.picture.frames.map(|frames| frames.to_string()),
+        read: |scenario, text| {
+            scenario.picture.frames = Some(Picture::parse_frames(text)?);
+            Ok(())
+        },
+    },
 ];
 
 /// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
@@ -272,7 +289,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{KvCache, Runtime};
+    use crate::scenario::{AttentionImplementation, KvCache, Picture, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -305,6 +322,8 @@ mod tests {
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                attention: AttentionImplementation::Eager,
+                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
                 ..Scenario::default()
             },
             ..Link::default()

@@ -6,11 +6,11 @@ mod weights;
 
 use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, Model};
+use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::{Packing, Setup};
+use crate::runtime::{Fraction, Packing, Setup};
 use crate::scenario::{Scenario, Weights};
 use blocks::Blocks;
 
@@ -58,7 +58,8 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
 
 /// What is said about parts beside the decoder.
 fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
-    let (texts, towers): (Vec<&Component>, Vec<&Component>) = model.anatomy.counted().skip(1).partition(|component| component.is_text());
+    let (texts, towers): (Vec<&Component>, Vec<&Component>) =
+        model.anatomy.counted().skip(1).filter(|part| part.kind != ComponentKind::Adapter && !model.is_pipeline()).partition(|component| component.is_text());
     let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
     let mut said = Vec::new();
     let is_gguf = matches!(format, Weights::Mix(_));
@@ -107,9 +108,14 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         budget: setup.engine.budget(setup)?,
         claim: None,
         minimum: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
+        ledger: Ledger { stages: setup.engine.moments(), entries },
     };
     device.claim = claim(&device)?;
+    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {
+        let room = room_for_cache(&device, setup.engine.pooled())?;
+        let taken = Bytes(fraction.floor_of(room.get())?);
+        device.claim = Some(device.usable.minus(room)?.plus(taken)?);
+    }
     Ok(device)
 }
 

@@ -37,7 +37,7 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
         role if role.is_expert() => Share::Expert,
-        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::LatentDown => Share::Whole,
+        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::Adapter | Role::LatentDown => Share::Whole,
         _ => Share::Split,
     }
 }
@@ -55,6 +55,8 @@ fn share_of(tensor: &Tensor, piece: Piece, splits_embedding: bool) -> Share {
 
 /// Things of one kind and size, by how they are shared.
 struct Pile {
+    /// The part of a pipeline; empty for a single model.
+    part: String,
     what: &'static str,
     unit: Unit,
     split: u64,
@@ -73,7 +75,7 @@ pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &m
     for placed in placed(setup, all.clone()) {
         let tensor = placed.stored.tensor;
         for piece in placed.stored.pieces()? {
-            let pile = pile_for(&mut piles, piece.what, piece.unit);
+            let pile = pile_for(&mut piles, part_of(setup, &placed), piece.what, piece.unit);
             // The pile, what is added to it, and what of that is on this rank.
             let (sum, more, here) = match share_of(tensor, piece, rules.splits_embedding) {
                 share if are_experts_apart && tensor.role.is_expert() => {
@@ -136,9 +138,19 @@ fn with_doubt(entry: Entry, setup: &Setup, all: &[Stored<'_>], warnings: &mut Ve
     }
 }
 
-fn pile_for<'a>(piles: &'a mut Vec<Pile>, what: &'static str, unit: Unit) -> &'a mut Pile {
-    let index = piles.iter().position(|pile| pile.what == what && pile.unit == unit).unwrap_or_else(|| {
-        piles.push(Pile { what, unit, split: 0, whole: 0, of_rank: 0 });
+/// The part of a pipeline that a tensor belongs to.
+fn part_of<'a>(setup: &'a Setup, placed: &Placed<'a>) -> &'a str {
+    let name = match placed.stored.place {
+        _ if !setup.model.is_pipeline() => return "",
+        Some(place) => setup.model.anatomy.components.get(place.component).map_or("", |part| part.name.as_ref()),
+        None => placed.stored.tensor.name.rsplit_once('/').map_or("", |(part, _)| part),
+    };
+    name.split('.').next().unwrap_or(name)
+}
+
+fn pile_for<'a>(piles: &'a mut Vec<Pile>, part: &str, what: &'static str, unit: Unit) -> &'a mut Pile {
+    let index = piles.iter().position(|pile| pile.part == part && pile.what == what && pile.unit == unit).unwrap_or_else(|| {
+        piles.push(Pile { part: part.to_owned(), what, unit, split: 0, whole: 0, of_rank: 0 });
         piles.len() - 1
     });
     &mut piles[index]
@@ -178,14 +190,14 @@ impl Pile {
             Some(_) if setup.weights == Weights::AsStored => Source::Headers,
             _ => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
         };
-        let what = self.what;
+        let what = if self.part.is_empty() { self.what.to_owned() } else { format!("{} of {}", self.what, self.part) };
         let mut parts = Vec::new();
         if self.split > 0 {
             let split = Expr::leaf(self.split, format!("split {what}"), source());
             parts.push(setup.spread.per_rank(split));
         }
         if self.whole > 0 {
-            let name = if ranks == 1 { what.to_owned() } else { format!("{what} on every GPU") };
+            let name = if ranks == 1 { what.clone() } else { format!("{what} on every GPU") };
             parts.push(Expr::leaf(self.whole, name, source()));
         }
         if self.of_rank > 0 {

@@ -7,6 +7,7 @@ mod inventory;
 mod layer;
 mod quantization;
 mod tensor;
+mod work;
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
+pub use work::{Decoding, Denoising, Work};
 
 use std::borrow::Cow;
 
@@ -122,6 +124,25 @@ pub struct Files {
     pub left: Vec<(Tensor, u64)>,
 }
 
+impl Files {
+    /// Bytes of each part of a repository of several, by its folder, in the order of the files; none for a single model.
+    ///
+    /// # Errors
+    /// [`Overflow`] when the sizes add up to more than is possible.
+    pub fn by_part(&self) -> Result<Vec<(&str, Bytes)>, Overflow> {
+        let mut parts: Vec<(&str, Bytes)> = Vec::new();
+        for (tensor, times) in self.loaded.iter().chain(&self.left) {
+            let (Some((part, _)), Some(stored)) = (tensor.name.rsplit_once('/'), tensor.stored) else { continue };
+            let bytes = stored.bytes_for(tensor.elements()?.times(*times)?.get())?;
+            match parts.iter_mut().find(|(name, _)| *name == part) {
+                Some((_, sum)) => *sum = sum.plus(bytes)?,
+                None => parts.push((part, bytes)),
+            }
+        }
+        Ok(parts)
+    }
+}
+
 /// What a part of a model does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentKind {
@@ -137,6 +158,12 @@ pub enum ComponentKind {
     Projector,
     /// Predicts further tokens (multi-token prediction); counted apart.
     TokenPredictor,
+    /// Takes the noise out of latents step by step.
+    Denoiser,
+    /// Between pixels and latents.
+    Autoencoder,
+    /// Stands beside the matrices of another part.
+    Adapter,
     /// Anything else.
     Other,
 }
@@ -151,6 +178,9 @@ impl ComponentKind {
             Self::AudioTower => "audio_tower",
             Self::Projector => "projector",
             Self::TokenPredictor => "token_predictor",
+            Self::Denoiser => "denoiser",
+            Self::Autoencoder => "autoencoder",
+            Self::Adapter => "adapter",
             Self::Other => "other",
         }
     }
@@ -175,6 +205,8 @@ pub struct Component {
     pub tensors: Vec<Tensor>,
     /// The layers in order, run-length coded.
     pub layers: Vec<LayerRun>,
+    /// What it works on.
+    pub work: Work,
 }
 
 /// `count` equal layers in a row.
@@ -203,6 +235,11 @@ impl Model {
     /// The text decoder.
     pub fn decoder(&self) -> &Component {
         &self.anatomy.components[0]
+    }
+
+    /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.
+    pub fn is_pipeline(&self) -> bool {
+        self.anatomy.components.iter().any(|part| matches!(part.kind, ComponentKind::Denoiser | ComponentKind::Autoencoder))
     }
 
     /// The tensors that a loader takes, each with the number of times it occurs: from the files when their headers were

@@ -18,6 +18,19 @@ pub struct Quantization {
     pub assigned: Vec<Assigned>,
 }
 
+impl Quantization {
+    /// Adds what is said of a further part, whose first component is the one with this number.
+    pub fn append(&mut self, part: Self, first: usize) {
+        if self.method.is_empty() {
+            self.method = part.method;
+        }
+        let before = self.schemes.len();
+        self.schemes.extend(part.schemes);
+        let moved = |one: Assigned| Assigned { place: Place { component: one.place.component + first, ..one.place }, scheme: one.scheme + before, ..one };
+        self.assigned.extend(part.assigned.into_iter().map(moved));
+    }
+}
+
 /// A tensor of the inventory in some layers, and the format that it has there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::gguf::FileSet;
 use crate::format::sentence;
+use crate::catalogue;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
@@ -29,8 +30,8 @@ pub struct Wish {
 /// What names a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum What {
-    /// An id of the built-in catalogue.
-    BuiltIn(String),
+    /// An id: the built-in model, or the Hub's where there is none of that id.
+    Named(String),
     /// The text of a config.json.
     Config(String),
     /// The files that were picked or dropped; they come beside the wish.
@@ -98,6 +99,12 @@ impl Failure {
     pub fn new(problem: &str, advice: &str) -> Self {
         Self { problem: sentence(problem), advice: advice.to_owned(), may_retry: false, wants_token: false, files: Vec::new() }
     }
+}
+
+/// The ids of the built-in models, a line each.
+#[must_use]
+pub fn built_in_ids() -> String {
+    catalogue::ids().collect::<Vec<_>>().join("\n")
 }
 
 /// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.

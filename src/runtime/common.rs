@@ -1,9 +1,10 @@
 //! What several engines share: the width of a feed-forward, the context on the card, collective operations.
 
 use super::Setup;
+use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, RUNNING, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{FeedForward, Recurrence};
+use crate::model::{FeedForward, LatentAttention, Mixer, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
@@ -54,7 +55,7 @@ pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
 
 /// The table of sines and cosines of a rotary position encoding, which every layer uses; `sections` is how many times as many
 /// positions it has when they have sections for time, height and width.
-pub(super) fn rotary_table(setup: &Setup, sections: u64) -> Result<Option<Entry>, Overflow> {
+pub(super) fn rotary_table(setup: &Setup, sections: u64, encoding: Encoding) -> Result<Option<Entry>, Overflow> {
     let Some(rotary) = setup.model.anatomy.rotary else { return Ok(None) };
     let mut product = vec![
         Expr::leaf(rotary.positions, "positions", Source::Config("max_position_embeddings".into())),
@@ -64,7 +65,32 @@ pub(super) fn rotary_table(setup: &Setup, sections: u64) -> Result<Option<Entry>
         product.push(Expr::leaf(sections, "for long videos", Source::Runtime("positions with sections: four times as many")));
     }
     let source = "sines and cosines of the rotary position encoding for every position, loaded with the weights";
-    Entry::exact(Term::Weights, Expr::encoded(Expr::Product(product), setup.dtype), Basis::Derived, source, ALWAYS).map(Some)
+    Entry::exact(Term::Buffers, Expr::encoded(Expr::Product(product), encoding), Basis::Derived, source, ALWAYS).map(Some)
+}
+
+/// Copies of MLA's `kv_b_proj`, as the two matrices that decoding multiplies with; `None` without MLA.
+pub(super) fn latent_copies(setup: &Setup, source: &'static str) -> Result<Option<Entry>, Overflow> {
+    let width = |latent: &LatentAttention| Expr::Sum(vec![Expr::named(latent.nope_dim, "key"), Expr::named(latent.value_dim, "value")]);
+    let parts = setup.runs().filter_map(|(count, run)| match &run.layer.mixer {
+        Mixer::Latent(latent) => Some(latent_matrix(setup, count, latent, width(latent))),
+        _ => None,
+    });
+    copies(setup, parts.collect(), source)
+}
+
+/// `layers × heads × kv_lora_rank × width`
+pub(super) fn latent_matrix(setup: &Setup, layers: u64, latent: &LatentAttention, width: Expr) -> Expr {
+    let heads = setup.spread.per_rank(Expr::named(latent.heads, "heads"));
+    let rank = Expr::leaf(latent.kv_lora_rank, "kv_lora_rank", Source::Config("kv_lora_rank".into()));
+    Expr::Product(vec![Expr::named(layers, "layers"), heads, rank, width])
+}
+
+/// Matrices beside the parameters, in the dtype of computation.
+pub(super) fn copies(setup: &Setup, parts: Vec<Expr>, source: &'static str) -> Result<Option<Entry>, Overflow> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    Entry::exact(Term::Weights, Expr::encoded(Expr::sum(parts), setup.dtype), Basis::Derived, source, ALWAYS).map(Some)
 }
 
 /// States of one request over the layers of this rank, with each layer's by `state`; `None` without recurrences.

@@ -1,14 +1,17 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
 mod common;
+mod diffusers;
 mod parallel;
+mod sglang;
+mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
@@ -89,6 +92,8 @@ pub enum Setting {
     Loras,
     /// SGLang's share of the card.
     MemFractionStatic,
+    /// Where the prompt ends and the answer begins.
+    Answer,
 }
 
 /// Refuses settings that the engine does not have, rather than pass over them.
@@ -98,6 +103,7 @@ fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), Estima
         (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
         (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
         (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
         (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
     ];
     match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
@@ -177,6 +183,11 @@ pub trait Engine: Sync {
         &[]
     }
 
+    /// Whether it puts whole layers on further GPUs unless told otherwise.
+    fn places_layers(&self) -> bool {
+        false
+    }
+
     /// Whether replicas of a mixture of experts always share the experts.
     fn shares_experts(&self) -> bool {
         false
@@ -195,6 +206,16 @@ pub trait Engine: Sync {
     /// The settings that it has beside those of every engine.
     fn settings(&self) -> &'static [Setting] {
         &[]
+    }
+
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn moments(&self) -> &'static [Stage] {
+        Stage::SERVING
     }
 
     /// What it cannot do, said plainly.
@@ -216,10 +237,17 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> &'static dyn Engine {
+    if model.is_pipeline() { &diffusers::Diffusers } else { engine(runtime) }
+}
+
 /// The rules of an engine.
 pub fn engine(runtime: Runtime) -> &'static dyn Engine {
     match runtime {
         Runtime::Vllm => &vllm::Vllm,
+        Runtime::Sglang => &sglang::Sglang,
+        Runtime::TensorRtLlm => &tensorrt_llm::TensorRtLlm,
         Runtime::Transformers => &transformers::Transformers,
     }
 }
@@ -258,6 +286,8 @@ pub struct Setup<'a> {
     pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
+    /// How many of them are the answer, where the engine has such a rule; else none.
+    pub answer: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
     /// The format of the weights; what "as stored" means where neither files nor config say it.
@@ -283,30 +313,40 @@ pub struct Setup<'a> {
 /// The context that is used when none is chosen.
 pub const DEFAULT_CONTEXT: u64 = 8192;
 
+/// Tokens of an answer that are planned for where the user does not say.
+const LONGEST_ANSWER: u64 = 2048;
+
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine_for(model, scenario.runtime);
         let card = scenario.card()?;
         let mut choices = Choices::default();
         check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
-        choices.said("runtime", engine.label().to_owned(), None);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
         choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let max_context = model.anatomy.max_context;
         let (context, rule) = match max_context {
+            _ if engine.default_context(model).is_some() => engine.default_context(model).unwrap_or_default(),
             Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
             Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
             None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
         };
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
+        let answer = if engine.settings().contains(&Setting::Answer) {
+            let default = (context.value / 2).min(LONGEST_ANSWER);
+            choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
+        } else {
+            Chosen { value: 0, source: Source::Derived("no rule of this engine depends on it".into()) }
+        };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        let spread = Spread::new(model, scenario, engine, &mut choices)?;
         parallel::check_ways(&spread, engine.ways(), engine.label())?;
         let batch = spread.requests(batch);
 
@@ -320,7 +360,9 @@ impl<'a> Setup<'a> {
         let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
         choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
         let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
@@ -355,6 +397,7 @@ impl<'a> Setup<'a> {
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             spread,
             context,
+            answer,
             batch,
             weights,
             dtype,

@@ -1,11 +1,13 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
 mod parallel;
+mod picture;
 mod serving;
 
 use std::str::FromStr;
 
 pub use parallel::Parallel;
+pub use picture::Picture;
 pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
@@ -46,6 +48,10 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
+    pub attention: AttentionImplementation,
+    /// What an image or video pipeline makes.
+    pub picture: Picture,
 }
 
 impl Default for Scenario {
@@ -66,6 +72,8 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             serving: Serving::default(),
+            attention: AttentionImplementation::Sdpa,
+            picture: Picture::default(),
         }
     }
 }
@@ -150,6 +158,10 @@ choices! {
     Runtime, "runtime", {
         /// vLLM.
         Vllm = "vllm", "vLLM";
+        /// SGLang.
+        Sglang = "sglang", "SGLang";
+        /// TensorRT-LLM.
+        TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
     }
@@ -168,6 +180,18 @@ choices! {
         Fp32 = "fp32", "FP32";
         /// 8-bit float with one scale per tensor.
         Fp8 = "fp8", "FP8";
+    }
+}
+
+choices! {
+    /// Ways to compute attention.
+    AttentionImplementation, "way to compute attention", {
+        /// One matrix of scores per head, written out.
+        Eager = "eager", "Eager";
+        /// PyTorch's fused kernels, the default of transformers.
+        Sdpa = "sdpa", "SDPA";
+        /// The flash-attention library.
+        Flash = "flash", "Flash attention";
     }
 }
 
@@ -191,6 +215,6 @@ mod tests {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
         let error = "ollama".parse::<Runtime>().unwrap_err();
-        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, transformers");
+        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, sglang, tensorrt-llm, transformers");
     }
 }

@@ -178,7 +178,9 @@ fn form(format: Weights, dtype: Encoding, tensor: &Tensor, matrix: Matrix, (is_l
 fn of_all<'a>(anatomy: &'a Anatomy, form: impl Fn(&Item<'_>, Matrix) -> Form) -> Result<Vec<Stored<'a>>, Overflow> {
     let one = |item: Item<'a>| {
         let matrix = item.matrix()?;
-        let form = form(&item, matrix);
+        // Adapters come in a format of their own, whatever the model beside them has.
+        let own = item.tensor.stored.filter(|_| item.tensor.role == Role::Adapter);
+        let form = own.map_or_else(|| form(&item, matrix), Form::Plain);
         Ok(Stored { tensor: item.tensor, place: Some(item.place), layers: item.layers, matrix, form })
     };
     anatomy.inventory().map(one).collect()

@@ -174,7 +174,7 @@ test("a copied link gives the same numbers in a new tab", lab.journey(async (pag
 }));
 
 test("Back returns to the model before", lab.journey(async (page) => {
-  await page.open();
+  await page.open({ rt: "transformers" });
   await page.choose(MISTRAL);
   await page.known(/7\.24\s*B/, /header/i);
   const numbers = await page.numbers();
@@ -210,8 +210,8 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify(configs.qwen3_4b, null, 2));
   await page.known(/4\.02\s*B/, /config/i);
-  await page.term("weights", 8_044_936_192);
   await page.tab.locator("#runtime").selectOption("transformers");
+  await page.term("weights", 8_044_936_192);
   await page.type("context", 32_768);
   await page.term("kv_cache", 4_831_838_208);
   const numbers = await page.numbers();
@@ -333,13 +333,13 @@ test("what the page does not know, it says", lab.journey(async (page) => {
   await page.remarked(/zorblux/);
   await page.known(/1\.10\s*B|1\.1\s*B/);
 
-  await page.open({ m: "stand-in/bare-infinity" });
+  await page.open({ m: "stand-in/bare-infinity", rt: "transformers" });
   await page.known(/1\.10\s*B|1\.1\s*B/, /header/i);
   await page.term("weights", 2_200_096_768);
 }));
 
 test("long headers and mixed types are read to the byte", lab.journey(async (page) => {
-  await page.open({ m: "stand-in/long-header" });
+  await page.open({ m: "stand-in/long-header", rt: "transformers" });
   await page.known(/header/i);
   await page.term("weights", 774_636_544);
   assert.equal(page.hub.log("resolve", "stand-in/long-header").filter((entry) => entry.file === "model.safetensors").length, 2, "a header over 100,000 bytes takes a second range");
@@ -355,7 +355,7 @@ test("long headers and mixed types are read to the byte", lab.journey(async (pag
 test("163 shards: one request each, at most eight at once", lab.journey(async (page) => {
   const id = "stand-in/many-shards";
   page.hub.set(`${id}:*.safetensors`, { delay: 10 });
-  await page.open({ m: id });
+  await page.open({ m: id, rt: "transformers" });
   await page.known(/36\.4\s*B|36\.38\s*B/, /header/i);
   await page.term("weights", 72_769_642_496);
   const asked = page.hub.requests.filter((entry) => entry.at === "hub" && entry.kind !== "resolve-cache");

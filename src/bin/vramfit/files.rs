@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use vramfit::checkpoint::Header;
 use vramfit::files::{self, Disk, FilesError, Named};
 use vramfit::format::Unit;
 use vramfit::model::Model;
@@ -27,6 +28,16 @@ pub fn open(paths: &[String], quant_config: Option<&Path>) -> Result<Model, Stri
         Ok(opened) => Ok(opened.model),
         Err(error) => Err(said(&error)),
     }
+}
+
+/// The text of a config.
+pub fn text(path: &Path) -> Result<String, String> {
+    pollster::block_on(files::text(&Machine, &path.to_string_lossy())).map_err(|error| said(&error))
+}
+
+/// The header of a safetensors file; nothing past it is read.
+pub fn header(path: &Path) -> Result<Header, String> {
+    pollster::block_on(files::header(&Machine, &path.to_string_lossy())).map_err(|error| said(&error))
 }
 
 /// Paths of the files of a folder.

@@ -7,6 +7,8 @@ mod args;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 #[cfg(not(target_family = "wasm"))]
+mod folder;
+#[cfg(not(target_family = "wasm"))]
 mod print;
 #[cfg(not(target_family = "wasm"))]
 mod source;

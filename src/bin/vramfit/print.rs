@@ -78,8 +78,10 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
             grouped(capacity.kv_cache_tokens)
         );
     }
-    let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
-    println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
+    if !model.is_pipeline() {
+        let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
+        println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
+    }
     println!();
     let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
     for choice in estimate.choices.iter().filter(is_plain) {
@@ -129,6 +131,9 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
     }
     if let Some(files) = &model.provenance.files {
         println!("\n{} files hold {} elements in {} bytes", files.count, grouped(files.elements.get()), grouped(files.bytes.get()));
+        for (part, bytes) in files.by_part()? {
+            println!("{part:<20}{:>20} bytes, {}", grouped(bytes.get()), Unit::Gib.text(bytes));
+        }
     }
     println!("\nkeys used: {}", anatomy.keys_used.join(", "));
     if !anatomy.keys_not_understood.is_empty() {

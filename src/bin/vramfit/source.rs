@@ -9,8 +9,8 @@ use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
 use vramfit::model::Model;
 
 use crate::args::ModelArguments;
-use crate::files;
 use crate::transport::Http;
+use crate::{files, folder};
 
 /// Opens what the arguments name: files that are there, else a model on the Hub.
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
@@ -20,8 +20,27 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
-        None => files::open(named, arguments.quant_config.as_deref()),
+        None => {
+            let parts = if let [name] = named.as_slice() { folder_of_parts(Path::new(name), arguments) } else { None };
+            parts.unwrap_or_else(|| files::open(named, arguments.quant_config.as_deref()))
+        }
     }
+}
+
+/// The folder, or the folder of the file that names its parts, when it holds more than one config with its weights.
+fn folder_of_parts(path: &Path, arguments: &ModelArguments) -> Option<Result<Model, String>> {
+    const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
+    let names_parts = path.is_file() && path.file_name().is_some_and(|name| NAMING.iter().any(|naming| name == *naming));
+    let folder = if names_parts { path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")) } else { path };
+    if !folder.is_dir() {
+        return None;
+    }
+    // An adapter's base is a folder, seen from the adapter or from here, or a model on the Hub.
+    folder::open(folder, &|name, revision| match [folder.join(name), PathBuf::from(name)].into_iter().find(|base| base.is_dir()) {
+        Some(base) if folder::is_adapter(&base) => Err(format!("the adapter's base `{}` is an adapter too", base.display())),
+        Some(base) => files::open(&[base.to_string_lossy().into_owned()], None),
+        None => from_hub(&ModelArguments { revision: revision.map(str::to_owned), ..arguments.clone() }, name),
+    })
 }
 
 /// Whether the text is meant as a path: because it is one, or because it looks like one.

@@ -247,6 +247,7 @@ impl<'a> Reading<'a> {
             layer_prefix: stack.layer_prefix().into(),
             tensors,
             layers,
+            work: crate::model::Work::Tokens,
         });
     }
 }

@@ -19,16 +19,19 @@ const FILTERS: u64 = 14;
 const FILTERS_HOW: &str = "16-bit logits, their float32 copy, probabilities and noise (2 + 4 + 4 + 4)";
 
 const SAMPLER: &str = "sampling step of vLLM's memory profile. Where the sampler sorts (all versions before 0.17 without FlashInfer) it takes 38 B, else 14 B; within 3 % in 14 public logs";
-const STEP: &str = "one step of vLLM's memory profile: feed-forward (gate, up and product) + 4 × hidden_size per token; within 8 % in 9 public logs";
+const STEP: &str =
+    "one step of vLLM's memory profile: feed-forward (gate, up and product) + 4 × hidden_size per token (3 for Llama in V0); within 3 % in 9 public logs";
 
 pub(super) fn entries(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
-    let mut entries = step(setup)?;
+    let mut entries = step(setup, rules)?;
     if setup.place.is_last {
         entries.extend(sampling(setup, rules)?);
     }
     let cublas = Expr::leaf(cublas_workspace(&setup.card), "B", Source::Runtime("cuBLAS workspace of PyTorch: 32 MiB on Hopper, 8.125 MiB before"));
     entries.push(Entry::exact(Term::Workspace, cublas, Basis::Derived, "workspace of matrix products", RUNNING)?);
-    entries.push(outside_torch(setup)?);
+    if !rules.budgets_context() {
+        entries.push(outside_torch(setup)?);
+    }
     entries.extend(communication(setup)?);
     entries.push(common::context(setup)?);
     entries.extend(graphs(setup)?);
@@ -40,8 +43,9 @@ fn hidden(setup: &Setup) -> Expr {
 }
 
 /// The forward pass: of the profile while prefilling, of the chosen load while decoding.
-fn step(setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-    let per_token = || Expr::Sum(vec![common::feed_forward_width(setup), Expr::Product(vec![Expr::constant(4), hidden(setup)])]);
+fn step(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
+    let copies = rules.hidden_copies(setup.model);
+    let per_token = || Expr::Sum(vec![common::feed_forward_width(setup), Expr::Product(vec![Expr::constant(copies), hidden(setup)])]);
     let of = |tokens: Expr| Expr::encoded(Expr::Product(vec![tokens, per_token()]), setup.dtype);
     let tokens = || setup.step_tokens.leaf("tokens per step");
     let mut entries = Vec::new();

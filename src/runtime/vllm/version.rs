@@ -56,6 +56,13 @@ impl Rules {
         if self.since(17) { Sampler::Filters } else { Sampler::Sorts }
     }
 
+    /// Hidden states that are held beside the widest matrices of a layer: residual, input of the layer, of its feed-forward, output.
+    /// V0's Llama lets go of gate and up before the output is made (`models/llama.py:LlamaMLP.forward`), other families do not.
+    pub fn hidden_copies(self, model: &Model) -> u64 {
+        let is_llama = ["llama", "mistral"].contains(&model.anatomy.model_type.as_str());
+        if is_llama && !self.is_v1 { 3 } else { 4 }
+    }
+
     /// Whether the graphs' estimate is taken off the budget (`VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS`).
     pub fn budgets_graphs(self) -> bool {
         self.since(20)

@@ -4,7 +4,7 @@ mod serving;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -78,7 +78,7 @@ pub enum Question {
     Context,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ModelArguments {
     /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
     #[arg(required = true, num_args = 1.., value_name = "MODEL")]
@@ -114,7 +114,7 @@ pub struct ScenarioArguments {
     /// What the model is for
     #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
     task: Task,
-    /// Engine: vllm or transformers
+    /// Engine: vllm, sglang, tensorrt-llm or transformers
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -144,6 +144,15 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    /// How attention is computed in transformers and in training: eager, sdpa or flash
+    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
+    attention: AttentionImplementation,
+    /// Width and height of a picture that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "WxH", value_parser = Picture::parse_size, help_heading = "Task")]
+    image_size: Option<(u64, u64)>,
+    /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
+    frames: Option<u64>,
     #[command(flatten)]
     parallel: serving::ParallelArguments,
     #[command(flatten)]
@@ -175,6 +184,8 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            attention: self.attention,
+            picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
         }
