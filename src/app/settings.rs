@@ -4,10 +4,10 @@ use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Engine, Setting as EngineSetting, Way, engine};
-use vramfit::scenario::Scenario;
+use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Runtime, Scenario};
 
 use super::dom;
-use super::field::count;
+use super::field::{count, option};
 use super::state::AppState;
 
 /// A setting.
@@ -18,8 +18,8 @@ struct Setting {
     kind: Kind,
     /// Its key among the choices that an estimate reports; empty when it reports none.
     used: &'static str,
-    /// Whether it means something for an engine.
-    applies: fn(&dyn Engine) -> bool,
+    /// Whether it means something in this case.
+    applies: fn(&Case) -> bool,
 }
 
 /// How it is chosen.
@@ -32,8 +32,47 @@ enum Kind {
     Gibibytes,
     /// Text, with an example.
     Text(&'static str),
+    /// One of these: names, and labels.
+    Choice(&'static [(&'static str, &'static str)]),
     /// On or off.
     Switch,
+}
+
+/// What decides which settings mean something.
+struct Case {
+    runtime: Runtime,
+    is_pipeline: bool,
+}
+
+impl Case {
+    fn of(state: AppState, scenario: &Scenario) -> Self {
+        Self { runtime: scenario.runtime, is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())) }
+    }
+
+    fn engine(&self) -> Option<&'static dyn Engine> {
+        engine(self.runtime).filter(|_| !self.is_pipeline)
+    }
+
+    fn has(&self, way: Way) -> bool {
+        self.engine().is_some_and(|engine| engine.ways().contains(&way))
+    }
+
+    fn takes(&self, setting: EngineSetting) -> bool {
+        self.engine().is_some_and(|engine| engine.settings().contains(&setting))
+    }
+
+    /// Whether the engine takes a share of the card, whatever it calls it.
+    fn is_server(&self) -> bool {
+        self.engine().is_some_and(|engine| engine.fraction().is_some())
+    }
+
+    fn is_transformers(&self) -> bool {
+        self.runtime == Runtime::Transformers && !self.is_pipeline
+    }
+
+    fn is_llama_cpp(&self) -> bool {
+        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline
+    }
 }
 
 /// Settings that belong together.
@@ -48,63 +87,88 @@ static GROUPS: &[Group] = &[
         id: "spread",
         title: "Over several GPUs",
         settings: &[
-            Setting { key: "tp", label: "Tensor parallel", kind: Kind::Count, used: "tensor_parallel", applies: |_| true },
-            Setting { key: "pp", label: "Pipeline parallel", kind: Kind::Count, used: "pipeline_parallel", applies: |engine| has(engine, Way::Pipeline) },
-            Setting { key: "dp", label: "Data parallel", kind: Kind::Count, used: "data_parallel", applies: |engine| has(engine, Way::Data) },
-            Setting { key: "ep", label: "Expert parallel", kind: Kind::Count, used: "expert_parallel", applies: |engine| has(engine, Way::Expert) },
-            Setting { key: "cp", label: "Context parallel", kind: Kind::Count, used: "context_parallel", applies: |engine| has(engine, Way::Context) },
-            Setting { key: "dpa", label: "Replicate attention alone", kind: Kind::Switch, used: "", applies: |engine| has(engine, Way::Data) },
+            Setting { key: "tp", label: "Tensor parallel", kind: Kind::Count, used: "tensor_parallel", applies: |case| case.engine().is_some() },
+            Setting { key: "pp", label: "Pipeline parallel", kind: Kind::Count, used: "pipeline_parallel", applies: |case| case.has(Way::Pipeline) },
+            Setting { key: "dp", label: "Data parallel", kind: Kind::Count, used: "data_parallel", applies: |case| case.has(Way::Data) },
+            Setting { key: "ep", label: "Expert parallel", kind: Kind::Count, used: "expert_parallel", applies: |case| case.has(Way::Expert) },
+            Setting { key: "cp", label: "Context parallel", kind: Kind::Count, used: "context_parallel", applies: |case| case.has(Way::Context) },
+            Setting { key: "dpa", label: "Replicate attention alone", kind: Kind::Switch, used: "", applies: |case| case.has(Way::Data) },
         ],
     },
     Group {
         id: "engine",
         title: "Engine",
         settings: &[
-            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |_| true },
+            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |case| case.engine().is_some() },
             Setting {
                 key: "util",
                 label: "GPU memory utilization",
                 kind: Kind::Share,
                 used: "gpu_memory_utilization",
-                applies: |engine| engine.fraction().is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
+                applies: |case| case.engine().and_then(Engine::fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
             },
             Setting {
                 key: "static",
                 label: "Memory fraction, static",
                 kind: Kind::Share,
                 used: "mem_fraction_static",
-                applies: |engine| takes(engine, EngineSetting::MemFractionStatic),
+                applies: |case| case.takes(EngineSetting::MemFractionStatic),
             },
-            Setting { key: "mbt", label: "Batched tokens", kind: Kind::Count, used: "max_num_batched_tokens", applies: |engine| engine.fraction().is_some() },
-            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |engine| engine.fraction().is_some() },
+            Setting { key: "mbt", label: "Batched tokens", kind: Kind::Count, used: "max_num_batched_tokens", applies: |case| case.is_server() },
+            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.is_server() },
             Setting {
                 key: "share",
                 label: "Common prefix, share of the context",
                 kind: Kind::Share,
                 used: "",
-                applies: |engine| takes(engine, EngineSetting::PrefixShare),
+                applies: |case| case.takes(EngineSetting::PrefixShare),
             },
             Setting {
                 key: "offload",
                 label: "Weights on the host, GiB per GPU",
                 kind: Kind::Gibibytes,
                 used: "",
-                applies: |engine| takes(engine, EngineSetting::CpuOffload),
+                applies: |case| case.takes(EngineSetting::CpuOffload),
             },
-            Setting { key: "loras", label: "LoRA adapters at once", kind: Kind::Count, used: "", applies: |engine| takes(engine, EngineSetting::Loras) },
-            Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |engine| takes(engine, EngineSetting::Loras) },
-            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |engine| engine.fraction().is_some() },
+            Setting { key: "loras", label: "LoRA adapters at once", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
+            Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
+            Setting { key: "ans", label: "Tokens of the answer", kind: Kind::Count, used: "answer_tokens", applies: Case::is_transformers },
+            Setting {
+                key: "attn",
+                label: "Attention",
+                kind: Kind::Choice(AttentionImplementation::OPTIONS),
+                used: "attention",
+                applies: Case::is_transformers,
+            },
+            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.is_server() },
+        ],
+    },
+    Group {
+        id: "llama-cpp",
+        title: "llama.cpp",
+        settings: &[
+            Setting { key: "ngl", label: "Layers on the GPU (-ngl)", kind: Kind::Count, used: "gpu_layers", applies: Case::is_llama_cpp },
+            Setting { key: "ncmoe", label: "Layers with experts on the host", kind: Kind::Count, used: "n_cpu_moe", applies: Case::is_llama_cpp },
+            Setting { key: "ts", label: "Tensor split", kind: Kind::Text("3,1"), used: "tensor_split", applies: Case::is_llama_cpp },
+            Setting { key: "ot", label: "Override tensors", kind: Kind::Text("exps=CPU"), used: "override_tensor", applies: Case::is_llama_cpp },
+            Setting { key: "ub", label: "Micro-batch (-ub)", kind: Kind::Count, used: "ubatch", applies: Case::is_llama_cpp },
+            Setting { key: "np", label: "Slots (-np)", kind: Kind::Count, used: "parallel", applies: Case::is_llama_cpp },
+            Setting { key: "fa", label: "Flash attention", kind: Kind::Choice(FlashAttention::OPTIONS), used: "flash_attention", applies: Case::is_llama_cpp },
+            Setting { key: "kvk", label: "K cache", kind: Kind::Choice(KvCache::OPTIONS), used: "kv_cache_k", applies: Case::is_llama_cpp },
+            Setting { key: "kvv", label: "V cache", kind: Kind::Choice(KvCache::OPTIONS), used: "kv_cache_v", applies: Case::is_llama_cpp },
+            Setting { key: "swafull", label: "Whole cache for sliding layers", kind: Kind::Switch, used: "", applies: Case::is_llama_cpp },
+            Setting { key: "mmproj", label: "Load the encoders (mmproj)", kind: Kind::Switch, used: "", applies: Case::is_llama_cpp },
+        ],
+    },
+    Group {
+        id: "picture",
+        title: "Pictures",
+        settings: &[
+            Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.is_pipeline },
+            Setting { key: "frames", label: "Frames", kind: Kind::Count, used: "frames", applies: |case| case.is_pipeline },
         ],
     },
 ];
-
-fn has(engine: &dyn Engine, way: Way) -> bool {
-    engine.ways().contains(&way)
-}
-
-fn takes(engine: &dyn Engine, setting: EngineSetting) -> bool {
-    engine.settings().contains(&setting)
-}
 
 /// How many settings are not at their defaults.
 pub fn changed(scenario: &Scenario) -> usize {
@@ -163,6 +227,17 @@ impl Setting {
                 dom::weave(out, &["<label class='check' id='", &id, "-field'><input id='", &id, "' type='checkbox'>", self.label, "</label>"]);
                 return;
             }
+            Kind::Choice(choices) => {
+                let mut options = ["<option id='", &id, "-' value=''>Default</option>"].concat();
+                for (name, label) in choices {
+                    option(&mut options, &id, name, label);
+                }
+                let opening = ["<div class='field' id='", "-field'><label for='", "'>"].join(&id);
+                let select = ["</label><select id='", "' aria-describedby='", "-problem'>"].join(&id);
+                let end = ["</select><p class='problem' id='", &id, "-problem' aria-live='polite'></p></div>"].concat();
+                dom::weave(out, &[&opening, self.label, &select, "", &options, "", &end]);
+                return;
+            }
             Kind::Text(_) => "' type='text' autocomplete='off' spellcheck='false' aria-describedby='",
             Kind::Count | Kind::Share | Kind::Gibibytes => {
                 "' class='number' type='text' inputmode='decimal' autocomplete='off' spellcheck='false' aria-describedby='"
@@ -178,14 +253,21 @@ impl Setting {
     fn show(&self, state: AppState, scenario: &Scenario) {
         let id = self.id();
         let chosen = link::setting(scenario, self.key);
-        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !engine(scenario.runtime).is_some_and(self.applies));
+        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(&Case::of(state, scenario)));
         match self.kind {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {
                 dom::set_value(&id, &self.shown(chosen.as_deref().unwrap_or_default()));
                 let used = state.used.with(|used| used.iter().find(|(key, _)| *key == self.used).map(|(_, value)| value.clone()));
                 let example = if let Kind::Text(example) = self.kind { example } else { "" };
-                dom::attribute(&id, "placeholder", used.as_deref().unwrap_or(example));
+                if let Kind::Choice(choices) = self.kind {
+                    let of_name =
+                        |name: &str| choices.iter().find(|(known, _)| *known == name).map_or_else(|| name.to_owned(), |(_, label)| (*label).to_owned());
+                    let default = used.filter(|_| chosen.is_none()).map_or_else(|| "Default".to_owned(), |used| ["Default: ", &of_name(&used)].concat());
+                    dom::text(&[&id, "-"].concat(), &default);
+                } else {
+                    dom::attribute(&id, "placeholder", used.as_deref().unwrap_or(example));
+                }
             }
         }
     }
@@ -215,7 +297,7 @@ impl Setting {
                 let bytes = typed.parse::<Decimal>().ok().and_then(|size| size.floor_of(vramfit::quantity::GIB).ok());
                 bytes.map(|bytes| bytes.to_string()).ok_or_else(|| "Type a number of GiB, such as 10.5.".to_owned())
             }
-            Kind::Text(_) | Kind::Switch => Ok(typed.to_owned()),
+            Kind::Text(_) | Kind::Choice(_) | Kind::Switch => Ok(typed.to_owned()),
         }
     }
 
