@@ -8,7 +8,7 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Parallel, Runtime, Scenario, Serving, Version, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Parallel, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
@@ -34,6 +34,7 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
         max_num_batched_tokens: tokens,
         max_num_seqs: sequences,
         enforce_eager,
+        attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
         ..Scenario::default()
     })
 }

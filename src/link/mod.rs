@@ -134,6 +134,7 @@ static BASE: &[Key] = &[
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
     switch!("eager", enforce_eager),
+    choice!("attn", attention),
 ];
 
 fn whole(text: &str) -> Result<u64, String> {
@@ -236,7 +237,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{KvCache, Runtime, Weights};
+    use crate::scenario::{AttentionImplementation, KvCache, Runtime, Weights};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -269,6 +270,7 @@ mod tests {
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                attention: AttentionImplementation::Eager,
                 ..Scenario::default()
             },
             ..Link::default()

@@ -45,6 +45,8 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
+    pub attention: AttentionImplementation,
 }
 
 impl Default for Scenario {
@@ -65,6 +67,7 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             serving: Serving::default(),
+            attention: AttentionImplementation::Sdpa,
         }
     }
 }
@@ -178,6 +181,18 @@ choices! {
         Fp32 = "fp32", "FP32";
         /// 8-bit float with one scale per tensor.
         Fp8 = "fp8", "FP8";
+    }
+}
+
+choices! {
+    /// Ways to compute attention.
+    AttentionImplementation, "way to compute attention", {
+        /// One matrix of scores per head, written out.
+        Eager = "eager", "Eager";
+        /// PyTorch's fused kernels, the default of transformers.
+        Sdpa = "sdpa", "SDPA";
+        /// The flash-attention library.
+        Flash = "flash", "Flash attention";
     }
 }
 

@@ -4,7 +4,7 @@ mod serving;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -141,6 +141,9 @@ pub struct ScenarioArguments {
     parallel: serving::ParallelArguments,
     #[command(flatten)]
     serving: serving::ServingArguments,
+    /// How attention is computed in transformers and in training: eager, sdpa or flash
+    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
+    attention: AttentionImplementation,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -170,6 +173,7 @@ impl ScenarioArguments {
             enforce_eager: self.enforce_eager,
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
+            attention: self.attention,
         }
     }
 }
