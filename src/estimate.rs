@@ -10,6 +10,22 @@ use crate::quantity::{Bytes, Overflow};
 pub enum Term {
     /// Model weights.
     Weights,
+    /// What is trained beside a model that stays as it is.
+    Adapters,
+    /// Copies of weights in a wider type, which the optimizer updates.
+    MasterWeights,
+    /// Gradients.
+    Gradients,
+    /// What an optimizer keeps of earlier steps.
+    Optimizer,
+    /// The model that answers are compared with.
+    ReferenceModel,
+    /// The model that scores answers.
+    RewardModel,
+    /// The model that predicts scores, with all that training it takes.
+    ValueModel,
+    /// What writes completions while a model is trained.
+    Rollout,
     /// Keys and values.
     KvCache,
     /// Recurrent and convolution states.
@@ -24,6 +40,8 @@ pub enum Term {
     CudaGraphs,
     /// Buffers of collective operations.
     Communication,
+    /// Buffers through which offloaded things pass.
+    OffloadBuffers,
     /// The driver's context and loaded kernels.
     RuntimeContext,
     /// What the allocator holds beyond what is used.
@@ -33,6 +51,14 @@ pub enum Term {
 /// (term, name in the JSON contract, name for people)
 const TERMS: &[(Term, &str, &str)] = &[
     (Term::Weights, "weights", "Weights"),
+    (Term::Adapters, "adapters", "Adapters"),
+    (Term::MasterWeights, "master_weights", "Master weights"),
+    (Term::Gradients, "gradients", "Gradients"),
+    (Term::Optimizer, "optimizer", "Optimizer states"),
+    (Term::ReferenceModel, "reference_model", "Reference model"),
+    (Term::RewardModel, "reward_model", "Reward model"),
+    (Term::ValueModel, "value_model", "Value model"),
+    (Term::Rollout, "rollout", "Rollout"),
     (Term::KvCache, "kv_cache", "KV cache"),
     (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),
@@ -40,6 +66,7 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::Workspace, "workspace", "Workspaces"),
     (Term::CudaGraphs, "cuda_graphs", "CUDA graphs"),
     (Term::Communication, "communication", "Communication"),
+    (Term::OffloadBuffers, "offload_buffers", "Offload buffers"),
     (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
 ];
@@ -135,11 +162,25 @@ pub enum Stage {
     Sampling,
     /// Writing tokens at the chosen load.
     Decode,
+    /// Writing completions to learn from.
+    Generate,
+    /// Other models read what is learned from.
+    Score,
+    /// The forward pass, to its end.
+    Forward,
+    /// The backward pass through loss and logits: nothing of the layers is freed yet.
+    Loss,
+    /// The rest of the backward pass, at its fullest.
+    Backward,
+    /// The optimizer's step.
+    OptimizerStep,
 }
 
 impl Stage {
     /// Every stage of serving, in order.
     pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+    /// Every stage of training, in order; which of them a run has depends on what is learned from.
+    pub const TRAINING: &[Self] = &[Self::Load, Self::Generate, Self::Score, Self::Forward, Self::Loss, Self::Backward, Self::OptimizerStep];
 
     /// Its name in the JSON contract.
     pub const fn name(self) -> &'static str {
@@ -148,6 +189,12 @@ impl Stage {
             Self::Prefill => "prefill",
             Self::Sampling => "sampling",
             Self::Decode => "decode",
+            Self::Generate => "generate",
+            Self::Score => "score",
+            Self::Forward => "forward",
+            Self::Loss => "loss",
+            Self::Backward => "backward",
+            Self::OptimizerStep => "optimizer_step",
         }
     }
 
@@ -158,6 +205,12 @@ impl Stage {
             Self::Prefill => "while prefilling",
             Self::Sampling => "while sampling",
             Self::Decode => "while decoding",
+            Self::Generate => "while completions are written",
+            Self::Score => "while other models score",
+            Self::Forward => "in the forward pass",
+            Self::Loss => "in the backward pass of loss and logits",
+            Self::Backward => "in the backward pass of the layers",
+            Self::OptimizerStep => "in the optimizer's step",
         }
     }
 }
@@ -286,6 +339,9 @@ pub struct Device {
     pub claim: Option<Bytes>,
     /// The claims on it.
     pub ledger: Ledger,
+    /// What a caching allocator holds at its peak beyond what is used, where that is known. It is no part of the need: an allocator
+    /// gives it back before it fails.
+    pub slack: Option<Entry>,
 }
 
 /// Claims on one memory over the stages of a task.

@@ -9,7 +9,7 @@ use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
-use crate::quantity::Overflow;
+use crate::quantity::{Bytes, Overflow};
 use crate::scenario::Scenario;
 
 /// The version of the JSON contract.
@@ -373,7 +373,7 @@ fn mixer_json(mixer: &Mixer) -> Value {
 fn scenario_json(scenario: &Scenario, estimate: &Estimate) -> Value {
     let mut object = Map::new();
     let mut defaults = Map::new();
-    object.insert("task".to_owned(), "serve".into());
+    object.insert("task".to_owned(), scenario.task.name().into());
     for choice in &estimate.choices {
         let value = choice.value.parse::<u64>().map_or_else(|_| Value::from(choice.value.as_str()), Value::from);
         object.insert(choice.key.to_owned(), value);
@@ -443,7 +443,8 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ]));
     }
     let context = device.term_at(crate::estimate::Term::RuntimeContext, peak_stage)?.expected;
-    let allocator = device.budget.is_none().then(|| peak.expected.minus(context)).transpose()?;
+    let slack = device.slack.as_ref().map_or(Bytes::ZERO, |slack| slack.amount.expected);
+    let allocator = device.budget.is_none().then(|| peak.expected.minus(context)?.plus(slack)).transpose()?;
     Ok(object(&mut [
         ("index", Value::from(index)),
         ("gpu", Value::from(device.gpu.as_str())),

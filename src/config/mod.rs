@@ -5,6 +5,7 @@
 //! everything else has the feature `families`.
 #![cfg_attr(not(feature = "families"), allow(dead_code))] // blocks that only the other families use
 
+mod computation;
 mod decoder;
 mod fields;
 pub mod json;
@@ -188,6 +189,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
         None => None,
     };
     let quantization = fields.quantization()?;
+    let computation = computation::read(&fields, text.as_ref());
     let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
@@ -195,7 +197,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let components = draft.into_components(&fields, &mut assumptions)?;
     let (keys_used, keys_not_understood) = fields.accounts();
     let is_guess = known.is_none();
-    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess };
+    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess, computation };
     anatomy.parameters()?;
     Ok(anatomy)
 }

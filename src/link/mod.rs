@@ -1,6 +1,7 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
 mod serving;
+mod training;
 
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Scenario, UnknownChoice};
@@ -99,7 +100,7 @@ macro_rules! switch {
 use {count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, training::TRAINING];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -125,6 +126,7 @@ static BASE: &[Key] = &[
     },
     count!("n", gpus),
     count!("tp", tensor_parallel),
+    choice!("task", task),
     choice!("rt", runtime),
     count!("ctx", context),
     count!("b", batch),

@@ -1,6 +1,7 @@
 //! How much: a model and a scenario to a ledger per device.
 
 mod placement;
+mod training;
 mod weights;
 
 use crate::estimate::{Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
@@ -9,7 +10,7 @@ use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::Setup;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Task};
 
 /// Computes the answer for one scenario.
 ///
@@ -17,6 +18,9 @@ use crate::scenario::Scenario;
 /// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    if scenario.task == Task::Train {
+        return training::estimate(model, scenario);
+    }
     let mut setup = Setup::new(model, scenario)?;
     let mut warnings = Vec::new();
     let mut devices: Vec<Device> = Vec::new();
@@ -72,13 +76,14 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         budget: setup.engine.budget(setup)?,
         claim: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
+        slack: None,
     };
     device.claim = claim(&device)?;
     Ok(device)
 }
 
 /// True when two ranks hold the same.
-fn is_alike(one: &Device, other: &Device) -> bool {
+pub(crate) fn is_alike(one: &Device, other: &Device) -> bool {
     one.ledger == other.ledger && one.gpu == other.gpu && one.usable == other.usable && one.budget == other.budget
 }
 

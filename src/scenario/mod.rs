@@ -25,6 +25,8 @@ pub struct Scenario {
     pub tensor_parallel: Option<u64>,
     /// The other ways to spread the model.
     pub parallel: Parallel,
+    /// Whether it is run or trained.
+    pub task: Task,
     /// The engine.
     pub runtime: Runtime,
     /// Tokens per request, prompt and answer together.
@@ -45,6 +47,8 @@ pub struct Scenario {
     pub enforce_eager: bool,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// Settings of training.
+    pub training: Training,
     /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
     pub attention: AttentionImplementation,
 }
@@ -57,6 +61,7 @@ impl Default for Scenario {
             gpus: None,
             tensor_parallel: None,
             parallel: Parallel::default(),
+            task: Task::Serve,
             runtime: Runtime::Vllm,
             context: None,
             batch: None,
@@ -67,6 +72,7 @@ impl Default for Scenario {
             max_num_seqs: None,
             enforce_eager: false,
             serving: Serving::default(),
+            training: Training::default(),
             attention: AttentionImplementation::Sdpa,
         }
     }
@@ -143,6 +149,13 @@ macro_rules! choices {
         }
     };
 }
+
+mod training; // after the macro that it uses
+
+pub use training::{
+    AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
+    Sharding, Targets, Task, Trainable, Training,
+};
 
 choices! {
     /// The engines.

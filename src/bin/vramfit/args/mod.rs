@@ -1,10 +1,11 @@
 //! The flags.
 
 mod serving;
+mod training;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Task, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -107,8 +108,8 @@ pub struct ScenarioArguments {
     /// Tensor-parallel size [default: --gpus over --pp and --dp, else 1]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     tp: Option<u64>,
-    /// What the model is for
-    #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
+    /// What the model is for: serve or train
+    #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
     /// Engine: vllm or transformers
     #[arg(long, default_value = "vllm", help_heading = "Task")]
@@ -141,27 +142,23 @@ pub struct ScenarioArguments {
     parallel: serving::ParallelArguments,
     #[command(flatten)]
     serving: serving::ServingArguments,
+    #[command(flatten)]
+    training: training::TrainingArguments,
     /// How attention is computed in transformers and in training: eager, sdpa or flash
     #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
     attention: AttentionImplementation,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Task {
-    /// Run it
-    Serve,
-}
-
 impl ScenarioArguments {
     /// The scenario that the flags name.
     pub fn to_scenario(&self) -> Scenario {
-        let Task::Serve = self.task;
         let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
         Scenario {
             gpu: if is_bare_size { None } else { self.gpu.clone().or(Scenario::default().gpu) },
             gpu_capacity: self.gpu_capacity_bytes.map(Bytes),
             gpus: self.gpus,
             tensor_parallel: self.tp,
+            task: self.task,
             runtime: self.runtime,
             context: self.context,
             batch: self.batch,
@@ -173,6 +170,7 @@ impl ScenarioArguments {
             enforce_eager: self.enforce_eager,
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
+            training: self.training.to_training(),
             attention: self.attention,
         }
     }
