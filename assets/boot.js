@@ -18,6 +18,17 @@ function explain(error) {
 addEventListener("error", (event) => explain(event.error || event.message));
 addEventListener("unhandledrejection", (event) => explain(event.reason));
 
+// The page's second module, which reads models: fetched once, when first asked for.
+let reader;
+globalThis.vramfitReader = () => {
+  reader ??= import(new URL("vramfit-reader.js", document.baseURI).href).then(async (module) => {
+    await module.default();
+    return module;
+  });
+  reader.catch(() => { reader = undefined; });
+  return reader;
+};
+
 try {
   const page = await import(address("js"));
   await page.default({ module_or_path: address("wasm") });

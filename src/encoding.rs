@@ -2,6 +2,9 @@
 //!
 //! Never a float of bytes per parameter: 6-bit floats are 4 elements in 3 bytes, 4-bit floats 2 in 1.
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::quantity::{Bytes, Overflow};
 
 /// `block_elements` values occupy `block_bytes` bytes.
@@ -31,6 +34,19 @@ impl PartialEq for Encoding {
     }
 }
 impl Eq for Encoding {}
+
+impl Serialize for Encoding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Encoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = <&str>::deserialize(deserializer)?;
+        Self::all().find(|encoding| encoding.name == name).ok_or_else(|| D::Error::custom("not a storage format"))
+    }
+}
 
 impl std::ops::Deref for Encoding {
     type Target = Format;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::formula::Expr;
-use crate::quantity::{Bytes, Overflow};
+use crate::quantity::{Bytes, Overflow, ParamCount};
 
 /// What a piece of memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -450,6 +450,8 @@ pub struct Estimate {
     pub host: Option<Ledger>,
     /// What the cache holds, for engines that keep one.
     pub capacity: Option<Capacity>,
+    /// Parameters that are trained; `None` when the model is run.
+    pub trainable: Option<ParamCount>,
     /// Every default that was filled in: (key of the scenario, its value, the rule).
     pub choices: Vec<Choice>,
     /// What was assumed, each a sentence.

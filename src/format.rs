@@ -98,6 +98,20 @@ pub fn percent(part: Bytes, whole: Bytes) -> String {
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
 
+/// A message as a sentence: a capital where it begins with a plain word, a full stop at its end.
+pub fn sentence(message: &str) -> String {
+    let word = message.split([' ', ':', ',']).next().unwrap_or_default();
+    let mut letters = message.chars();
+    let mut out = match letters.next() {
+        Some(first) if word.bytes().all(|byte| byte.is_ascii_lowercase()) => format!("{}{}", first.to_ascii_uppercase(), letters.as_str()),
+        _ => message.to_owned(),
+    };
+    if !out.ends_with(['.', '?', '!']) {
+        out.push('.');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

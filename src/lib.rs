@@ -19,12 +19,14 @@
 //! | [`checkpoint`] | headers of weight files to tensors |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`catalogue`] | built-in models |
+//! | [`reader`] | what the page asks of the part of it that reads models |
 //! | [`gpu`] | what a GPU has |
 //! | [`scenario`] | what the user asks |
 //! | [`estimate`] | what comes out: entries, stages, moments, verdict |
 //! | [`runtime`] | how each engine spends memory |
 //! | [`memory`] | model + scenario -> estimate |
 //! | [`plan`] | inverse questions |
+//! | [`markup`] | elements as text, and what differs between two writings of them |
 //! | [`report`], [`link`], [`chart`] | JSON and tables; scenario <-> URL; drawings as SVG |
 
 pub mod catalogue;
@@ -38,11 +40,13 @@ pub mod formula;
 pub mod gpu;
 pub mod hub;
 pub mod link;
+pub mod markup;
 pub mod memory;
 pub mod model;
 mod order;
 pub mod plan;
 pub mod quantity;
+pub mod reader;
 pub mod report;
 pub mod runtime;
 pub mod scenario;

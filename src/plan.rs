@@ -4,7 +4,7 @@ use crate::estimate::Estimate;
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
 use crate::quantity::Bytes;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Task};
 
 /// The longest context that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ const SEARCH_LIMIT: u64 = 1 << 32;
 pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
     let mut probe = scenario.clone();
     let mut fits = |context: u64| -> Result<bool, EstimateError> {
-        probe.context = Some(context);
+        set_length(&mut probe, context);
         match estimate(model, &probe) {
             Ok(answer) => Ok(answer.fits()?),
             // A context whose size does not fit 64 bits does not fit a card.
@@ -55,6 +55,14 @@ pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestCont
         }
     }
     Ok(LongestContext::Tokens(good))
+}
+
+/// The length of what is read: a request's context, or a sequence to train on.
+fn set_length(scenario: &mut Scenario, tokens: u64) {
+    match scenario.task {
+        Task::Serve => scenario.context = Some(tokens),
+        Task::Train => scenario.training.seq_len = Some(tokens),
+    }
 }
 
 /// Memory against context.
@@ -97,7 +105,9 @@ pub fn curve_end(model: &Model) -> u64 {
 pub fn curve(model: &Model, scenario: &Scenario) -> Result<Curve, EstimateError> {
     let mut points = Vec::new();
     for context in curve_contexts(curve_end(model)) {
-        let answer = estimate(model, &Scenario { context: Some(context), ..scenario.clone() })?;
+        let mut probe = scenario.clone();
+        set_length(&mut probe, context);
+        let answer = estimate(model, &probe)?;
         points.push(point(context, &answer)?);
     }
     Ok(Curve { points, longest: longest_context(model, scenario)? })

@@ -9,7 +9,7 @@ use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
 use crate::plan::LongestContext;
-use crate::quantity::{Bytes, Overflow};
+use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::Scenario;
 
 /// The version of the JSON contract.
@@ -105,7 +105,7 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
         ("schema", SCHEMA.into()),
         ("version", VERSION.into()),
         ("data_version", DATA_VERSION.into()),
-        ("model", model_json(model)?),
+        ("model", model_json(model, estimate.trainable)?),
         ("scenario", scenario_json(scenario, estimate)),
         ("devices", Value::Array(devices)),
         ("host", estimate.host.as_ref().map(host_json).transpose()?.into()),
@@ -118,7 +118,7 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
 
 /// The anatomy as JSON.
 pub fn inspect_json(model: &Model) -> Result<Value, Overflow> {
-    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model)?}))
+    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model, None)?}))
 }
 
 /// The answer to "what is the longest context": `null` where none is too long.
@@ -267,12 +267,12 @@ fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn model_json(model: &Model) -> Result<Value, Overflow> {
+fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Overflow> {
     let anatomy = &model.anatomy;
     let mut by_component = Map::new();
     let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
-        by_component.insert(component.name.to_owned(), component.parameters()?.get().into());
+        by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
     for (tensor, times) in anatomy.tensors() {
         let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
@@ -283,7 +283,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
         Ok(object(&mut [
-            ("name", Value::from(component.name)),
+            ("name", Value::from(component.name.as_ref())),
             ("kind", Value::from(component.kind.name())),
             ("parameters", Value::from(component.parameters()?.get())),
             ("layers", Value::from(layers(component))),
@@ -300,7 +300,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
             object(&mut [
                 ("total", Value::from(anatomy.parameters()?.get())),
                 ("active", Value::from(anatomy.active_parameters()?.get())),
-                ("trainable", Value::from(anatomy.parameters()?.get())),
+                ("trainable", Value::from(trainable.map_or_else(|| anatomy.parameters(), Ok)?.get())),
                 ("stored", Value::from(files.map(|files| files.elements.get()))),
                 ("by_component", Value::from(by_component)),
                 ("by_role", Value::from(by_role)),

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::format::{fixed, grouped, tokens_short};
 use vramfit::gpu::{self, Vendor};
-use vramfit::hub::Endpoint;
+use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
 use vramfit::runtime::engine;
@@ -387,7 +387,7 @@ fn on_endpoint(state: AppState, event: &Event) {
             state.set_endpoint(&typed);
             String::new()
         }
-        Err(error) => format!("{error}. {}", error.advice()),
+        Err(error) => format!("{error}. {}", BadEndpoint::ADVICE),
     };
     dom::text("endpoint-problem", &problem);
 }

@@ -1,13 +1,16 @@
 //! The joints between markup and signals. Components write their markup as text and bind its moving parts here. Nothing in this
 //! file is generic on the inside: closures arrive boxed, so the page holds one kind of each binding and stays small.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use js_sys::Reflect;
 use leptos::prelude::*;
+pub use vramfit::markup::weave;
+use vramfit::markup::{Change, Place, changes};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{Element, Event, HtmlElement};
+use web_sys::{Element, Event, HtmlElement, HtmlInputElement};
 
 /// Does something now, and again whenever a signal that it reads changes; for as long as the page lives.
 pub fn follow(work: impl Fn() + 'static) {
@@ -41,72 +44,94 @@ pub fn element(id: &str) -> Option<Element> {
     document().get_element_by_id(id)
 }
 
+thread_local! {
+    /// What was written last, by place.
+    static WRITTEN: RefCell<BTreeMap<String, Written>> = const { RefCell::new(BTreeMap::new()) };
+    /// How often elements were written anew, which takes others off the page.
+    static RENEWALS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The last writing of a place.
+struct Written {
+    element: Element,
+    value: String,
+    /// [`RENEWALS`] when the element was last known to be on the page.
+    seen: u32,
+}
+
+/// Writes a value into a place of an element, unless it stands there already; `write` gets the element and what was there.
+fn put(id: &str, place: &str, value: &str, write: &dyn Fn(&Element, Option<&str>)) {
+    let key = [id, " ", place].concat();
+    let renewals = RENEWALS.get();
+    let known = WRITTEN.with_borrow_mut(|written| written.remove(&key)).filter(|known| known.seen == renewals || known.element.is_connected());
+    let Some((element, before)) = known.map(|known| (known.element, Some(known.value))).or_else(|| Some((element(id)?, None))) else { return };
+    if before.as_deref() != Some(value) {
+        write(&element, before.as_deref());
+    }
+    let now = Written { element, value: value.to_owned(), seen: RENEWALS.get() };
+    WRITTEN.with_borrow_mut(|written| _ = written.insert(key, now));
+}
+
 /// Writes the text of an element.
 pub fn text(id: &str, text: &str) {
-    if let Some(element) = element(id)
-        && element.text_content().as_deref() != Some(text)
-    {
-        element.set_text_content(Some(text));
-    }
+    put(id, "text", text, &|element, _| element.set_text_content(Some(text)));
 }
 
-thread_local! {
-    /// What was written last where markup goes.
-    static WRITTEN: RefCell<Vec<(&'static str, String)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Writes the inside of an element, unless that is there already.
-pub fn html(id: &'static str, markup: &str) {
-    let is_new = WRITTEN.with_borrow_mut(|written| {
-        if let Some((_, before)) = written.iter_mut().find(|(known, _)| *known == id) {
-            let is_new = before != markup;
-            markup.clone_into(before);
-            return is_new;
+/// Writes the inside of an element. Where the elements are the same as before, only what differs in them is changed.
+pub fn html(id: &str, markup: &str) {
+    put(id, "html", markup, &|element, before| {
+        let found = before.filter(|before| !before.is_empty()).and_then(|before| changes(before, markup));
+        if !found.is_some_and(|found| patch(element, &found)) {
+            element.set_inner_html(markup);
+            RENEWALS.set(RENEWALS.get() + 1);
         }
-        written.push((id, markup.to_owned()));
-        true
     });
-    if is_new && let Some(element) = element(id) {
-        element.set_inner_html(markup);
-    }
+}
+
+/// Changes what stands in the elements below one; false when they are not as they were written.
+fn patch(top: &Element, changes: &[Change]) -> bool {
+    let elements = top.get_elements_by_tag_name("*");
+    changes.iter().all(|change| {
+        let Some(element) = change.element.map_or_else(|| Some(top.clone()), |number| elements.item(number)) else { return false };
+        match change.place {
+            Place::Attribute(name) => element.set_attribute(name, &change.value).is_ok(),
+            Place::Text(child) => {
+                let child = element.child_nodes().item(child);
+                child.inspect(|child| child.set_node_value(Some(&change.value))).is_some()
+            }
+        }
+    })
 }
 
 /// Writes an attribute.
 pub fn attribute(id: &str, name: &str, value: &str) {
-    if let Some(element) = element(id)
-        && element.get_attribute(name).as_deref() != Some(value)
-    {
-        let _ = element.set_attribute(name, value);
-    }
+    put(id, name, value, &|element, _| _ = element.set_attribute(name, value));
 }
 
 /// Sets or takes away an attribute that is there or not.
 pub fn flag(id: &str, name: &str, is_set: bool) {
-    if let Some(element) = element(id) {
-        let _ = element.toggle_attribute_with_force(name, is_set);
-    }
+    put(id, name, if is_set { "set" } else { "" }, &|element, _| _ = element.toggle_attribute_with_force(name, is_set));
+}
+
+/// A style property, as scripts may set it under the page's policy.
+pub fn style(id: &str, name: &str, value: &str) {
+    put(id, name, value, &|element, _| _ = element.unchecked_ref::<HtmlElement>().style().set_property(name, value));
 }
 
 /// What stands in a field.
 pub fn set_value(id: &str, value: &str) {
-    if let Some(element) = element(id)
-        && get(&element, "value").as_string().as_deref() != Some(value)
+    // Selects have the same property.
+    if let Some(field) = element(id).map(JsCast::unchecked_into::<HtmlInputElement>)
+        && field.value() != value
     {
-        let _ = Reflect::set(&element, &"value".into(), &value.into());
+        field.set_value(value);
     }
 }
 
 /// Whether a box is ticked.
 pub fn set_checked(id: &str, is_checked: bool) {
-    if let Some(element) = element(id) {
-        let _ = Reflect::set(&element, &"checked".into(), &is_checked.into());
-    }
-}
-
-/// A style property, as scripts may set it under the page's policy.
-pub fn style(id: &str, name: &str, value: &str) {
-    if let Some(element) = element(id) {
-        let _ = element.unchecked_into::<HtmlElement>().style().set_property(name, value);
+    if let Some(field) = element(id) {
+        field.unchecked_into::<HtmlInputElement>().set_checked(is_checked);
     }
 }
 
@@ -134,24 +159,4 @@ pub fn key(event: &Event) -> String {
 pub fn nearest(event: &Event, name: &str) -> Option<String> {
     let target: Element = event.target()?.dyn_into().ok()?;
     target.closest(&["[", name, "]"].concat()).ok()??.get_attribute(name)
-}
-
-/// Appends text to markup: what stands in it stays text.
-pub fn escape(out: &mut String, text: &str) {
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '\'' => out.push_str("&#39;"),
-            '"' => out.push_str("&quot;"),
-            letter => out.push(letter),
-        }
-    }
-}
-
-/// Markup from pieces in turn: the first is markup, the second text, and so on.
-pub fn weave(out: &mut String, pieces: &[&str]) {
-    for (index, piece) in pieces.iter().enumerate() {
-        if index % 2 == 0 { out.push_str(piece) } else { escape(out, piece) }
-    }
 }

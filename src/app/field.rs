@@ -137,11 +137,7 @@ impl Slider {
         for text in &scale {
             dom::weave(&mut ticks, &["<span>", text, "</span>"]);
         }
-        if let Some(place) = dom::element(&id("-scale"))
-            && place.inner_html() != ticks
-        {
-            place.set_inner_html(&ticks);
-        }
+        dom::html(&id("-scale"), &ticks);
     }
 }
 

@@ -113,9 +113,7 @@ fn unfold(term: Term, is_open: bool, lines: &str) {
     let id = |part: &str| [part, term.name()].concat();
     dom::attribute(&id("opens-"), "aria-expanded", if is_open { "true" } else { "false" });
     dom::flag(&id("formula-"), "hidden", !is_open);
-    if let Some(place) = dom::element(&id("lines-")) {
-        place.set_inner_html(lines);
-    }
+    dom::html(&id("lines-"), lines);
 }
 
 /// Two decimals, as a table wants them.

@@ -1,35 +1,46 @@
-//! Where models come from: the built-in catalogue at once, a pasted config at once, the Hub after a while. A new wish ends the
-//! one before it; an answer that comes too late is dropped.
+//! Where models come from: the first one is in the page itself, all others come from the reader, a module of its own that is
+//! fetched when a model is first asked for. A new wish ends the one before it; an answer that comes too late is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use vramfit::hub::{self, HubError, ModelRef, RepoId};
+use vramfit::catalogue;
 use vramfit::link::ModelLink;
-use vramfit::model::{Model, Origin, Provenance};
-use vramfit::{catalogue, config};
-use web_sys::AbortController;
+use vramfit::reader::{self, Answer, Failure, Found, Progress, What, Wish};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::prelude::wasm_bindgen;
+use web_sys::{AbortController, AbortSignal};
 
-use super::browser::FetchTransport;
-use super::state::{AppState, Failure, Load, Reading, Shown, sentence};
+use super::state::{AppState, Load, Reading, Shown};
 use super::url;
 
 /// Models that were read and are kept for Back and Forward.
 const KEPT: usize = 8;
 
-/// Something to read from the Hub.
+#[wasm_bindgen]
+extern "C" {
+    /// The reader's exports (`src/bin/reader`), as `assets/boot.js` fetches them.
+    type Reader;
+
+    #[wasm_bindgen(catch, js_name = vramfitReader)]
+    async fn fetch_reader() -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
+    async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal) -> Result<JsValue, JsValue>;
+}
+
+/// Something to read.
 #[derive(Clone)]
 struct Job {
     /// What it is called in messages.
     name: String,
-    /// What to read.
-    reference: ModelRef,
+    /// What names it.
+    what: What,
     /// Whether it becomes a step in the history.
     is_step: bool,
-    /// Whether the catalogue will do when the Hub cannot be reached.
-    may_fall_back: bool,
 }
 
 /// A model that was read, with the Hub that it came from.
@@ -74,21 +85,13 @@ pub fn submit(state: AppState, text: &str) {
     if text.is_empty() {
         return;
     }
-    if is_json(text) {
-        begin();
-        match pasted(text) {
-            Ok(shown) => show(state, shown, true),
-            Err(failure) => state.load.set(Load::Failed(failure)),
-        }
-        return;
-    }
-    match text.parse::<ModelRef>() {
-        Ok(reference) => start(state, Job { name: reference.id.to_string(), reference, is_step: true, may_fall_back: true }),
-        Err(error) => {
-            begin();
-            fail(state, &error);
-        }
-    }
+    let job = if is_json(text) {
+        Job { name: "the config".to_owned(), what: What::Config(text.to_owned()), is_step: true }
+    } else {
+        let what = What::Hub { text: text.to_owned(), revision: None, may_be_built_in: true };
+        Job { name: if text.contains("://") { "that address" } else { text }.to_owned(), what, is_step: true }
+    };
+    start(state, job);
 }
 
 /// Whether a text is a pasted config rather than a name.
@@ -98,71 +101,55 @@ pub fn is_json(text: &str) -> bool {
 
 /// Whether a text is certain enough to be a name that it need not be confirmed with Enter.
 pub fn is_whole_name(text: &str) -> bool {
-    is_json(text) || catalogue::find(text).is_some() || (text.contains('/') && text.parse::<ModelRef>().is_ok())
+    is_json(text) || catalogue::is_known(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
 }
 
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
     EDITED.set(false);
-    begin();
-    if let Some(shown) = built_in(id, String::new()) {
-        show(state, shown, true);
-    }
+    start(state, built_in(id, true));
+}
+
+fn built_in(id: &str, is_step: bool) -> Job {
+    Job { name: id.to_owned(), what: What::BuiltIn(id.to_owned()), is_step }
 }
 
 /// Reads the headers of the model that is shown.
 pub fn read_headers(state: AppState) {
     let link = state.shown.with_untracked(|shown| shown.as_ref().map(|shown| shown.link.clone()));
-    if let Some(ModelLink::Hub { id, revision }) = link
-        && let Ok(repo) = RepoId::parse(&id)
-    {
-        start(state, Job { name: id, reference: reference(repo, revision), is_step: false, may_fall_back: false });
+    if let Some(ModelLink::Hub { id, revision }) = link {
+        start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in: false }, is_step: false });
     }
 }
 
-/// Opens what a link names; the default model for a link without one.
+/// Opens what a link names; the first model for a link without one.
 pub fn open(state: AppState, link: Option<ModelLink>) {
     begin();
     EDITED.set(false);
+    let Some(link) = link else {
+        if let Some(Answer { result: Ok(found), .. }) = reader::decode(reader::FIRST) {
+            show(state, shown(found), false);
+        }
+        return;
+    };
+    state.named.set(Some(link.clone()));
     let (id, revision) = match link {
-        None => {
-            if let Some(shown) = built_in(catalogue::DEFAULT_MODEL, String::new()) {
-                show(state, shown, false);
-            }
-            return;
-        }
-        Some(ModelLink::Config(text)) => {
+        ModelLink::Config(text) => {
             state.typed.set(text.clone());
-            state.named.set(Some(ModelLink::Config(text.clone())));
-            match pasted(&text) {
-                Ok(shown) => show(state, shown, false),
-                Err(failure) => state.load.set(Load::Failed(failure)),
-            }
-            return;
+            return start(state, Job { name: "the config".to_owned(), what: What::Config(text), is_step: false });
         }
-        Some(ModelLink::Hub { id, revision }) => (id, revision),
+        ModelLink::Hub { id, revision } => (id, revision),
     };
     state.typed.set(id.clone());
-    state.named.set(Some(ModelLink::Hub { id: id.clone(), revision: revision.clone() }));
     if let Some(shown) = kept(state, &id, revision.as_deref()) {
-        show(state, shown, false);
-        return;
+        return show(state, shown, false);
     }
-    let mut may_fall_back = false;
-    if revision.is_none()
-        && let Some(shown) = built_in(&id, String::new())
-    {
-        show(state, shown, false);
-        // A link that names its Hub means that Hub's model; the catalogue bridges the time until it answers.
-        if state.endpoint.with_untracked(String::is_empty) {
-            return;
-        }
-        may_fall_back = true;
+    // A link that names its Hub means that Hub's model, and so does one that names a revision.
+    let is_built_in = revision.is_none() && catalogue::is_known(&id);
+    if is_built_in && state.endpoint.with_untracked(String::is_empty) {
+        return start(state, built_in(&id, false));
     }
-    match RepoId::parse(&id) {
-        Ok(repo) => start(state, Job { name: id, reference: reference(repo, revision), is_step: false, may_fall_back }),
-        Err(error) => fail(state, &error),
-    }
+    start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in: is_built_in }, is_step: false });
 }
 
 /// Does the last thing again.
@@ -197,52 +184,72 @@ pub fn clean_token(text: &str) -> Option<String> {
 pub fn cancel(state: AppState) {
     begin();
     let has_answer = state.shown.with_untracked(Option::is_some);
-    state.load.set(if has_answer { Load::Idle } else { failure(&HubError::Cancelled) });
+    state.load.set(if has_answer { Load::Idle } else { failed("The reading was cancelled.", "Try again.") });
+}
+
+fn failed(problem: &str, advice: &str) -> Load {
+    Load::Failed(Failure { problem: problem.to_owned(), advice: advice.to_owned(), may_retry: true, wants_token: false })
 }
 
 fn start(state: AppState, job: Job) {
-    let wish = begin();
-    if let Some(own) = &job.reference.endpoint {
-        // The address of another Hub was pasted.
-        state.set_endpoint(own.as_str());
-    }
+    let number = begin();
     LAST.set(Some(job.clone()));
-    let endpoint = match untrack(|| state.hub()) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return fail(state, &error),
-    };
+    let Ok(controller) = AbortController::new() else { return };
+    let signal = controller.signal();
+    UNDER_WAY.set(Some(controller));
     state.load.set(Load::Reading(Reading { name: job.name.clone(), progress: None }));
-    let controller = AbortController::new().ok();
-    let transport = FetchTransport { signal: controller.as_ref().map(AbortController::signal) };
-    UNDER_WAY.set(controller);
-    let token = Some(state.token.get_untracked()).filter(|token| !token.is_empty());
+    let asked = state.endpoint.get_untracked();
+    let wish = Wish {
+        what: job.what.clone(),
+        endpoint: Some(asked.clone()).filter(|text| !text.is_empty()),
+        token: Some(state.token.get_untracked()).filter(|token| !token.is_empty()),
+    };
     spawn_local(async move {
-        let progress = |now: hub::Progress| {
-            if WISH.get() == wish {
-                state.load.update(|load| {
-                    if let Load::Reading(reading) = load {
-                        reading.progress = Some(now);
-                    }
-                });
-            }
-        };
-        let result = hub::open(&transport, &endpoint, &job.reference, token.as_deref(), &progress).await;
-        if WISH.get() != wish {
+        let answer = ask(state, number, &wish, &signal).await;
+        if WISH.get() != number {
             return;
         }
         UNDER_WAY.set(None);
+        let Some(Answer { endpoint, result }) = answer else {
+            // The browser fetches a module again only when the page is loaded again, hence the advice.
+            return state
+                .load
+                .set(failed("The part of this page that reads models could not be fetched.", "Check the connection and try again, or reload the page."));
+        };
+        if let Some(own) = &endpoint {
+            // The address of another Hub was pasted.
+            state.set_endpoint(own);
+        }
         match result {
-            Ok(model) => arrive(state, model, &job, endpoint.as_str()),
-            Err(error) => miss(state, &error, &job),
+            Ok(found) => arrive(state, shown(found), &job, endpoint.as_ref().unwrap_or(&asked)),
+            Err(failure) => state.load.set(Load::Failed(failure)),
         }
     });
 }
 
-/// A model came from the Hub.
-fn arrive(state: AppState, model: Model, job: &Job, endpoint: &str) {
-    let id = model.provenance.id.clone().unwrap_or_else(|| job.name.clone());
-    let revision = model.provenance.revision.clone().or_else(|| job.reference.revision.clone());
-    let shown = Shown { model: Arc::new(model), link: ModelLink::Hub { id, revision }, note: String::new() };
+/// Asks the reader; `None` when it cannot be fetched or breaks off.
+async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<Answer> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts far below 2^53
+    let progress = Closure::<dyn Fn(f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64| {
+        if WISH.get() == number {
+            state.load.update(|load| {
+                if let Load::Reading(reading) = load {
+                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes: bytes as u64, bytes_total: None });
+                }
+            });
+        }
+    });
+    let reader: Reader = fetch_reader().await.ok()?.into();
+    let bytes = reader.read(reader::encode(wish), progress.as_ref(), signal).await.ok()?;
+    reader::decode(&js_sys::Uint8Array::from(bytes).to_vec())
+}
+
+fn shown(found: Found) -> Shown {
+    Shown { model: Arc::new(found.model), link: found.link, note: found.note }
+}
+
+/// A model was read.
+fn arrive(state: AppState, shown: Shown, job: &Job, endpoint: &str) {
     READ.with_borrow_mut(|read| {
         read.retain(|kept| kept.endpoint != endpoint || kept.shown.link != shown.link);
         if read.len() >= KEPT {
@@ -251,21 +258,6 @@ fn arrive(state: AppState, model: Model, job: &Job, endpoint: &str) {
         read.push(Kept { endpoint: endpoint.to_owned(), shown: shown.clone() });
     });
     show(state, shown, job.is_step);
-}
-
-/// No model came from the Hub.
-fn miss(state: AppState, error: &HubError, job: &Job) {
-    let cannot_reach = matches!(error, HubError::Offline { .. } | HubError::TimedOut);
-    let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
-    if cannot_reach
-        && job.may_fall_back
-        && job.reference.revision.is_none()
-        && let Some(shown) = built_in(job.reference.id.as_str(), note)
-    {
-        show(state, shown, job.is_step);
-        return;
-    }
-    fail(state, error);
 }
 
 /// Puts a model on the page.
@@ -286,47 +278,14 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
     if is_step { url::step(state, change) } else { change() }
 }
 
-fn fail(state: AppState, error: &HubError) {
-    state.load.set(failure(error));
-}
-
-fn failure(error: &HubError) -> Load {
-    Load::Failed(Failure { problem: sentence(&error.to_string()), advice: error.advice(), may_retry: error.may_retry(), wants_token: error.wants_token() })
-}
-
-fn reference(id: RepoId, revision: Option<String>) -> ModelRef {
-    ModelRef { id, revision, folder: None, file: None, endpoint: None }
-}
-
-/// The catalogue's model.
-fn built_in(id: &str, note: String) -> Option<Shown> {
-    let model = catalogue::open(id)?.ok()?;
-    let id = model.provenance.id.clone()?;
-    Some(Shown { model: Arc::new(model), link: ModelLink::Hub { id, revision: None }, note })
-}
-
 /// A model that was read before.
 fn kept(state: AppState, id: &str, revision: Option<&str>) -> Option<Shown> {
-    let endpoint = untrack(|| state.hub()).ok()?;
+    let endpoint = state.endpoint.get_untracked();
     READ.with_borrow(|read| {
         let found = read.iter().find(|kept| {
             let is_it = matches!(&kept.shown.link, ModelLink::Hub { id: known, revision: Some(commit) } if known == id && Some(commit.as_str()) == revision);
-            is_it && kept.endpoint == endpoint.as_str()
+            is_it && kept.endpoint == endpoint
         });
         found.map(|kept| kept.shown.clone())
     })
-}
-
-/// A pasted config.json.
-fn pasted(text: &str) -> Result<Shown, Failure> {
-    let anatomy = config::read(text).map_err(|error| Failure {
-        problem: sentence(&error.to_string()),
-        advice: "Paste the whole of the model's config.json.",
-        may_retry: false,
-        wants_token: false,
-    })?;
-    let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
-    // Without its spaces, so that the link stays short.
-    let link = ModelLink::Config(config::json::compact(text));
-    Ok(Shown { model: Arc::new(Model { anatomy, provenance }), link, note: String::new() })
 }

@@ -4,13 +4,14 @@ use leptos::prelude::*;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
+use vramfit::reader::Failure;
 use wasm_bindgen::JsCast;
 use web_sys::{Event, HtmlInputElement};
 
 use super::controls::token_note;
 use super::dom;
 use super::load;
-use super::state::{AppState, Failure, Load, Reading, Shown};
+use super::state::{AppState, Load, Reading, Shown};
 
 /// The model.
 pub const MARKUP: &str = "\

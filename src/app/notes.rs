@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use leptos::prelude::*;
 
+use vramfit::format::sentence;
+
 use super::dom;
-use super::state::{Answer, AppState, sentence};
+use super::state::{Answer, AppState};
 
 /// The list.
 pub const MARKUP: &str = "\

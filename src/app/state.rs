@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use vramfit::estimate::{Device, Estimate};
-use vramfit::format::Unit;
-use vramfit::hub::{Endpoint, Progress};
+use vramfit::format::{Unit, sentence};
+use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::model::Model;
 use vramfit::plan::{self, Curve};
+use vramfit::reader::{Failure, Progress};
 use vramfit::scenario::Scenario;
 
 use super::browser::{self, Later};
@@ -45,19 +46,6 @@ pub struct Reading {
     pub name: String,
     /// How far it is, once the files are known.
     pub progress: Option<Progress>,
-}
-
-/// Why a model could not be read.
-#[derive(Clone, PartialEq)]
-pub struct Failure {
-    /// What is wrong.
-    pub problem: String,
-    /// What to do.
-    pub advice: &'static str,
-    /// Whether the same may work later.
-    pub may_retry: bool,
-    /// Whether an access token may help.
-    pub wants_token: bool,
 }
 
 /// What the engine says.
@@ -196,7 +184,7 @@ impl State {
     }
 
     /// The Hub to ask.
-    pub fn hub(&self) -> Result<Endpoint, vramfit::hub::HubError> {
+    pub fn hub(&self) -> Result<Endpoint, BadEndpoint> {
         self.endpoint.with(|text| if text.is_empty() { Ok(Endpoint::default()) } else { Endpoint::parse(text) })
     }
 
@@ -239,20 +227,6 @@ fn answer(model: &Model, scenario: &Scenario) -> Answer {
         Ok(estimate) => Answer::Estimate(Arc::new(estimate)),
         Err(error) => Answer::Impossible(sentence(&error.to_string())),
     }
-}
-
-/// A message as a sentence: a capital where it begins with a plain word, a full stop at its end.
-pub fn sentence(message: &str) -> String {
-    let word = message.split([' ', ':', ',']).next().unwrap_or_default();
-    let mut letters = message.chars();
-    let mut out = match letters.next() {
-        Some(first) if word.bytes().all(|byte| byte.is_ascii_lowercase()) => format!("{}{}", first.to_ascii_uppercase(), letters.as_str()),
-        _ => message.to_owned(),
-    };
-    if !out.ends_with(['.', '?', '!']) {
-        out.push('.');
-    }
-    out
 }
 
 /// Keeps the sweep over contexts up to date: at once for the first, then after a pause, so that a slider moves freely.

@@ -49,9 +49,17 @@ fn text(line: &'static str, opening: &str) -> Option<&'static str> {
     line.split_once(opening)?.1.split('"').next()
 }
 
+/// The ids alone, a line each: all that the page's first module holds of the catalogue.
+const IDS: &str = include_str!(concat!(env!("OUT_DIR"), "/ids.txt"));
+
 /// The ids, in the order of the file (case does not count).
 pub fn ids() -> impl Iterator<Item = &'static str> {
-    LINES.lines().filter_map(|line| text(line, r#"{"id":""#))
+    IDS.lines()
+}
+
+/// Whether there is a model with this id, without regard to case.
+pub fn is_known(id: &str) -> bool {
+    ids().any(|known| known.eq_ignore_ascii_case(id.trim()))
 }
 
 /// The model with this id, without regard to case.

@@ -95,12 +95,12 @@ mod tests {
 
     fn component(layers: Vec<LayerRun>) -> Component {
         Component {
-            name: "text",
+            name: "text".into(),
             kind: ComponentKind::TextDecoder,
             hidden_size: 2048,
             vocab_size: 32_000,
-            base: "model",
-            layer_prefix: "model.layers",
+            base: "model".into(),
+            layer_prefix: "model.layers".into(),
             tensors: Vec::new(),
             layers,
         }

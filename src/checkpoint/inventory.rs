@@ -120,7 +120,7 @@ struct Members {
 impl Matcher {
     /// A matcher that has seen no file.
     pub fn new(anatomy: &Anatomy) -> Self {
-        let base = anatomy.components.first().map_or("", |component| component.base);
+        let base = anatomy.components.first().map_or("", |component| component.base.as_ref());
         let mut matcher = Self {
             base: if base.is_empty() { String::new() } else { format!("{base}.") },
             expected: Vec::new(),

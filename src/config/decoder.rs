@@ -272,12 +272,12 @@ impl Decoder {
         }
         self.tensors.extend(head.build());
         Ok(Component {
-            name: "text",
+            name: "text".into(),
             kind: ComponentKind::TextDecoder,
             hidden_size: self.shape.hidden,
             vocab_size: self.shape.vocab,
-            base: self.base,
-            layer_prefix: self.layer_prefix,
+            base: self.base.into(),
+            layer_prefix: self.layer_prefix.into(),
             tensors: self.tensors,
             layers: run_lengths(self.layers),
         })
@@ -323,7 +323,7 @@ impl Draft {
         let mut decoder = self.decoder.into_component(f, assumptions)?;
         decoder.kind = self.kind;
         if self.kind == ComponentKind::VisionTower {
-            decoder.name = "vision";
+            decoder.name = "vision".into();
         }
         Ok(std::iter::once(decoder).chain(self.others).collect())
     }
@@ -338,7 +338,16 @@ pub fn component(
     tensors: Vec<Tensor>,
     layers: Vec<(Layer, Vec<Tensor>)>,
 ) -> Component {
-    Component { name, kind, hidden_size, vocab_size: 0, base: "model", layer_prefix, tensors, layers: run_lengths(layers) }
+    Component {
+        name: name.into(),
+        kind,
+        hidden_size,
+        vocab_size: 0,
+        base: "model".into(),
+        layer_prefix: layer_prefix.into(),
+        tensors,
+        layers: run_lengths(layers),
+    }
 }
 
 /// What a class name says of the head.

@@ -1,15 +1,12 @@
 //! `config.json` to [`Anatomy`]: one small file per family over a shared vocabulary of blocks.
 //!
 //! To add a family: write `config/more/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
-//! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more). The page carries [`CORE`] only (its size is budgeted);
-//! everything else has the feature `families`.
-#![cfg_attr(not(feature = "families"), allow(dead_code))] // blocks that only the other families use
+//! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
 
 mod computation;
 mod decoder;
 mod fields;
 pub mod json;
-#[cfg(feature = "families")]
 mod more;
 
 mod gemma;
@@ -37,7 +34,7 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
     Family { model_type, read }
 }
 
-/// The families that everything carries: what the built-in models are of.
+/// The families that the others are written after.
 static CORE: &[Family] = &[
     family("gemma", gemma::read_gemma),
     family("gemma2", gemma::read_gemma2),
@@ -56,21 +53,12 @@ fn family_of(model_type: &str) -> Option<&'static Family> {
     families().find(|family| family.model_type == model_type)
 }
 
-#[cfg(feature = "families")]
 fn families() -> impl Iterator<Item = &'static Family> {
     CORE.iter().chain(more::FAMILIES)
 }
 
-#[cfg(not(feature = "families"))]
-fn families() -> impl Iterator<Item = &'static Family> {
-    CORE.iter()
-}
-
 /// Where wrappers keep their language model's config.
 const TEXT_CONFIGS: &[&str] = &["text_config", "llm_config", "language_config"];
-
-/// Where a type is not understood: the page carries fewer families.
-const WHERE: &str = if cfg!(feature = "families") { "yet" } else { "by this page yet (the command line knows more types)" };
 
 /// What is wrong with a config.json.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +91,7 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// `model_type` is not known and the fields are not those of a decoder.
-    #[error("model type `{model_type}` is not understood {WHERE}, and it cannot be read as a plain decoder: {why}")]
+    #[error("model type `{model_type}` is not understood yet, and it cannot be read as a plain decoder: {why}")]
     UnknownType {
         /// Its name.
         model_type: String,
@@ -129,18 +117,6 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
     families().map(|family| family.model_type)
 }
 
-/// The model type of a config that does not say it, with how it was found.
-#[cfg(feature = "families")]
-fn inferred_type(f: &Fields) -> Result<Option<(&'static str, String)>, ConfigError> {
-    more::infer::model_type(f)
-}
-
-#[cfg(not(feature = "families"))]
-#[allow(clippy::unnecessary_wraps)] // as its twin
-fn inferred_type(_: &Fields) -> Result<Option<(&'static str, String)>, ConfigError> {
-    Ok(None)
-}
-
 /// Reads the text of a config.json.
 ///
 /// # Errors
@@ -158,7 +134,7 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,
         None => {
-            let (name, how) = inferred_type(&fields)?.ok_or(ConfigError::NoType)?;
+            let (name, how) = more::infer::model_type(&fields)?.ok_or(ConfigError::NoType)?;
             assumptions.push(how);
             name.to_owned()
         }

@@ -3,8 +3,23 @@
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
-use super::{HubError, RepoId};
+use super::RepoId;
 use crate::checkpoint::quotable;
+
+/// A text that is not the address of a Hub. Displays as what is wrong; [`BadEndpoint::ADVICE`] is what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{input}` is not the address of a Hub: {why}")]
+pub struct BadEndpoint {
+    /// The text, shortened.
+    pub input: String,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+impl BadEndpoint {
+    /// What to do, as a sentence.
+    pub const ADVICE: &str = "Write it as https://huggingface.co is written.";
+}
 
 /// A Hub: <https://huggingface.co> or one that answers alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +35,12 @@ impl Endpoint {
     /// Reads an address such as `https://huggingface.co`; `http` is for loopback hosts only.
     ///
     /// # Errors
-    /// [`HubError::BadEndpoint`] says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, HubError> {
+    /// [`BadEndpoint`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, BadEndpoint> {
         let text = text.trim().trim_end_matches('/');
         // What stands before an @ may be a password.
         let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
-        let bad = |why| HubError::BadEndpoint { input: quotable(shown), why };
+        let bad = |why| BadEndpoint { input: quotable(shown), why };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it must begin with https://"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let authority = authority.to_ascii_lowercase();
@@ -68,9 +83,9 @@ impl fmt::Display for Endpoint {
 }
 
 impl std::str::FromStr for Endpoint {
-    type Err = HubError;
+    type Err = BadEndpoint;
 
-    fn from_str(text: &str) -> Result<Self, HubError> {
+    fn from_str(text: &str) -> Result<Self, BadEndpoint> {
         Self::parse(text)
     }
 }
@@ -149,7 +164,7 @@ mod tests {
             "https://x.example/a?b",
             "https://x.example#y",
         ] {
-            assert!(matches!(Endpoint::parse(bad), Err(HubError::BadEndpoint { .. })), "{bad}");
+            assert!(matches!(Endpoint::parse(bad), Err(BadEndpoint { .. })), "{bad}");
         }
     }
 

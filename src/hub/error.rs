@@ -1,7 +1,7 @@
 //! What can go wrong between a name and a model, and what to do about it.
 
-use super::RepoId;
 use super::transport::{Headers, TransportError};
+use super::{BadEndpoint, RepoId};
 use crate::checkpoint::HeaderError;
 use crate::config::ConfigError;
 use crate::quantity::Overflow;
@@ -24,13 +24,8 @@ pub enum HubError {
         what: &'static str,
     },
     /// The Hub's own address is not usable.
-    #[error("`{input}` is not the address of a Hub: {why}")]
-    BadEndpoint {
-        /// The text, shortened.
-        input: String,
-        /// What is wrong.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    BadEndpoint(#[from] BadEndpoint),
     /// There is no such repository, or it is private; the Hub does not say which.
     #[error("`{repo}` does not exist, or it is private")]
     NotFoundOrPrivate {
@@ -212,7 +207,7 @@ impl HubError {
         match self {
             Self::BadId { .. } => "Type it as ORG/NAME, or paste the address of the model's page.",
             Self::NotAModel { .. } => "Paste the address of a model's page.",
-            Self::BadEndpoint { .. } => "Write it as https://huggingface.co is written.",
+            Self::BadEndpoint(_) => BadEndpoint::ADVICE,
             Self::NotFoundOrPrivate { had_token: false, .. } => "Check the spelling. If it is private, add an access token that may read it.",
             Self::NotFoundOrPrivate { had_token: true, .. } => "Check the spelling, and that the access token may read this repository.",
             Self::Gated { had_token: false, .. } => "Accept the terms on the model's page, then add an access token of that account.",

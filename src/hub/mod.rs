@@ -23,7 +23,7 @@ use crate::checkpoint::{Header, HeaderError, Matched, Matcher, Parsed, parse_hea
 use crate::config;
 use crate::model::{Model, Origin, Provenance};
 
-pub use endpoint::Endpoint;
+pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Asked, HubError};
 pub use repo::{ModelRef, RepoId};
 pub use transport::{Headers, Request, Response, Transport, TransportError};

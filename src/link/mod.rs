@@ -3,6 +3,8 @@
 mod serving;
 mod training;
 
+use serde::{Deserialize, Serialize};
+
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{Scenario, UnknownChoice};
 
@@ -25,7 +27,7 @@ pub struct Link {
 }
 
 /// The model of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelLink {
     /// A repository, with the revision that was read.
     Hub {
@@ -75,7 +77,7 @@ macro_rules! parsed {
     ($name:literal, $kind:ty, $($field:ident).+) => {
         Key {
             name: $name,
-            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
+            write: |scenario| scenario.$($field).+.as_ref().map(ToString::to_string),
             read: |scenario, text| {
                 scenario.$($field).+ = Some(text.parse::<$kind>().map_err(|error| error.to_string())?);
                 Ok(())

@@ -10,7 +10,7 @@ use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::Setup;
-use crate::scenario::{Scenario, Task};
+use crate::scenario::{Scenario, Task, Weights};
 
 /// Computes the answer for one scenario.
 ///
@@ -20,6 +20,9 @@ use crate::scenario::{Scenario, Task};
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
+    }
+    if matches!(scenario.weights, Weights::Nf4 | Weights::Nf4Dq) {
+        return Err(EstimateError::Unsupported("4-bit weights are known for training only: choose another format to serve".to_owned()));
     }
     let mut setup = Setup::new(model, scenario)?;
     let mut warnings = Vec::new();
@@ -41,7 +44,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
             _ => devices.push(device),
         }
     }
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name).collect();
+    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
     if !towers.is_empty() {
         warnings.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
@@ -49,7 +52,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         ));
     }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices, host: None, capacity, choices: setup.choices, assumptions, warnings })
+    Ok(Estimate { devices, host: None, capacity, trainable: None, choices: setup.choices, assumptions, warnings })
 }
 
 /// The ledger of one rank.
@@ -83,7 +86,7 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
 }
 
 /// True when two ranks hold the same.
-pub(crate) fn is_alike(one: &Device, other: &Device) -> bool {
+fn is_alike(one: &Device, other: &Device) -> bool {
     one.ledger == other.ledger && one.gpu == other.gpu && one.usable == other.usable && one.budget == other.budget
 }
 

@@ -46,7 +46,7 @@ fn times_outside(setup: &Setup, tensor: &Tensor) -> u64 {
 /// The files say how often a tensor occurs; the architecture says in which layers.
 fn of_files<'a>(setup: &Setup<'a>, files: &'a Files) -> Vec<Placed<'a>> {
     let anatomy = &setup.model.anatomy;
-    let base = setup.model.decoder().base;
+    let base = setup.model.decoder().base.as_ref();
     let placed = files.loaded.iter().map(|(tensor, times)| {
         let home = anatomy.counted().enumerate().find_map(|(index, component)| Some((index, component, inside(component, base, &tensor.name)?)));
         match home {

@@ -1,7 +1,9 @@
 //! A layer is a mixer (what moves information between tokens) and a feed-forward (what each token does alone).
 
+use serde::{Deserialize, Serialize};
+
 /// One layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// What mixes tokens.
     pub mixer: Mixer,
@@ -10,7 +12,7 @@ pub struct Layer {
 }
 
 /// What mixes tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mixer {
     /// Softmax attention over keys and values.
     Attention(Attention),
@@ -25,7 +27,7 @@ pub enum Mixer {
 }
 
 /// Softmax attention with grouped heads (MHA when `kv_heads == heads`, MQA when `kv_heads == 1`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
     /// Query heads.
     pub heads: u64,
@@ -42,7 +44,7 @@ pub struct Attention {
 }
 
 /// What an attention layer keeps between steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Keeps {
     /// Its own keys and values of every token in its span.
     Own,
@@ -55,7 +57,7 @@ pub enum Keeps {
 }
 
 /// Multi-head latent attention: one compressed latent and one rotary part per token, whatever the number of heads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatentAttention {
     /// Query heads.
     pub heads: u64,
@@ -72,7 +74,7 @@ pub struct LatentAttention {
 }
 
 /// A recurrence: its state does not grow with the context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recurrence {
     /// Which one.
     pub kind: RecurrenceKind,
@@ -85,7 +87,7 @@ pub struct Recurrence {
 }
 
 /// The recurrences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecurrenceKind {
     /// Mamba-1.
     Mamba1,
@@ -108,7 +110,7 @@ pub enum RecurrenceKind {
 }
 
 /// How far back a token sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Span {
     /// Everything before it.
     Full,
@@ -119,7 +121,7 @@ pub enum Span {
 }
 
 /// What each token does alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedForward {
     /// One feed-forward network.
     Dense {

@@ -11,11 +11,15 @@ use std::ops::Range;
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use tensor::{Role, Tensor};
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use crate::encoding::Encoding;
 use crate::quantity::{Bytes, Overflow, ParamCount};
 
 /// A neural network, as far as memory is concerned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     /// What it is, from its configuration.
     pub anatomy: Anatomy,
@@ -24,7 +28,7 @@ pub struct Model {
 }
 
 /// The architecture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Anatomy {
     /// `model_type` of config.json.
     pub model_type: String,
@@ -49,7 +53,7 @@ pub struct Anatomy {
 }
 
 /// What a forward pass does between its matrices: facts that only training needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Computation {
     /// The activation function of feed-forwards (`silu`, `gelu_new`).
     pub activation: Option<String>,
@@ -64,7 +68,7 @@ pub struct Computation {
 }
 
 /// Where a model's description came from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// The Hub id, or the path or name of a file; `None` for a pasted config.
     pub id: Option<String>,
@@ -79,7 +83,7 @@ pub struct Provenance {
 }
 
 /// The kinds of description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Headers of the weight files (and config.json).
     Headers,
@@ -101,7 +105,7 @@ impl Origin {
 }
 
 /// What the weight files hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// How many files.
     pub count: u64,
@@ -116,7 +120,7 @@ pub struct Files {
 }
 
 /// What a part of a model does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentKind {
     /// Reads and writes text; the part whose layers cache.
     TextDecoder,
@@ -150,10 +154,10 @@ impl ComponentKind {
 }
 
 /// One part of a model: a text decoder, a vision tower, a projector ...
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// Its name in the JSON contract.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it does.
     pub kind: ComponentKind,
     /// Hidden size.
@@ -161,9 +165,9 @@ pub struct Component {
     /// Vocabulary size.
     pub vocab_size: u64,
     /// Prefix of tensor names that checkpoints come with or without: `model`.
-    pub base: &'static str,
+    pub base: Cow<'static, str>,
     /// Where its layers live in tensor names: `model.layers`.
-    pub layer_prefix: &'static str,
+    pub layer_prefix: Cow<'static, str>,
     /// Tensors outside the layers.
     pub tensors: Vec<Tensor>,
     /// The layers in order, run-length coded.
@@ -171,7 +175,7 @@ pub struct Component {
 }
 
 /// `count` equal layers in a row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerRun {
     /// How many.
     pub count: u64,

@@ -1,10 +1,12 @@
 //! Tensors and their roles.
 
+use serde::{Deserialize, Serialize};
+
 use crate::encoding::Encoding;
 use crate::quantity::{Overflow, ParamCount};
 
 /// Equal tensors: `count` of one shape, encoding and role.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tensor {
     /// Its name as in the checkpoint; inside a layer relative to it; `{}` stands for an expert's number.
     pub name: String,
@@ -32,7 +34,7 @@ impl Tensor {
 }
 
 /// What a tensor is for. Quantisers, tensor parallelism and adapters decide by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Token embedding.
     Embedding,

@@ -178,6 +178,10 @@ choices! {
         Fp16 = "fp16", "FP16";
         /// IEEE single precision.
         Fp32 = "fp32", "FP32";
+        /// 4-bit normal float of bitsandbytes, a float32 scale per 64 values.
+        Nf4 = "nf4", "NF4";
+        /// The same with quantised scales ("double quantisation").
+        Nf4Dq = "nf4-dq", "NF4, double quantised";
     }
 }
 
@@ -233,7 +237,7 @@ mod tests {
             assert_eq!(runtime.name().parse(), Ok(*runtime));
         }
         for weights in Weights::ALL {
-            assert_eq!(weights.encoding().is_none(), *weights == Weights::AsStored);
+            assert_eq!(weights.encoding().is_none(), matches!(weights, Weights::AsStored | Weights::Nf4 | Weights::Nf4Dq));
         }
         for kv_cache in KvCache::ALL {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);

@@ -40,7 +40,7 @@ fn from_hub(arguments: &ModelArguments) -> Result<Model, String> {
     let endpoint = match &arguments.endpoint {
         Some(address) => {
             reference.endpoint = None;
-            Endpoint::parse(address).map_err(|error| said(&error))?
+            Endpoint::parse(address).map_err(|error| said(&error.into()))?
         }
         None => Endpoint::default(),
     };

@@ -107,7 +107,7 @@ pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper
     }
     decoder.layer_prefix = lasting(rename(decoder.layer_prefix));
     for component in &mut draft.others {
-        component.layer_prefix = lasting(rename(component.layer_prefix));
+        component.layer_prefix = rename(&component.layer_prefix).into();
         for tensor in &mut component.tensors {
             tensor.name = rename(&tensor.name);
         }

@@ -196,7 +196,10 @@ impl<'a> Walk<'a, '_> {
             query = part.query.map_or(input, |query| self.linear(input, &query, "query width", true));
             let reads = if part.is_cross() { self.encoder_states(input) } else { input };
             // Layers without keys of their own read those of an earlier one.
-            key = part.key.map_or_else(|| self.borrowed(keys.clone()), |key| self.linear(reads, &key, "KV width", true));
+            key = match part.key {
+                Some(key) => self.linear(reads, &key, "KV width", true),
+                None => self.borrowed(keys.clone()),
+            };
             value = part.value.map_or(key, |value| self.linear(reads, &value, "KV width", true));
             let gated = part.query.is_some_and(|query| query.rows == 2 * heads * key_dim);
             query = self.head_norm(query, part.query_norm, heads, &queries);

@@ -22,13 +22,20 @@ pub(super) struct Module<'a> {
 }
 
 impl<'a> Module<'a> {
-    fn new(tensor: &'a Tensor, path: &'a str) -> Self {
+    fn new(tensor: &'a Tensor, path: &'a str, hidden: u64) -> Self {
         let leaf = path.rsplit_once('.').map_or(path, |(_, leaf)| leaf);
         let (rows, columns) = match *tensor.shape.as_slice() {
             [rows] => (rows, 0),
             [rows, columns] => (rows, columns),
             _ => (0, 0),
         };
+        // GPT-2's `Conv1D` keeps its matrices the other way round.
+        let is_reversed = match tensor.role {
+            Role::Query | Role::Key | Role::Value | Role::Qkv | Role::Gate | Role::Up | Role::GateUp => columns != hidden && rows == hidden,
+            Role::AttentionOutput | Role::Down => columns == hidden && rows != hidden,
+            _ => false,
+        };
+        let (rows, columns) = if is_reversed && columns > 0 { (columns, rows) } else { (rows, columns) };
         Self { path, leaf, role: tensor.role, rows, columns, count: tensor.count, has_bias: false }
     }
 
@@ -39,11 +46,11 @@ impl<'a> Module<'a> {
 }
 
 /// The modules of a list of tensors, in their order. What has no `weight` of its own (decays, sinks, biases of experts) is left out.
-pub(super) fn modules(tensors: &[Tensor]) -> Vec<Module<'_>> {
+pub(super) fn modules(tensors: &[Tensor], hidden: u64) -> Vec<Module<'_>> {
     let mut found: Vec<Module<'_>> = Vec::new();
     for tensor in tensors {
         match tensor.name.rsplit_once('.') {
-            Some((path, "weight")) => found.push(Module::new(tensor, path)),
+            Some((path, "weight")) => found.push(Module::new(tensor, path, hidden)),
             Some((path, "bias")) => {
                 if let Some(module) = found.iter_mut().rev().find(|module| module.path == path) {
                     module.has_bias = true;
@@ -126,7 +133,7 @@ fn place<'a, P: Copy + Default>(parts: &mut Vec<P>, module: Module<'a>, slot: im
 impl<'a> Parts<'a> {
     pub fn of(tensors: &'a [Tensor], hidden: u64) -> Self {
         let mut parts = Self::default();
-        for module in modules(tensors) {
+        for module in modules(tensors, hidden) {
             parts.take(module, hidden);
         }
         parts.has_experts = tensors.iter().any(|tensor| tensor.role.is_expert());
@@ -160,7 +167,7 @@ impl<'a> Parts<'a> {
         let leaf = module.leaf;
         let is_inside = leaf.starts_with("q_") || leaf.starts_with("k_") || leaf.starts_with("kv_") || leaf.starts_with("query") || leaf.starts_with("key");
         if is_inside {
-            let slot: fn(&mut AttentionPart<'a>) -> &mut Option<Module<'a>> = match leaf {
+            let slot: for<'p> fn(&'p mut AttentionPart<'a>) -> &'p mut Option<Module<'a>> = match leaf {
                 _ if leaf.starts_with("q_a") => |part| &mut part.query_down_norm,
                 _ if leaf.starts_with("kv_") => |part| &mut part.latent_norm,
                 _ if leaf.starts_with('q') => |part| &mut part.query_norm,

@@ -66,6 +66,8 @@ pub(super) struct Rules {
     pub sequence: Expr,
     /// Bytes of an adapter's values.
     pub adapter: u64,
+    /// Whether autocast lowers what adapters work with.
+    pub lowers_adapters: bool,
     /// Whether adapters have a dropout.
     pub adapter_dropout: bool,
     /// Whether blocks' results pass a dropout.
@@ -272,9 +274,9 @@ impl<'r> Tape<'r> {
             self.keep(&width, 1);
             own = self.value(width, adapter, self.needs_gradient(input));
         }
-        let own = self.lowered(own);
+        let bytes = if self.rules.autocast || self.rules.lowers_adapters { self.rules.compute } else { adapter };
+        let own = if bytes == adapter { own } else { self.cast(own, bytes) };
         self.save(own);
-        let bytes = if self.rules.autocast { self.rules.compute } else { adapter };
         let inner = self.value(rank.clone(), bytes, true);
         self.save(inner);
         if linear.magnitudes {

@@ -1,0 +1,151 @@
+//! The reader's work, over any [`Transport`].
+
+use super::{Answer, Failure, Found, Progress, What, Wish};
+use crate::format::sentence;
+use crate::hub::{self, Endpoint, HubError, ModelRef, Transport};
+use crate::link::ModelLink;
+use crate::model::{Model, Origin, Provenance};
+use crate::{catalogue, config};
+
+/// Reads the model that is wanted. Drop the future to cancel.
+pub async fn answer<T: Transport>(transport: &T, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
+    let mut endpoint = None;
+    let result = match &wish.what {
+        What::BuiltIn(id) => built_in(id, String::new()).ok_or_else(|| Failure {
+            problem: format!("`{id}` is not one of the built-in models."),
+            advice: "Choose one of the list, or reload the page.".to_owned(),
+            may_retry: false,
+            wants_token: false,
+        }),
+        What::Config(text) => pasted(text),
+        What::Hub { text, revision, may_be_built_in } => match reference(text, revision.as_ref()) {
+            Ok(reference) => {
+                endpoint = reference.endpoint.as_ref().map(|own| own.as_str().to_owned());
+                match read(transport, wish, &reference, progress).await {
+                    Err(HubError::Offline { .. } | HubError::TimedOut) if *may_be_built_in && is_built_in(&reference) => {
+                        let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
+                        built_in(reference.id.as_str(), note).ok_or_else(|| failure(&HubError::TimedOut))
+                    }
+                    result => result.map_err(|error| failure(&error)),
+                }
+            }
+            Err(error) => Err(failure(&error)),
+        },
+    };
+    Answer { endpoint, result }
+}
+
+fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError> {
+    let reference: ModelRef = text.parse()?;
+    let revision = reference.revision.clone().or_else(|| revision.cloned());
+    Ok(ModelRef { revision, ..reference })
+}
+
+async fn read<T: Transport>(transport: &T, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
+    let chosen = wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?;
+    let model = hub::open(transport, &chosen, reference, wish.token.as_deref(), progress).await?;
+    let id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
+    let revision = model.provenance.revision.clone().or_else(|| reference.revision.clone());
+    Ok(Found { model, link: ModelLink::Hub { id, revision }, note: String::new() })
+}
+
+fn is_built_in(reference: &ModelRef) -> bool {
+    reference.revision.is_none() && catalogue::is_known(reference.id.as_str())
+}
+
+/// The catalogue's model.
+fn built_in(id: &str, note: String) -> Option<Found> {
+    let model = catalogue::open(id)?.ok()?;
+    let id = model.provenance.id.clone()?;
+    Some(Found { model, link: ModelLink::Hub { id, revision: None }, note })
+}
+
+/// A pasted config.json.
+fn pasted(text: &str) -> Result<Found, Failure> {
+    let anatomy = config::read(text).map_err(|error| Failure {
+        problem: sentence(&error.to_string()),
+        advice: "Paste the whole of the model's config.json.".to_owned(),
+        may_retry: false,
+        wants_token: false,
+    })?;
+    let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
+    // Without its spaces, so that the link stays short.
+    let link = ModelLink::Config(config::json::compact(text));
+    Ok(Found { model: Model { anatomy, provenance }, link, note: String::new() })
+}
+
+fn failure(error: &HubError) -> Failure {
+    Failure { problem: sentence(&error.to_string()), advice: error.advice().to_owned(), may_retry: error.may_retry(), wants_token: error.wants_token() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::hub::{Request, Response, TransportError};
+    use crate::reader::{decode, encode};
+
+    struct Unplugged;
+
+    impl Transport for Unplugged {
+        async fn get(&self, _: Request) -> Result<Response, TransportError> {
+            Err(TransportError::Offline("unplugged".to_owned()))
+        }
+    }
+
+    fn ask(what: What) -> Answer {
+        let wish = Wish { what, endpoint: None, token: None };
+        assert_eq!(decode::<Wish>(&encode(&wish)).as_ref(), Some(&wish));
+        let mut answer = std::pin::pin!(answer(&Unplugged, &wish, &|_| {}));
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => panic!("nothing here waits"),
+        }
+    }
+
+    fn on_hub(text: &str, may_be_built_in: bool) -> Answer {
+        ask(What::Hub { text: text.to_owned(), revision: None, may_be_built_in })
+    }
+
+    #[test]
+    fn every_built_in_model_crosses_unchanged() {
+        for id in catalogue::ids() {
+            let answer = ask(What::BuiltIn(id.to_owned()));
+            let there = decode::<Answer>(&encode(&answer)).unwrap();
+            assert_eq!(there, answer, "{id}");
+            assert_eq!(there.result.unwrap().link, ModelLink::Hub { id: id.to_owned(), revision: None });
+        }
+    }
+
+    #[test]
+    fn bytes_of_something_else_are_refused() {
+        let bytes = encode(&ask(What::BuiltIn("openai-community/gpt2".to_owned())));
+        for end in 0..bytes.len() {
+            assert_eq!(decode::<Answer>(&bytes[..end]), None, "{end}");
+        }
+        assert_eq!(decode::<Answer>(&[0xff; 64]), None);
+    }
+
+    #[test]
+    fn a_pasted_config_is_read_or_refused_with_its_key() {
+        let config =
+            r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+        let found = ask(What::Config(config.to_owned())).result.unwrap();
+        assert_eq!(found.link, ModelLink::Config(config.replace([' ', '\n'], "")));
+        let failure = ask(What::Config(config.replace("64", "-1"))).result.unwrap_err();
+        assert!(failure.problem.contains("hidden_size"), "{failure:?}");
+    }
+
+    #[test]
+    fn without_a_network_the_catalogue_answers_where_it_may() {
+        let found = on_hub("openai-community/gpt2", true).result.unwrap();
+        assert!(found.note.contains("cannot be reached"));
+        assert!(on_hub("openai-community/gpt2", false).result.unwrap_err().may_retry);
+        assert!(on_hub("openai-community/gpt2@v1", true).result.is_err(), "a revision is not what the catalogue has");
+        assert!(on_hub("nobody/nothing", true).result.unwrap_err().problem.contains("unplugged"));
+        assert!(!on_hub("not a name", true).result.unwrap_err().may_retry);
+        let other = on_hub("https://hub.example/org/name", false);
+        assert_eq!(other.endpoint.as_deref(), Some("https://hub.example"));
+    }
+}

@@ -1,0 +1,89 @@
+//! What the page asks of its reader, and what the reader answers.
+//!
+//! The page is two modules of WebAssembly. The first one computes and draws; it holds the one model that is shown first. The
+//! reader (`src/bin/reader`) knows every family, the formats of files and the Hub; it is fetched when a model is first asked for.
+//! Between the two go the types of this file, as bytes.
+
+mod answer;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::hub::Progress;
+use crate::link::ModelLink;
+use crate::model::Model;
+pub use answer::answer;
+
+/// A model that is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wish {
+    /// Which one.
+    pub what: What,
+    /// The Hub's address; `None` for the default one.
+    pub endpoint: Option<String>,
+    /// The access token, for that Hub only.
+    pub token: Option<String>,
+}
+
+/// What names a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum What {
+    /// An id of the built-in catalogue.
+    BuiltIn(String),
+    /// The text of a config.json.
+    Config(String),
+    /// A model on the Hub.
+    Hub {
+        /// An id or an address.
+        text: String,
+        /// The revision, where the text does not say it.
+        revision: Option<String>,
+        /// Whether the catalogue will do when the Hub cannot be reached.
+        may_be_built_in: bool,
+    },
+}
+
+/// What the reader answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The Hub that was asked, where the text named one of its own.
+    pub endpoint: Option<String>,
+    /// The model, or why there is none.
+    pub result: Result<Found, Failure>,
+}
+
+/// A model that was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The model.
+    pub model: Model,
+    /// As a link names it.
+    pub link: ModelLink,
+    /// What is worth saying about how it came here; empty for nothing.
+    pub note: String,
+}
+
+/// Why a model could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What is wrong, as a sentence.
+    pub problem: String,
+    /// What to do, as a sentence.
+    pub advice: String,
+    /// Whether the same may work later.
+    pub may_retry: bool,
+    /// Whether an access token may help.
+    pub wants_token: bool,
+}
+
+/// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_allocvec(message).unwrap_or_default()
+}
+
+/// The message of some bytes; `None` for those of another version.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+/// The model that the page shows first, as the reader answers for it. `tests/first_model.rs` keeps it true.
+pub static FIRST: &[u8] = include_bytes!("../../assets/models/first.bin");
