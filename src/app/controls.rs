@@ -35,7 +35,7 @@ pub fn markup() -> String {
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
     options.clear();
-    for weights in Weights::ALL {
+    for weights in Weights::ALL.iter().filter(|weights| !matches!(weights, Weights::Nf4 | Weights::Nf4Dq)) {
         option(&mut options, WEIGHTS.id, weights.name(), weights.label());
     }
     WEIGHTS.markup(&mut out, &options);

@@ -237,6 +237,7 @@ mod testing {
             budget: budget.map(|bytes| Budget { bytes, formula: Expr::constant(bytes.get()), name: "vLLM budget" }),
             claim: budget,
             ledger: Ledger { stages: Stage::SERVING, entries: terms.iter().map(|(term, bytes)| entry(*term, *bytes)).collect() },
+            slack: None,
         }
     }
 

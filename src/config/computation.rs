@@ -6,8 +6,7 @@ use super::Fields;
 use crate::model::Computation;
 
 const ACTIVATION: &[&str] = &["hidden_act", "hidden_activation", "activation_function", "activation", "mlp_hidden_act", "feed_forward_proj", "afn"];
-const HIDDEN_DROPOUT: &[&str] =
-    &["resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "resid_dropout", "residual_dropout", "dropout_rate", "dropout"];
+const HIDDEN_DROPOUT: &[&str] = &["resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "resid_dropout", "residual_dropout", "dropout_rate", "dropout"];
 const ATTENTION_DROPOUT: &[&str] = &["attn_pdrop", "attention_probs_dropout_prob", "attention_dropout", "attn_dropout_prob"];
 
 /// Reads it from the language model's own config where there is one. A key that is absent is taken as off: published configs write

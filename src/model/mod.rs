@@ -54,6 +54,7 @@ pub struct Anatomy {
 
 /// What a forward pass does between its matrices: facts that only training needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a config")]
 pub struct Computation {
     /// The activation function of feed-forwards (`silu`, `gelu_new`).
     pub activation: Option<String>,

@@ -59,7 +59,7 @@ pub(super) fn rules(run: &Run) -> Rules {
 
 impl Pass {
     /// Writes the pass down.
-    pub fn of(run: &Run) -> Result<Self, Overflow> {
+    pub fn of(run: &Run) -> Self {
         let rules = rules(run);
         let mut groups = Vec::new();
         let decoder = run.model.decoder();
@@ -74,11 +74,11 @@ impl Pass {
             }
             let mut flows = starts;
             for part in parts(run, component, index == 0) {
-                flows = walk_part(run, &rules, component, &part, flows, &mut groups)?;
+                flows = walk_part(run, &rules, component, &part, flows, &mut groups);
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
-        Ok(Self { groups, tail: tail(run, &rules, decoder, flows) })
+        Self { groups, tail: tail(run, &rules, decoder, flows) }
     }
 
     /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
@@ -145,7 +145,11 @@ impl Pass {
             let all = many(of_layers.clone());
             if run.offload == Offload::Activations {
                 let layers: u64 = self.groups.iter().map(|group| group.count).sum();
-                let two = Expr::Product(vec![Expr::named(2, "layers"), all.clone()]).ceil_div(Expr::leaf(layers.max(2), "layers", Source::Config("num_hidden_layers".into())));
+                let two = Expr::Product(vec![Expr::named(2, "layers"), all.clone()]).ceil_div(Expr::leaf(
+                    layers.max(2),
+                    "layers",
+                    Source::Config("num_hidden_layers".into()),
+                ));
                 on_host.push(Entry::modelled(Term::Activations, all, band, "what layers keep, moved to pinned host memory", super::stages::STEPPING)?);
                 kept.push(two);
             } else {
@@ -163,8 +167,8 @@ impl Pass {
             Checkpointing::Uniform(layers) => layer(layers),
             Checkpointing::Selective | Checkpointing::Full | Checkpointing::Every(_) => layer(1),
         };
-        let start: Vec<Expr> = kept.iter().cloned().chain(again.clone()).chain(working.clone()).collect();
-        let end: Vec<Expr> = again.or_else(|| layer(1)).into_iter().chain(working).collect();
+        let start: Vec<Expr> = kept.iter().cloned().chain(again).chain(working.clone()).collect();
+        let end: Vec<Expr> = layer(1).into_iter().chain(working).collect();
         let value = |parts: &[Expr]| parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.evaluate()?).ok_or(Overflow));
         let is_end = !run.keeps_gradients() && flight.is_none() && value(&end)?.saturating_add(gradients) > value(&start)?;
         let source = "operators of transformers 5.23 modelling code, and what torch 2.15 derivatives.yaml keeps for each";
@@ -188,11 +192,11 @@ impl Pass {
 }
 
 /// Walks equal layers; the first of them may be the one at which gradients begin to flow.
-fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> Result<bool, Overflow> {
+fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> bool {
     let mut flows = flows;
     let mut left = part.count;
     while left > 0 {
-        let walked = walk(run, rules, component, part.run, part.is_trained || run.method == crate::scenario::Method::Full, flows)?;
+        let walked = walk(run, rules, component, part.run, part.is_trained || run.method == crate::scenario::Method::Full, flows);
         let count = if walked.flows == flows { left } else { 1 };
         let mut input = PerToken::default();
         if walked.flows {
@@ -202,7 +206,7 @@ fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::hold
         flows = walked.flows;
         left -= count;
     }
-    Ok(flows)
+    flows
 }
 
 /// Norms outside of the layers, and what the head reads.
@@ -231,7 +235,8 @@ struct Flight {
 
 impl Flight {
     fn of(&self, one: Expr) -> Expr {
-        let passes = Expr::leaf(self.passes, if self.chunks == 1 { "micro-batches in flight" } else { "chunks in flight" }, Source::Derived("pipeline schedule".into()));
+        let passes =
+            Expr::leaf(self.passes, if self.chunks == 1 { "micro-batches in flight" } else { "chunks in flight" }, Source::Derived("pipeline schedule".into()));
         let all = Expr::Product(vec![passes, one]);
         if self.chunks == 1 { all } else { all.ceil_div(Expr::named(self.chunks, "chunks")) }
     }
@@ -264,7 +269,9 @@ pub(super) fn casts(run: &Run, holdings: &super::holdings::Holdings) -> Result<V
     let decoder = run.model.decoder();
     let is_matrix = |held: &super::holdings::Held| {
         let tensor = held.tensor;
-        held.is_trained && tensor.shape.len() > 1 && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
+        held.is_trained
+            && tensor.shape.len() > 1
+            && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
     };
     let all = holdings.sum(is_matrix)?;
     let head = holdings.sum(|held| is_matrix(held) && !held.is_in_layer)?;

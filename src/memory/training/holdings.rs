@@ -1,6 +1,6 @@
 //! What a rank holds of the model before anything is shared: every tensor of its stage, whether it is trained, and its adapters.
 
-use super::modules::{Module, modules};
+use super::modules::{Module, is_feed_forward, modules};
 use super::run::{Frozen, Run};
 use super::targets;
 use crate::encoding::Encoding;
@@ -95,7 +95,7 @@ impl<'a> Holdings<'a> {
         let (inputs, outputs) = (part(module.columns, is_row_parallel), part(module.rows, !is_row_parallel));
         let rank = run.lora_rank.value;
         let shapes: &[(u64, u64)] = match run.method {
-            Method::Ia3 => &[(if run.is_feed_forward_target(module) { inputs } else { outputs }, 1)],
+            Method::Ia3 => &[(if is_feed_forward(module) { inputs } else { outputs }, 1)],
             Method::Dora => &[(rank, inputs), (outputs, rank), (outputs, 1)],
             _ => &[(rank, inputs), (outputs, rank)],
         };
@@ -218,7 +218,8 @@ fn stored(run: &Run, held: &Held) -> Result<Vec<Piece>, Overflow> {
 pub(super) fn is_quantised(held: &Held) -> bool {
     let role = held.tensor.role;
     let is_matrix = held.tensor.shape.len() == 2 && held.tensor.name.ends_with(".weight") || role.is_expert() && held.tensor.shape.len() >= 2;
-    is_matrix && !matches!(role, Role::Embedding | Role::Position | Role::Head | Role::Score | Role::Norm | Role::Router | Role::MixerConvolution | Role::MixerState)
+    is_matrix
+        && !matches!(role, Role::Embedding | Role::Position | Role::Head | Role::Score | Role::Norm | Role::Router | Role::MixerConvolution | Role::MixerState)
 }
 
 /// Layers of a component that are alike and alike in being trained.

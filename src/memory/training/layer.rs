@@ -1,11 +1,10 @@
 //! One layer's forward pass, written down on a tape from the layer's own modules.
 
-use super::modules::{AttentionPart, FeedForwardPart, Module, Parts};
+use super::modules::{AttentionPart, FeedForwardPart, Module, Parts, is_feed_forward};
 use super::run::Run;
 use super::tape::{Kept, Linear, NormKind, Rules, Tape, Value};
 use crate::formula::{Expr, Source};
 use crate::model::{Attention, Component, FeedForward, Layer, LayerRun, Mixer, Recurrence, RecurrenceKind, Span};
-use crate::quantity::Overflow;
 
 /// Families whose norms have no bias and are LayerNorms all the same.
 const LAYER_NORMS: &[&str] = &["cohere", "cohere2", "mpt", "dbrx", "olmo", "modernbert", "cohere2_vision", "aya_vision"];
@@ -18,7 +17,9 @@ const LOW_SOFTMAX: &[&str] = &["gpt2", "gpt_bigcode", "bert", "roberta", "xlm-ro
 
 /// True when a family, or a model around it, is in the list.
 fn is_any(model_type: &str, families: &[&str]) -> bool {
-    families.iter().any(|family| model_type.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(|next: char| next == '_' || next.is_ascii_digit())))
+    families.iter().any(|family| {
+        model_type.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(|next: char| next == '_' || next.is_ascii_digit()))
+    })
 }
 
 /// True when softmax is computed in float32 where attention is written out.
@@ -76,7 +77,7 @@ pub(super) struct Walked {
 }
 
 /// One layer of a run. `flows` says whether its input needs a gradient; `is_trained` whether its weights are.
-pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &LayerRun, is_trained: bool, flows: bool) -> Result<Walked, Overflow> {
+pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &LayerRun, is_trained: bool, flows: bool) -> Walked {
     let mut walk = Walk { run, tape: Tape::new(rules), component, layer: layers.layer, is_trained };
     let parts = Parts::of(&layers.tensors, component.hidden_size);
     let width = walk.hidden();
@@ -84,7 +85,7 @@ pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &Lay
     walk.tape.select(stream);
     let end = walk.blocks(&parts, stream);
     let flows = walk.tape.needs_gradient(end);
-    Ok(Walked { kept: walk.tape.finish(), flows })
+    Walked { kept: walk.tape.finish(), flows }
 }
 
 impl<'a> Walk<'a, '_> {
@@ -169,7 +170,7 @@ impl<'a> Walk<'a, '_> {
             is_trained: self.trains(module),
             rank: low_rank.then(|| self.run.lora_rank.leaf("rank")),
             magnitudes: low_rank && self.run.has_magnitudes(),
-            factors: (adapts && !low_rank).then(|| self.run.is_feed_forward_target(module)),
+            factors: (adapts && !low_rank).then(|| is_feed_forward(module)),
         }
     }
 
@@ -229,7 +230,11 @@ impl<'a> Walk<'a, '_> {
         let value = if self.tape.width(value) == *width { value } else { self.tape.like(value, width.clone()) };
         let kind = norm_kind(&self.run.model.anatomy.model_type, &norm);
         let is_whole = norm.rows > self.layer.mixer.attention().map_or(0, |attention| attention.key_dim);
-        let rows = if is_whole { Expr::constant(1) } else { self.run.width(heads, if heads == self.heads() { "heads" } else { "KV heads" }, head_source(heads == self.heads()), true) };
+        let rows = if is_whole {
+            Expr::constant(1)
+        } else {
+            self.run.width(heads, if heads == self.heads() { "heads" } else { "KV heads" }, head_source(heads == self.heads()), true)
+        };
         self.tape.norm(value, kind, &rows, self.trains(&norm))
     }
 
@@ -393,9 +398,12 @@ impl<'a> Walk<'a, '_> {
         let low_rank = is_adapted.then(|| times(self.run.lora_rank.leaf("rank")));
         let linear = |outputs: Expr| Linear { outputs, is_trained, rank: low_rank.clone(), magnitudes: false, factors: None };
         let sorted = self.tape.like(input, times(self.hidden()));
-        let gated = self.component.layers.iter().flat_map(|run| &run.tensors).any(|tensor| {
-            matches!(tensor.role, crate::model::Role::ExpertGate | crate::model::Role::ExpertGateUp)
-        });
+        let gated = self
+            .component
+            .layers
+            .iter()
+            .flat_map(|run| &run.tensors)
+            .any(|tensor| matches!(tensor.role, crate::model::Role::ExpertGate | crate::model::Role::ExpertGateUp));
         let inner = times(wide);
         let first = if gated {
             let gate = self.tape.linear(sorted, &linear(inner.clone()));
@@ -437,7 +445,9 @@ impl<'a> Walk<'a, '_> {
         self.tape.works_with(inner, 2 * self.tape.rules.compute);
         match outputs.first() {
             // The kernel of Mamba-2 includes the projection and computes its input again.
-            Some(output) if recurrence.kind == RecurrenceKind::Mamba2 => self.tape.value(self.run.width(output.rows, "hidden_size", shape_of(output), false), self.tape.rules.compute, true),
+            Some(output) if recurrence.kind == RecurrenceKind::Mamba2 => {
+                self.tape.value(self.run.width(output.rows, "hidden_size", shape_of(output), false), self.tape.rules.compute, true)
+            }
             Some(output) => self.linear(result, output, "hidden_size", false),
             None => result,
         }

@@ -27,8 +27,9 @@ use activations::Pass;
 use holdings::Holdings;
 use run::Run;
 
-/// What a caching allocator holds beyond what comes and goes, in percent: public logs that state both peaks have 2 to 25.
-const SLACK: (u64, u64, u64) = (0, 5, 25);
+/// What a caching allocator holds beyond what comes and goes, in percent: torchtitan's logs of reserved memory (Llama 3.1 8B, FSDP over 8
+/// and 128 H100, December 2024) are 8 to 25 above what is modelled here; batches of many lengths need more.
+const SLACK: (u64, u64, u64) = (0, 15, 40);
 
 /// The answer for one training scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
@@ -64,7 +65,7 @@ fn count_trained(run: &Run, holdings: &Holdings) -> Result<ParamCount, Overflow>
 
 /// The ledger of one rank, and what of it lies on the host.
 fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), EstimateError> {
-    let pass = Pass::of(run)?;
+    let pass = Pass::of(run);
     let growing = growing_gradients(run, holdings)?;
     let (activations, mut host, fullest) = pass.entries(run, growing)?;
     let mut entries = states::entries(run, holdings, fullest)?;
@@ -146,8 +147,9 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
     let steady: Vec<Bytes> = device.entries.iter().filter(|entry| entry.stages.contains(&Stage::Load)).map(|entry| entry.amount.expected).collect();
     let moving = peak.expected.minus(Bytes::total(steady)?).unwrap_or(Bytes::ZERO);
     let (low, percent, high) = SLACK;
-    let formula = Expr::Product(vec![Expr::named(percent, "%"), Expr::leaf(moving.get(), "B that come and go", Source::Derived("peak less what is loaded".into()))])
-        .ceil_div(Expr::named(100, "%"));
+    let formula =
+        Expr::Product(vec![Expr::named(percent, "%"), Expr::leaf(moving.get(), "B that come and go", Source::Derived("peak less what is loaded".into()))])
+            .ceil_div(Expr::named(100, "%"));
     let part = |percent: u64| Bytes(moving.get() / 100 * percent);
     let source = "blocks that PyTorch's caching allocator keeps for other sizes";
     Ok(Entry::exact(Term::Fragmentation, formula, Basis::Modelled, source, stages::ALL)?.with_band(part(low), part(high), Basis::Modelled))
@@ -156,14 +158,8 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
-    let others: Vec<&str> = run
-        .model
-        .anatomy
-        .counted()
-        .skip(1)
-        .filter(|component| component.kind != ComponentKind::TextEncoder)
-        .map(|component| component.name.as_ref())
-        .collect();
+    let others: Vec<&str> =
+        run.model.anatomy.counted().skip(1).filter(|component| component.kind != ComponentKind::TextEncoder).map(|component| component.name.as_ref()).collect();
     if !others.is_empty() {
         warnings.push(format!("of {} only weights, gradients and states are counted: what they keep of images or sound is not yet", others.join(", ")));
     }

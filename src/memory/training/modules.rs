@@ -45,6 +45,11 @@ impl<'a> Module<'a> {
     }
 }
 
+/// Whether IA3 scales a module's input: that of feed-forwards (true), else its output.
+pub(super) const fn is_feed_forward(module: &Module<'_>) -> bool {
+    matches!(module.role, Role::Down | Role::Gate | Role::Up | Role::GateUp)
+}
+
 /// The modules of a list of tensors, in their order. What has no `weight` of its own (decays, sinks, biases of experts) is left out.
 pub(super) fn modules(tensors: &[Tensor], hidden: u64) -> Vec<Module<'_>> {
     let mut found: Vec<Module<'_>> = Vec::new();
@@ -192,7 +197,8 @@ mod tests {
     #[test]
     fn a_layer_falls_into_its_parts() {
         let names = ["input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm", "mlp.gate_proj"];
-        let mut tensors: Vec<Tensor> = names.iter().map(|name| tensor(&format!("{name}.weight"), if name.contains("norm") { &[64] } else { &[64, 64] })).collect();
+        let mut tensors: Vec<Tensor> =
+            names.iter().map(|name| tensor(&format!("{name}.weight"), if name.contains("norm") { &[64] } else { &[64, 64] })).collect();
         tensors.push(tensor("self_attn.q_proj.bias", &[64]));
         let parts = Parts::of(&tensors, 64);
         assert_eq!((parts.norms.len(), parts.attentions.len(), parts.feed_forwards.len()), (1, 1, 1));

@@ -18,7 +18,9 @@ type State = (&'static str, u64, Encoding);
 pub(super) const fn source(optimizer: Optimizer) -> &'static str {
     match optimizer {
         Optimizer::Adamw | Optimizer::Adam => "torch 2.15 optim/adamw.py, fused: two moments per parameter, in its type",
-        Optimizer::AdamwForeach => "torch 2.15 optim/adamw.py `_multi_tensor_adamw`: two moments per parameter; its step makes a list of square roots of all of them",
+        Optimizer::AdamwForeach => {
+            "torch 2.15 optim/adamw.py `_multi_tensor_adamw`: two moments per parameter; its step makes a list of square roots of all of them"
+        }
         Optimizer::Adamw8bit | Optimizer::PagedAdamw8bit => {
             "bitsandbytes 0.50 optim/optimizer.py: two 8-bit moments, a float32 scale per 256 of each; tensors below 4,096 values in float32"
         }
@@ -28,7 +30,9 @@ pub(super) const fn source(optimizer: Optimizer) -> &'static str {
         Optimizer::Adafactor => "transformers 5.23 optimization.py `Adafactor`: float32 means of rows and columns; vectors whole",
         Optimizer::Lion => "one momentum per parameter, in its type (Chen et al., arXiv 2302.06675)",
         Optimizer::Lion8bit => "bitsandbytes 0.50 optim/optimizer.py: one 8-bit momentum, a float32 scale per 256",
-        Optimizer::Muon => "torch 2.15 optim/_muon.py: momentum of hidden matrices; embeddings, head and vectors by AdamW; a step orthogonalises one matrix at a time in bfloat16",
+        Optimizer::Muon => {
+            "torch 2.15 optim/_muon.py: momentum of hidden matrices; embeddings, head and vectors by AdamW; a step orthogonalises one matrix at a time in bfloat16"
+        }
         Optimizer::Sophia => "momentum and a diagonal of the Hessian per parameter (Liu et al., arXiv 2305.14342)",
         Optimizer::Galore => "a projector and two moments of the projected gradient per matrix (Zhao et al., arXiv 2403.03507)",
         Optimizer::Apollo => "two moments of a randomly projected gradient per matrix, the projection made anew from a seed (Zhu et al., arXiv 2412.05270)",
@@ -72,9 +76,7 @@ fn states(run: &Run, rows: u64, columns: u64, is_hidden: bool) -> Result<Vec<Sta
         }
         Ok::<_, Overflow>(states)
     };
-    let adam = || vec![("moments", twice, same)];
     Ok(match run.optimizer {
-        Optimizer::Adamw | Optimizer::AdamwForeach | Optimizer::Adam | Optimizer::Sophia => adam(),
         Optimizer::PagedAdamw => vec![("moments", twice, Encoding::F32)],
         Optimizer::Adamw8bit | Optimizer::PagedAdamw8bit => eight_bit(2),
         Optimizer::Lion8bit => eight_bit(1),
@@ -85,7 +87,8 @@ fn states(run: &Run, rows: u64, columns: u64, is_hidden: bool) -> Result<Vec<Sta
         Optimizer::Galore if is_matrix && is_hidden => projected(run.optimizer_rank.value, 1)?,
         Optimizer::Apollo if is_matrix && is_hidden => projected(run.optimizer_rank.value, 0)?,
         Optimizer::ApolloMini if is_matrix && is_hidden => projected(1, 0)?,
-        Optimizer::Muon | Optimizer::Galore | Optimizer::Apollo | Optimizer::ApolloMini => adam(),
+        // Adam and its kin, and what others leave to them.
+        _ => vec![("moments", twice, same)],
     })
 }
 

@@ -12,8 +12,6 @@ use crate::formula::{Expr, Source};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::{Algorithm, Reference, Rollout};
 
-const TRL: &str = "TRL 1.16";
-
 /// The stages of a step.
 pub(super) fn stages(run: &Run) -> &'static [Stage] {
     match run.algorithm {
@@ -60,7 +58,9 @@ fn value_model(own: &[Entry]) -> Result<Vec<Entry>, Overflow> {
     let states = [Term::Weights, Term::Adapters, Term::MasterWeights, Term::Gradients, Term::Optimizer];
     own.iter()
         .filter(|entry| states.contains(&entry.term))
-        .map(|entry| Entry::exact(Term::ValueModel, entry.formula.clone(), Basis::Modelled, "a value model as large as the model itself, trained with it", entry.stages))
+        .map(|entry| {
+            Entry::exact(Term::ValueModel, entry.formula.clone(), Basis::Modelled, "a value model as large as the model itself, trained with it", entry.stages)
+        })
         .collect()
 }
 
@@ -97,9 +97,10 @@ fn cache(run: &Run) -> Result<Option<Entry>, Overflow> {
     if parts.is_empty() {
         return Ok(None);
     }
-    let tokens = Expr::Product(vec![run.rows.leaf("completions"), run.length.leaf("tokens")]);
+    // TRL 1.16 writes the completions of a whole step at once (`steps_per_generation`).
+    let tokens = Expr::Product(vec![run.rows.leaf("completions"), run.accumulation.leaf("forward passes"), run.length.leaf("tokens")]);
     let formula = Expr::encoded(Expr::Product(vec![tokens, Expr::sum(parts)]), run.recipe.compute);
-    Entry::exact(Term::KvCache, formula, Basis::Derived, TRL, GENERATE).map(Some)
+    Entry::exact(Term::KvCache, formula, Basis::Derived, "keys and values of all completions of a step (TRL 1.16 steps_per_generation)", GENERATE).map(Some)
 }
 
 /// Log-probabilities, values and rewards of each token, which PPO and GRPO keep from scoring to the step.

@@ -33,7 +33,8 @@ const AUTOCAST: &str = "torch.autocast: weights, gradients and states stay in fl
 const DEEPSPEED: &str =
     "DeepSpeed 0.19.6 runtime/zero/stage_1_and_2.py and bf16_optimizer.py: 16-bit weights and gradients, float32 copies that the optimizer updates";
 const FSDP: &str = "FSDP with mixed precision: float32 shards, gathered in 16 bits, float32 gradients (torch 2.15 torch/distributed/fsdp, torchtitan)";
-const MEGATRON: &str = "Megatron-LM optimizer/optimizer.py and distributed/param_and_grad_buffer.py: 16-bit weights, a float32 buffer of gradients, float32 copies";
+const MEGATRON: &str =
+    "Megatron-LM optimizer/optimizer.py and distributed/param_and_grad_buffer.py: 16-bit weights, a float32 buffer of gradients, float32 copies";
 
 impl Recipe {
     /// The types of a model whose own weights are trained.
@@ -62,9 +63,7 @@ impl Recipe {
             MixedRecipe::Autocast => Self { compute: low, casts_weights: true, source: AUTOCAST, ..pure(wide) },
             MixedRecipe::Fsdp => Self { compute: low, stream: low, source: FSDP, ..pure(wide) },
             MixedRecipe::DeepSpeed => Self { master: Some(wide), state: wide, widens_gradients: true, source: DEEPSPEED, ..pure(low) },
-            MixedRecipe::Megatron => {
-                Self { gradient: wide, master: Some(wide), state: wide, has_gradient_buffer: true, source: MEGATRON, ..pure(low) }
-            }
+            MixedRecipe::Megatron => Self { gradient: wide, master: Some(wide), state: wide, has_gradient_buffer: true, source: MEGATRON, ..pure(low) },
         }
     }
 

@@ -93,8 +93,6 @@ pub(super) struct Run<'a> {
     pub virtual_stages: Chosen,
     /// What answers are compared with.
     pub reference: Reference,
-    /// Completions of one prompt.
-    pub generations: Chosen,
     /// What writes completions.
     pub rollout: Rollout,
     /// The share of the card that it takes.
@@ -113,19 +111,32 @@ fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: O
     value
 }
 
+/// The list that a setting is told in.
+fn told<'c>(is_told: bool, choices: &'c mut Choices, aside: &'c mut Choices) -> &'c mut Choices {
+    if is_told { choices } else { aside }
+}
+
 impl<'a> Run<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
         let asked = &scenario.training;
         let card = scenario.card()?;
         let mut choices = Choices::default();
+        // Settings that play no part here: checked, and not told.
+        let mut aside = Choices::default();
         let mut assumptions: Vec<String> = card.notes.clone();
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let world = World::new(model, scenario, &mut choices)?;
         let method = pick(&mut choices, "method", asked.method, Method::Full, "every weight is trained");
         let algorithm = pick(&mut choices, "algorithm", asked.algorithm, Algorithm::Sft, "supervised");
         let optimizer = pick(&mut choices, "optimizer", asked.optimizer, Optimizer::Adamw, "transformers' default, fused");
-        let optimizer_rank = choices.count("optimizer_rank", asked.optimizer_rank, 128, "as in GaLore's examples", 1 << 20)?;
+        let optimizer_rank = told(matches!(optimizer, Optimizer::Galore | Optimizer::Apollo), &mut choices, &mut aside).count(
+            "optimizer_rank",
+            asked.optimizer_rank,
+            128,
+            "as in GaLore's examples",
+            1 << 20,
+        )?;
         let precision = pick(&mut choices, "precision", asked.precision, Precision::Bf16, "transformers 5 loads in the dtype of the files");
         let sharding = match world.data.value * world.context.value {
             1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
@@ -141,7 +152,8 @@ impl<'a> Run<'a> {
             (false, _) => recipe.weight,
         };
         if method.is_adapter() {
-            let adapter = pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
+            let adapter =
+                pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
             recipe = recipe.of_adapters(if adapter == AdapterDtype::Fp32 { Encoding::F32 } else { recipe.compute });
         }
         let frozen = match (scenario.weights, method) {
@@ -168,28 +180,69 @@ impl<'a> Run<'a> {
         let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
         let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "as the modelling code writes them");
         choices.said("attention", scenario.attention.name().to_owned(), None);
-        let lora_rank = choices.count("lora_rank", asked.lora_rank, 8, "PEFT's default", 1 << 20)?;
+        // QLoRA's paper (Dettmers et al., arXiv 2305.14314, appendix B) fixes both rank and targets.
+        let (rank, rule) = if method == Method::Qlora { (64, "the QLoRA paper's") } else { (8, "PEFT's default") };
+        let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
         let targets = targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?;
         if method.is_low_rank() || method == Method::Ia3 {
-            choices.said("lora_targets", targets.to_string(), asked.lora_targets.is_none().then(|| "PEFT's for the family".to_owned()));
+            choices.said(
+                "lora_targets",
+                targets.to_string(),
+                asked.lora_targets.is_none().then(|| if method == Method::Qlora { "the QLoRA paper's" } else { "PEFT's for the family" }.to_owned()),
+            );
         }
-        let virtual_tokens = choices.count("virtual_tokens", asked.virtual_tokens, 20, "as in PEFT's examples", 1 << 20)?;
+        let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
+            "virtual_tokens",
+            asked.virtual_tokens,
+            20,
+            "as in PEFT's examples",
+            1 << 20,
+        )?;
         let trainable = asked.trainable.clone().unwrap_or(Trainable { last_layers: 2, roles: Vec::new() });
         if method == Method::Freeze {
             choices.said("trainable", trainable.to_string(), asked.trainable.is_none().then(|| "the last two layers".to_owned()));
         }
-        let prefetch = choices.count("prefetch", asked.prefetch, 1, "one unit ahead", 64)?;
+        let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
+        let prefetch = told(gathers, &mut choices, &mut aside).count("prefetch", asked.prefetch, 1, "one unit ahead", 64)?;
         let offload = pick(&mut choices, "offload", asked.offload, Offload::None, "nothing");
-        let offload_device = pick(&mut choices, "offload_device", asked.offload_device, OffloadDevice::Cpu, "host memory");
-        let schedule = pick(&mut choices, "pipeline_schedule", asked.schedule, Schedule::OneForwardOneBackward, "one forward, one backward");
-        let virtual_stages = choices.count("virtual_stages", asked.virtual_stages, 2, "two chunks a stage", 1 << 10)?;
+        let offload_device =
+            pick(told(offload != Offload::None, &mut choices, &mut aside), "offload_device", asked.offload_device, OffloadDevice::Cpu, "host memory");
+        let schedule = pick(
+            told(world.pipeline.value > 1, &mut choices, &mut aside),
+            "pipeline_schedule",
+            asked.schedule,
+            Schedule::OneForwardOneBackward,
+            "one forward, one backward",
+        );
+        let virtual_stages = told(schedule == Schedule::Interleaved, &mut choices, &mut aside).count(
+            "virtual_stages",
+            asked.virtual_stages,
+            2,
+            "two chunks a stage",
+            1 << 10,
+        )?;
         let reference = reference(algorithm, method, asked.reference, &mut choices)?;
-        let generations = choices.count("generations", asked.generations, if algorithm == Algorithm::Grpo { 8 } else { 1 }, "TRL's default", MAX_COUNT)?;
+        let is_rolled = matches!(algorithm, Algorithm::Grpo | Algorithm::Ppo);
+        let generations = told(is_rolled, &mut choices, &mut aside).count(
+            "generations",
+            asked.generations,
+            if algorithm == Algorithm::Grpo { 8 } else { 1 },
+            "TRL's default",
+            MAX_COUNT,
+        )?;
         let (rollout, rule) = if algorithm == Algorithm::Grpo { (Rollout::Colocate, "TRL: vllm_mode=\"colocate\"") } else { (Rollout::Generate, "generate()") };
-        let rollout = pick(&mut choices, "rollout", asked.rollout, rollout, rule);
+        let rollout = pick(told(is_rolled, &mut choices, &mut aside), "rollout", asked.rollout, rollout, rule);
         let rollout_memory = asked.rollout_memory.unwrap_or(Decimal::new(3, 1));
         if !rollout_memory.is_fraction() {
-            return Err(EstimateError::OutOfRange { what: "rollout memory fraction", value: rollout_memory.to_string(), must: "it must be above 0 and at most 1" });
+            return Err(EstimateError::OutOfRange {
+                what: "rollout memory fraction",
+                value: rollout_memory.to_string(),
+                must: "it must be above 0 and at most 1",
+            });
+        }
+        let completions = rows.value.saturating_mul(accumulation.value).saturating_mul(world.data.value);
+        if is_rolled && !completions.is_multiple_of(generations.value) {
+            assumptions.push(format!("a step of {completions} completions holds no whole groups of {}: trainers ask for a multiple", generations.value));
         }
         let dropout = asked.lora_dropout.unwrap_or(Decimal::new(0, 0));
         Ok(Self {
@@ -225,7 +278,6 @@ impl<'a> Run<'a> {
             schedule,
             virtual_stages,
             reference,
-            generations,
             rollout,
             rollout_memory,
             choices,
@@ -278,11 +330,6 @@ impl<'a> Run<'a> {
         self.method == Method::Dora
     }
 
-    /// Whether IA3 scales a module's input (true) or its output.
-    pub fn is_feed_forward_target(&self, module: &Module<'_>) -> bool {
-        matches!(module.role, Role::Down | Role::Gate | Role::Up | Role::GateUp)
-    }
-
     /// Whether attention with this span needs a mask here.
     pub fn masks(&self, span: Span) -> bool {
         super::layer::needs_mask(span, self.length.value)
@@ -303,12 +350,16 @@ fn accumulation(scenario: &Scenario, world: &World, micro_batch: u64, choices: &
     let asked = &scenario.training;
     let Some(global) = asked.global_batch else {
         // A pipeline with fewer micro-batches than stages would stand still most of the time.
-        let (default, rule) = if world.pipeline.value > 1 { (world.pipeline.value, "as many as pipeline stages") } else { (1, "a step after every forward pass") };
+        let (default, rule) =
+            if world.pipeline.value > 1 { (world.pipeline.value, "as many as pipeline stages") } else { (1, "a step after every forward pass") };
         return choices.count("grad_accum", asked.grad_accum, default, rule, MAX_COUNT);
     };
     let at_once = micro_batch.checked_mul(world.data.value).ok_or(crate::quantity::Overflow)?;
     if !global.is_multiple_of(at_once) || global == 0 {
-        return Err(unsupported(format!("a global batch of {global} sequences is no multiple of {micro_batch} (micro-batch) × {} (replicas)", world.data.value)));
+        return Err(unsupported(format!(
+            "a global batch of {global} sequences is no multiple of {micro_batch} (micro-batch) × {} (replicas)",
+            world.data.value
+        )));
     }
     let value = global / at_once;
     choices.said("grad_accum", value.to_string(), Some(format!("{global} sequences over {} replicas of {micro_batch}", world.data.value)));
@@ -327,6 +378,7 @@ fn rows(algorithm: Algorithm, micro_batch: &Chosen) -> Chosen {
 
 /// What answers are compared with.
 fn reference(algorithm: Algorithm, method: Method, asked: Option<Reference>, choices: &mut Choices) -> Result<Reference, EstimateError> {
+    let is_told = !matches!(algorithm, Algorithm::Sft | Algorithm::Orpo | Algorithm::Reward);
     let (default, rule) = match algorithm {
         Algorithm::Sft | Algorithm::Orpo | Algorithm::Reward => (Reference::None, "this algorithm compares with none"),
         Algorithm::Grpo => (Reference::None, "TRL 1.16: beta is 0"),
@@ -336,5 +388,5 @@ fn reference(algorithm: Algorithm, method: Method, asked: Option<Reference>, cho
     if asked == Some(Reference::Adapter) && !method.is_adapter() {
         return Err(unsupported("only a model with adapters can be its own reference: there is nothing to switch off".to_owned()));
     }
-    Ok(pick(choices, "reference", asked, default, rule))
+    Ok(pick(told(is_told || asked.is_some(), choices, &mut Choices::default()), "reference", asked, default, rule))
 }

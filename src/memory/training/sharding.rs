@@ -36,7 +36,6 @@ pub(super) fn entries(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Over
     let communication = |formula, source, stages| Entry::exact(Term::Communication, formula, Basis::Derived, source, stages);
     let bucket = |of: u64| Expr::Min(vec![leaf(of, "parameters"), Expr::named(BUCKET, "elements of a bucket")]);
     match run.sharding {
-        Sharding::None => {}
         Sharding::Ddp if trained > 0 => entries.push(communication(Expr::encoded(leaf(trained, "trained parameters"), gradient), DDP, STEPPING)?),
         Sharding::Zero1 | Sharding::Zero2 if trained > 0 => {
             entries.push(communication(Expr::encoded(bucket(trained), gradient), ZERO, BACKWARD)?);
@@ -57,7 +56,7 @@ pub(super) fn entries(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Over
             }
         }
         Sharding::Fsdp | Sharding::Hsdp => entries.extend(gathered(run, holdings)?),
-        Sharding::Ddp | Sharding::Zero1 | Sharding::Zero2 => {}
+        _ => {}
     }
     entries.extend(offload_buffers(run, holdings)?);
     Ok(entries)
@@ -115,4 +114,3 @@ pub(super) fn disk_buffers(stages: &'static [crate::estimate::Stage]) -> Result<
     let formula = Expr::encoded(Expr::Product(vec![Expr::named(5, "buffers"), Expr::named(100_000_000, "elements")]), Encoding::F32);
     Entry::modelled(Term::OffloadBuffers, formula, (50, 150), ZERO, stages)
 }
-

@@ -18,18 +18,16 @@ fn counted(run: &Run) -> Source {
 
 /// `count` elements of what is and what is not an expert's: a rank's share of them, or all.
 pub(super) fn share_of(run: &Run, counts: [u64; 2], is_shared: bool, name: &'static str) -> Expr {
-    if is_shared {
-        run.world.shared(counts, name, &counted(run))
-    } else {
-        Expr::leaf(counts[0].saturating_add(counts[1]), name, counted(run))
-    }
+    if is_shared { run.world.shared(counts, name, &counted(run)) } else { Expr::leaf(counts[0].saturating_add(counts[1]), name, counted(run)) }
 }
 
 /// Where parameters that are shared stand in the papers and in code.
 const fn sharding_source(sharding: Sharding) -> &'static str {
     match sharding {
         Sharding::None | Sharding::Ddp => "every replica holds everything",
-        Sharding::Zero1 | Sharding::Zero2 | Sharding::Zero3 => "ZeRO (Rajbhandari et al., arXiv 1910.02054): states, gradients and weights in equal parts over the replicas",
+        Sharding::Zero1 | Sharding::Zero2 | Sharding::Zero3 => {
+            "ZeRO (Rajbhandari et al., arXiv 1910.02054): states, gradients and weights in equal parts over the replicas"
+        }
         Sharding::Fsdp => "torch 2.15 torch/distributed/fsdp: every unit in equal parts over the replicas",
         Sharding::Hsdp => "torch 2.15 torch/distributed/fsdp, HYBRID_SHARD: every unit in equal parts over a shard group",
     }
@@ -47,7 +45,13 @@ pub(super) fn entries(run: &Run, holdings: &Holdings, fullest: Fullest) -> Resul
     }
     if run.scenario.training.ema {
         let count = share_of(run, trained, run.sharding.shares_weights(), "averaged parameters");
-        entries.push(Entry::exact(Term::MasterWeights, Expr::encoded(count, Encoding::F32), Basis::Derived, "a moving average of the weights in float32", ALL)?);
+        entries.push(Entry::exact(
+            Term::MasterWeights,
+            Expr::encoded(count, Encoding::F32),
+            Basis::Derived,
+            "a moving average of the weights in float32",
+            ALL,
+        )?);
     }
     entries.extend(gradients(run, holdings, trained, fullest)?);
     entries.extend(optimizer(run, holdings, trained)?);

@@ -7,6 +7,16 @@ use crate::formula::Expr;
 use crate::quantity::Overflow;
 use crate::scenario::AttentionImplementation;
 
+/// Whether two widths are the same number under the same name, wherever they come from.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Leaf(one), Expr::Leaf(other)) => one.value == other.value && one.name == other.name,
+        (Expr::CeilDiv(a, b), Expr::CeilDiv(c, d)) => is_same(a, c) && is_same(b, d),
+        (Expr::Product(a), Expr::Product(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        _ => one == other,
+    }
+}
+
 /// Bytes of one token: multiples of widths.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct PerToken(Vec<(Expr, u64)>);
@@ -14,17 +24,10 @@ pub(super) struct PerToken(Vec<(Expr, u64)>);
 impl PerToken {
     /// `bytes` for each element of `width`.
     pub fn add(&mut self, width: &Expr, bytes: u64) {
-        match self.0.iter_mut().find(|(known, _)| known == width) {
+        match self.0.iter_mut().find(|(known, _)| is_same(known, width)) {
             _ if bytes == 0 => {}
             Some((_, sum)) => *sum = sum.saturating_add(bytes),
             None => self.0.push((width.clone(), bytes)),
-        }
-    }
-
-    /// Everything of another.
-    pub fn extend(&mut self, other: &Self) {
-        for (width, bytes) in &other.0 {
-            self.add(width, *bytes);
         }
     }
 
@@ -51,6 +54,7 @@ impl PerToken {
 
 /// How the pass is computed.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of modelling code")]
 pub(super) struct Rules {
     /// Bytes of a value that a matrix product gives.
     pub compute: u64,

@@ -24,8 +24,8 @@ const LORA: &[(&[&str], &[&str])] = &[
     (&["mamba"], &["in_proj", "x_proj"]),
 ];
 
-/// Every other family of decoders.
-const LORA_OTHERS: &[&str] = &["q_proj", "v_proj"];
+/// Every other family: the first of these that its layers have.
+const LORA_ROLES: &[&[Role]] = &[&[Role::Query, Role::Value], &[Role::Qkv], &[Role::MixerInput]];
 
 /// The same for IA3 (`TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING`).
 const IA3: &[(&[&str], &[&str])] = &[
@@ -36,7 +36,7 @@ const IA3: &[(&[&str], &[&str])] = &[
     (&["phi"], &["q_proj", "v_proj", "fc2"]),
     (&["bert", "roberta", "xlm-roberta"], &["key", "value", "output.dense"]),
 ];
-const IA3_OTHERS: &[&str] = &["k_proj", "v_proj", "down_proj"];
+const IA3_ROLES: &[&[Role]] = &[&[Role::Key, Role::Value, Role::Down], &[Role::Qkv, Role::Down]];
 
 /// Names that engines put into one module, by role.
 const FUSED: &[(Role, Role)] =
@@ -56,7 +56,7 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
         Some(Targets::AllLinear) => return Ok(Targets::AllLinear),
         Some(Targets::Named(names)) => names.clone(),
         None if method == Method::Qlora => return Ok(Targets::AllLinear), // the QLoRA paper's
-        None => defaults(model, method).iter().map(|name| (*name).to_owned()).collect(),
+        None => defaults(model, method),
     };
     let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
     let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
@@ -72,6 +72,9 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
             None => lost.push(name),
         }
     }
+    if found.is_empty() && lost.is_empty() {
+        return Err(unsupported("none of this model's modules is known to take adapters: name them, or all-linear".to_owned()));
+    }
     if found.is_empty() {
         return Err(unsupported(format!("this model has no module called {}; name others, or all-linear", lost.join(" or "))));
     }
@@ -81,24 +84,26 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
     Ok(Targets::Named(found))
 }
 
-fn defaults(model: &Model, method: Method) -> &'static [&'static str] {
-    let (table, others) = if method == Method::Ia3 { (IA3, IA3_OTHERS) } else { (LORA, LORA_OTHERS) };
+/// What PEFT takes for the family; of families that it does not list, what their attention has by these roles.
+fn defaults(model: &Model, method: Method) -> Vec<String> {
+    let (table, roles) = if method == Method::Ia3 { (IA3, IA3_ROLES) } else { (LORA, LORA_ROLES) };
     let model_type = model.anatomy.model_type.as_str();
-    let row = table.iter().find(|(families, _)| families.contains(&model_type));
-    if let Some((_, modules)) = row {
-        return modules;
+    if let Some((_, modules)) = table.iter().find(|(families, _)| families.contains(&model_type)) {
+        return modules.iter().map(|name| (*name).to_owned()).collect();
     }
-    // Families that PEFT does not list: what their attention has.
-    let has = |role: Role| model.decoder().layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.role == role);
-    if others.iter().any(|name| model.anatomy.tensors().any(|(tensor, _)| leaf(tensor) == *name)) {
-        others
-    } else if has(Role::Qkv) {
-        &["qkv_proj"]
-    } else if has(Role::MixerInput) {
-        &["in_proj"]
-    } else {
-        others
+    let mut names: Vec<String> = Vec::new();
+    let tensors = || model.decoder().layers.iter().flat_map(|run| &run.tensors).filter(|tensor| tensor.shape.len() == 2);
+    for roles in roles {
+        for tensor in tensors().filter(|tensor| roles.contains(&tensor.role)) {
+            if !names.iter().any(|name| name == leaf(tensor)) {
+                names.push(leaf(tensor).to_owned());
+            }
+        }
+        if !names.is_empty() {
+            break;
+        }
     }
+    names
 }
 
 /// Whether a linear module gets an adapter.
