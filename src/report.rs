@@ -8,7 +8,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
-use crate::plan::LongestContext;
+use crate::plan::{Largest, LongestContext, Question};
 use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::Scenario;
 
@@ -121,15 +121,24 @@ pub fn inspect_json(model: &Model) -> Result<Value, Overflow> {
     Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model, None)?}))
 }
 
-/// The answer to "what is the longest context": `null` where none is too long.
-pub fn solve_json(model: &Model, longest: LongestContext) -> Value {
-    json!({
+/// The answer to an inverse question: `null` where no value is too large, 0 where none fits. `max_context` repeats it for the context.
+pub fn solve_json(model: &Model, question: Question, found: Largest) -> Value {
+    let found: Value = match found {
+        Largest::Nothing => 0.into(),
+        Largest::Count(count) => count.into(),
+        Largest::Unlimited => Value::Null,
+    };
+    let mut answer = json!({
         "schema": SCHEMA,
         "version": VERSION,
         "model": {"id": model.provenance.id, "max_context": model.anatomy.max_context},
-        "for": "context",
-        "max_context": longest_json(longest),
-    })
+        "for": question.name(),
+        "answer": found,
+    });
+    if question == Question::Context {
+        answer["max_context"] = found;
+    }
+    answer
 }
 
 /// Every GPU of the catalogue.

@@ -5,10 +5,11 @@ mod common;
 use common::{fixture, model};
 use vramfit::estimate::{Device, Estimate, Stage, Term};
 use vramfit::memory::{EstimateError, estimate};
+use vramfit::plan::{Largest, Question, solve};
 use vramfit::quantity::Bytes;
 use vramfit::scenario::{
-    AdapterDtype, Algorithm, AttentionImplementation, Checkpointing, Loss, Method, MixedRecipe, Offload, Optimizer, Parallel, Precision, Reference, Rollout,
-    Scenario, Schedule, Sharding, Targets, Task, Training, Weights,
+    AdapterDtype, Algorithm, AttentionImplementation, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, Optimizer, Parallel, Precision, Reference,
+    Rollout, Scenario, Schedule, Sharding, Targets, Task, Training, Weights,
 };
 
 const LLAMA_8B: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
@@ -172,7 +173,13 @@ fn what_a_layer_keeps_is_what_its_operators_keep() {
     assert_eq!(of(LLAMA_8B, low(query_value()), sdpa), 10 * d + 4 * d + 4 * kv + 6 * ff + 4 * h + 8 + 4 * 16);
     assert_eq!(of(LLAMA_8B, low(Targets::AllLinear), sdpa), 12 * d + 4 * d + 4 * kv + 8 * ff + 4 * h + 8 + 14 * 16);
     assert_eq!(of(LLAMA_8B, lora(16, Targets::AllLinear), sdpa), 28 * d + 8 * d + 4 * kv + 10 * ff + 4 * h + 8 + 28 * 16);
-    let fused = Training { kernels: Some(vramfit::scenario::Kernels::Fused), ..full() };
+    // GPT-2's `NewGELUActivation` keeps three tensors more than PyTorch's own operator: 3 × 2 B × 3,072 in 12 layers.
+    let gpt2 = |kernels| {
+        let training = Training { kernels: Some(kernels), seq_len: Some(1024), ..Training::default() };
+        held(&answer(fixture::GPT2, training).devices[0], Term::Activations, Stage::Forward) / 1024
+    };
+    assert_eq!(gpt2(Kernels::Transformers) - gpt2(Kernels::Standard), 12 * 3 * 2 * 3072);
+    let fused = Training { kernels: Some(Kernels::Fused), ..full() };
     assert!(of(LLAMA_8B, fused, sdpa).abs_diff(139_392) < 1400);
 }
 
@@ -350,6 +357,33 @@ fn a_moment_is_the_sum_of_its_entries() {
             }
         }
     }
+}
+
+#[test]
+fn inverse_answers_are_tight() {
+    let model = model(LLAMA_8B);
+    let on = |training: Training| Scenario { gpu_capacity: Some(Bytes(80 << 30)), ..scenario(training) };
+    let fits = |scenario: &Scenario| estimate(&model, scenario).unwrap().fits().unwrap();
+    let adapters = lora(16, Targets::AllLinear);
+    for (question, set) in [
+        (Question::Context, (|training, value| training.seq_len = Some(value)) as fn(&mut Training, u64)),
+        (Question::MicroBatch, |training, value| training.micro_batch = Some(value)),
+        (Question::LoraRank, |training, value| training.lora_rank = Some(value)),
+    ] {
+        let Largest::Count(count) = solve(&model, &on(adapters.clone()), question).unwrap() else { panic!("{question:?}") };
+        let with = |value| {
+            let mut training = adapters.clone();
+            set(&mut training, value);
+            fits(&on(training))
+        };
+        assert!(count > 1 && with(count) && !with(count + 1), "{question:?}: {count}");
+    }
+    // 16 bytes of a parameter do not fit one card of 80 GiB; an equal part of them does.
+    let sharded = on(mixed(MixedRecipe::Fsdp, Sharding::Fsdp));
+    let Largest::Count(gpus) = solve(&model, &sharded, Question::Gpus).unwrap() else { panic!("no number of GPUs") };
+    let with = |gpus| fits(&Scenario { gpus: Some(gpus), ..sharded.clone() });
+    assert!(gpus > 1 && with(gpus) && !with(gpus - 1), "{gpus}");
+    assert!(matches!(solve(&model, &on(full()), Question::LoraRank), Err(EstimateError::Unsupported(_))));
 }
 
 #[test]

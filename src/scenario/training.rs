@@ -229,8 +229,10 @@ choices! {
 choices! {
     /// Whether norms and feed-forwards are fused.
     Kernels, "kind of kernels", {
-        /// As the modelling code writes them.
-        Standard = "standard", "Standard";
+        /// PyTorch's own operators, as training frameworks use them (litgpt, torchtune, torchtitan).
+        Standard = "standard", "PyTorch";
+        /// As the modelling code of transformers writes them: some activation functions in several operators.
+        Transformers = "transformers", "transformers";
         /// Fused: Liger, Unsloth, Transformer Engine or `torch.compile`.
         Fused = "fused", "Fused (Liger, compiled)";
     }

@@ -4,12 +4,15 @@ use super::modules::{AttentionPart, FeedForwardPart, Module, Parts, is_feed_forw
 use super::run::Run;
 use super::tape::{Kept, Linear, NormKind, Rules, Tape, Value};
 use crate::formula::{Expr, Source};
-use crate::model::{Attention, Component, FeedForward, Layer, LayerRun, Mixer, Recurrence, RecurrenceKind, Span};
+use crate::model::{Attention, Component, Computation, FeedForward, Layer, LayerRun, Mixer, Recurrence, RecurrenceKind, Span};
+use crate::scenario::Kernels;
 
 /// Families whose norms have no bias and are LayerNorms all the same.
-const LAYER_NORMS: &[&str] = &["cohere", "cohere2", "mpt", "dbrx", "olmo", "modernbert", "cohere2_vision", "aya_vision"];
+const LAYER_NORMS: &[&str] = &["mpt", "dbrx", "olmo", "modernbert"];
+/// Families whose LayerNorm is written out in float32 (`CohereLayerNorm`).
+const WRITTEN_LAYER_NORMS: &[&str] = &["cohere", "cohere2", "cohere2_vision", "aya_vision"];
 /// Families whose RMS norms stay in float32 up to their end (`self._norm(x.float()) * (1 + self.weight.float())`).
-const FLOAT_NORMS: &[&str] = &["gemma", "recurrent_gemma", "t5gemma", "vaultgemma", "paligemma", "qwen3_next", "qwen3_5", "colgemma"];
+const FLOAT_NORMS: &[&str] = &["gemma", "recurrent_gemma", "t5gemma", "vaultgemma", "olmo2", "olmo3", "paligemma", "qwen3_next", "qwen3_5", "colgemma"];
 /// Families whose attention and feed-forward read the same hidden state through norms of their own.
 const PARALLEL: &[&str] = &["gpt_neox", "falcon"];
 /// Families whose softmax is not in float32 when attention is written out.
@@ -29,7 +32,9 @@ pub(super) fn softmax_in_float32(model_type: &str) -> bool {
 
 /// The kind of a norm.
 pub(super) fn norm_kind(model_type: &str, norm: &Module<'_>) -> NormKind {
-    if norm.has_bias || LAYER_NORMS.contains(&model_type) {
+    if WRITTEN_LAYER_NORMS.contains(&model_type) {
+        NormKind::LayerFloat
+    } else if norm.has_bias || LAYER_NORMS.contains(&model_type) {
         NormKind::Layer
     } else if is_any(model_type, FLOAT_NORMS) {
         NormKind::RmsFloat
@@ -49,16 +54,24 @@ enum Activation {
     Composed(u64),
 }
 
+/// GELU by tanh: one operator of PyTorch, `0.5 x (1 + tanh(c (x + 0.044715 x^3)))` in transformers 5.23 `activations.py`.
+const TANH_GELU: &[&str] = &["gelu_new", "gelu_fast", "gated-gelu"];
+
 impl Activation {
     fn of(run: &Run) -> Self {
         match run.model.anatomy.computation.activation.as_deref() {
             Some("relu") => Self::Result,
-            // 0.5 x (1 + tanh(c (x + 0.044715 x^3))): x, tanh, half of x, and the sum.
-            Some("gelu_new" | "gelu_fast" | "gated-gelu") => Self::Composed(3),
-            Some("quick_gelu" | "relu2") => Self::Composed(1),
+            Some("quick_gelu") => Self::Composed(1),
+            // x, tanh, half of x, and the sum.
+            Some(name) if run.kernels == Kernels::Transformers && TANH_GELU.contains(&name) => Self::Composed(3),
             _ => Self::Input,
         }
     }
+}
+
+/// Whether transformers writes a model's activation function out that is an operator of PyTorch.
+pub(super) fn is_written_out(computation: &Computation) -> bool {
+    computation.activation.as_deref().is_some_and(|name| TANH_GELU.contains(&name))
 }
 
 /// A layer as it is walked.
@@ -149,7 +162,14 @@ impl<'a> Walk<'a, '_> {
 
     /// A norm without a weight (OLMo), or none.
     fn plain_norm(&mut self, input: Value) -> Value {
-        if self.run.model.anatomy.model_type == "olmo" { self.tape.norm(input, NormKind::Layer, &Expr::constant(1), false) } else { input }
+        if self.run.model.anatomy.model_type != "olmo" {
+            return input;
+        }
+        // `OlmoLayerNorm`: the operator of PyTorch on float32 values.
+        let bytes = self.tape.bytes(input);
+        let wide = self.tape.cast(input, 4);
+        let normed = self.tape.norm(wide, NormKind::Layer, &Expr::constant(1), false);
+        self.tape.cast(normed, bytes)
     }
 
     fn trains(&self, module: &Module<'_>) -> bool {

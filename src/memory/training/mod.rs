@@ -22,7 +22,7 @@ use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow, ParamCount};
-use crate::scenario::{Offload, OffloadDevice, Scenario};
+use crate::scenario::{Kernels, Offload, OffloadDevice, Scenario};
 use activations::Pass;
 use holdings::Holdings;
 use run::Run;
@@ -162,6 +162,10 @@ fn warnings(run: &Run) -> Vec<String> {
         run.model.anatomy.counted().skip(1).filter(|component| component.kind != ComponentKind::TextEncoder).map(|component| component.name.as_ref()).collect();
     if !others.is_empty() {
         warnings.push(format!("of {} only weights, gradients and states are counted: what they keep of images or sound is not yet", others.join(", ")));
+    }
+    if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
+        let name = run.model.anatomy.computation.activation.as_deref().unwrap_or_default();
+        warnings.push(format!("`{name}` is one operator here; transformers writes it out and keeps more of it (--kernels transformers)"));
     }
     if let Some(method) = &run.model.anatomy.quantization
         && run.frozen == run::Frozen::Plain

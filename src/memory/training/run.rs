@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
         let rows = rows(algorithm, &micro_batch);
         let checkpointing = pick(&mut choices, "gradient_checkpointing", asked.checkpointing, Checkpointing::None, "nothing is recomputed");
         let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
-        let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "as the modelling code writes them");
+        let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "PyTorch's own operators");
         choices.said("attention", scenario.attention.name().to_owned(), None);
         // QLoRA's paper (Dettmers et al., arXiv 2305.14314, appendix B) fixes both rank and targets.
         let (rank, rule) = if method == Method::Qlora { (64, "the QLoRA paper's") } else { (8, "PEFT's default") };

@@ -126,6 +126,8 @@ pub(super) enum NormKind {
     RmsFloat,
     /// Mean and variance: one operator.
     Layer,
+    /// The same written out in float32: the centred values twice, and the normalised ones.
+    LayerFloat,
 }
 
 /// A pass that is being written down.
@@ -300,7 +302,7 @@ impl<'r> Tape<'r> {
         if self.rules.fused {
             if is_needed {
                 self.save(input);
-                self.keep(rows, if kind == NormKind::Layer { 8 } else { 4 });
+                self.keep(rows, if matches!(kind, NormKind::Layer | NormKind::LayerFloat) { 8 } else { 4 });
             }
             return self.value(width, bytes, is_needed);
         }
@@ -312,6 +314,16 @@ impl<'r> Tape<'r> {
                     self.keep(rows, 8);
                 }
                 self.value(width, self.bytes(input), is_needed)
+            }
+            NormKind::LayerFloat => {
+                if needs_gradient {
+                    self.keep(&width, 8);
+                    self.keep(rows, 4);
+                }
+                if is_trained {
+                    self.keep(&width, 4);
+                }
+                self.value(width, bytes, is_needed)
             }
             NormKind::Rms | NormKind::RmsFloat => {
                 if needs_gradient {

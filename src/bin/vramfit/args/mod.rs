@@ -4,6 +4,7 @@ mod serving;
 mod training;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Task, Weights};
 
@@ -38,7 +39,7 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-    /// The largest that still fits
+    /// The largest that still fits, or the fewest GPUs
     Solve {
         #[command(flatten)]
         model: ModelArguments,
@@ -75,8 +76,26 @@ pub enum Format {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Question {
-    /// The longest context
+    /// The longest context, or sequence to train on
     Context,
+    /// The most sequences of one forward pass (training)
+    MicroBatch,
+    /// The highest rank of low-rank adapters (training)
+    LoraRank,
+    /// The fewest GPUs
+    Gpus,
+}
+
+impl Question {
+    /// What the engine calls it.
+    pub const fn meant(self) -> plan::Question {
+        match self {
+            Self::Context => plan::Question::Context,
+            Self::MicroBatch => plan::Question::MicroBatch,
+            Self::LoraRank => plan::Question::LoraRank,
+            Self::Gpus => plan::Question::Gpus,
+        }
+    }
 }
 
 #[derive(Args)]

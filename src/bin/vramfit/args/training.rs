@@ -46,7 +46,7 @@ pub struct TrainingArguments {
     /// Logits and loss: standard, chunked or fused [default: standard]
     #[arg(long, value_name = "HOW")]
     loss: Option<Loss>,
-    /// Kernels of norms and feed-forwards: standard or fused (Liger, Unsloth, compiled) [default: standard]
+    /// Operators of norms and feed-forwards: standard (PyTorch's), transformers, or fused (Liger, Unsloth, compiled) [default: standard]
     #[arg(long, value_name = "KIND")]
     kernels: Option<Kernels>,
     /// Rank of LoRA adapters [default: 8]
