@@ -1,7 +1,7 @@
 //! What MODEL names: a path, or a model on the Hub.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vramfit::format::Unit;
