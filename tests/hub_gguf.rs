@@ -249,8 +249,7 @@ fn damaged_files_are_said_with_their_name() {
 #[test]
 fn the_page_gets_the_choice_and_its_link_names_the_file() {
     let repository = several();
-    let ask =
-        |what: What| run(reader::answer(&repository, &Picked::nothing(), &Wish { what, endpoint: None, token: None }, &|_| ())).result;
+    let ask = |what: What| run(reader::answer(&repository, &Picked::nothing(), &Wish { what, endpoint: None, token: None }, &|_| ())).result;
     let on_hub = |text: &str| ask(What::Hub { text: text.to_owned(), revision: None, may_be_built_in: false });
     let failure = on_hub("org/name@v2").unwrap_err();
     assert_eq!(failure.problem, "`org/name` has 3 GGUF files to choose from.");

@@ -8,9 +8,9 @@ mod answer;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue;
 use crate::checkpoint::gguf::FileSet;
 use crate::format::sentence;
-use crate::catalogue;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
