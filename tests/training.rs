@@ -174,7 +174,7 @@ fn what_a_layer_keeps_is_what_its_operators_keep() {
     assert_eq!(of(LLAMA_8B, low(Targets::AllLinear), sdpa), 12 * d + 4 * d + 4 * kv + 8 * ff + 4 * h + 8 + 14 * 16);
     assert_eq!(of(LLAMA_8B, lora(16, Targets::AllLinear), sdpa), 28 * d + 8 * d + 4 * kv + 10 * ff + 4 * h + 8 + 28 * 16);
     // GPT-2's `NewGELUActivation` keeps three tensors more than PyTorch's own operator: 3 × 2 B × 3,072 in 12 layers.
-    let config = fixture::GPT2.replace("{", r#"{"activation_function": "gelu_new", "#);
+    let config = fixture::GPT2.replace('{', r#"{"activation_function": "gelu_new", "#);
     let gpt2 = |kernels| {
         let training = Training { kernels: Some(kernels), seq_len: Some(1024), ..Training::default() };
         held(&answer(&config, training).devices[0], Term::Activations, Stage::Forward) / 1024
