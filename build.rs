@@ -68,10 +68,7 @@ fn main() -> ExitCode {
 fn generate() -> Result<(), String> {
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo did not say where generated files go (OUT_DIR)")?;
     let is_page = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "unknown");
-    let models = models(is_page)?;
-    let ids: Vec<&str> = models.lines().filter_map(|line| line.strip_prefix("{\"id\":\"")?.split('"').next()).collect();
-    let ids = ids.join("\n");
-    for (name, text) in [("gpus.txt", table(is_page)?), ("catalogue.jsonl", models), ("ids.txt", ids)] {
+    for (name, text) in [("gpus.txt", table(is_page)?), ("catalogue.jsonl", models(is_page)?)] {
         let path = Path::new(&folder).join(name);
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }

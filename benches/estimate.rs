@@ -1,8 +1,13 @@
 //! What one estimate costs, natively: from a model, from the text of a config, and the sweeps of the page.
 
+use vramfit::checkpoint::gguf::{self, Reader, Step};
 use vramfit::model::{Model, Origin, Provenance};
 use vramfit::scenario::{Runtime, Scenario};
 use vramfit::{catalogue, config, memory, plan, report};
+
+#[path = "../tests/common/gguf.rs"]
+#[allow(dead_code)]
+mod gguf_file;
 
 fn main() {
     divan::main();
@@ -39,6 +44,17 @@ fn from_config_text(bencher: divan::Bencher) {
     });
 }
 
+/// From the text of a config to the JSON of `inspect`; a layer per entry of its lists makes a config long.
+#[divan::bench]
+fn inspect_longest_config(bencher: divan::Bencher) {
+    let rows = include_str!("../tests/fixtures/oracle.jsonl").lines().map(|row| serde_json::from_str::<serde_json::Value>(row).expect("a row"));
+    let longest = rows.map(|row| row["config"].to_string()).max_by_key(String::len).expect("a row");
+    bencher.bench_local(|| {
+        let anatomy = config::read(divan::black_box(&longest)).expect("a config that reads");
+        report::inspect_json(&Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() } })
+    });
+}
+
 #[divan::bench]
 fn longest_context(bencher: divan::Bencher) {
     let (model, scenario) = (model(), scenario(Runtime::Vllm));
@@ -49,4 +65,42 @@ fn longest_context(bencher: divan::Bencher) {
 fn curve(bencher: divan::Bencher) {
     let (model, scenario) = (model(), scenario(Runtime::Vllm));
     bencher.bench_local(|| plan::curve(divan::black_box(&model), divan::black_box(&scenario)));
+}
+
+/// A GGUF file of 40 layers (those of Llama 2 13B) with a vocabulary of 150,000 tokens, from its bytes to the JSON of `inspect`.
+#[divan::bench]
+fn inspect_gguf(bencher: divan::Bencher) {
+    let bytes = gguf_of_40_layers().header();
+    bencher.bench_local(|| {
+        let mut reader = Reader::new(None);
+        assert_eq!(reader.read(0, divan::black_box(&bytes)), Ok(Step::Done));
+        let contents = reader.finish().and_then(|header| gguf::read(&header)).expect("a sound file");
+        let provenance = Provenance { id: None, revision: None, source: Origin::Gguf, files: Some(contents.files), notes: contents.notes };
+        report::inspect_json(&Model { anatomy: contents.anatomy, provenance }).map(|json| json.to_string())
+    });
+}
+
+fn gguf_of_40_layers() -> gguf_file::GgufFile {
+    let (hidden, feed_forward) = (5120, 13_824);
+    let mut file = gguf_file::GgufFile::new(3, false).text("general.architecture", "llama");
+    for (key, value) in [("block_count", 40), ("embedding_length", 5120), ("context_length", 4096), ("attention.head_count", 40)] {
+        file = file.u32(&format!("llama.{key}"), value);
+    }
+    file = file.texts("tokenizer.ggml.tokens", (0..150_000).map(|number| format!("token{number}"))).tensor("token_embd.weight", &[hidden, 150_000], 12);
+    for layer in 0..40 {
+        for (name, shape) in [
+            ("attn_q", &[hidden, hidden][..]),
+            ("attn_k", &[hidden, hidden]),
+            ("attn_v", &[hidden, hidden]),
+            ("attn_output", &[hidden, hidden]),
+            ("ffn_gate", &[hidden, feed_forward]),
+            ("ffn_up", &[hidden, feed_forward]),
+            ("ffn_down", &[feed_forward, hidden]),
+            ("attn_norm", &[hidden]),
+            ("ffn_norm", &[hidden]),
+        ] {
+            file = file.tensor(&format!("blk.{layer}.{name}.weight"), shape, if shape.len() == 1 { 0 } else { 12 });
+        }
+    }
+    file.tensor("output_norm.weight", &[hidden], 0).tensor("output.weight", &[hidden, 150_000], 14)
 }

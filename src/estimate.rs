@@ -26,6 +26,8 @@ pub enum Term {
     ValueModel,
     /// What writes completions while a model is trained.
     Rollout,
+    /// Tables that are loaded with the weights and are no parameters.
+    Buffers,
     /// Keys and values.
     KvCache,
     /// Recurrent and convolution states.
@@ -46,6 +48,12 @@ pub enum Term {
     RuntimeContext,
     /// What the allocator holds beyond what is used.
     Fragmentation,
+    /// A smaller model that drafts tokens.
+    DraftModel,
+    /// Latents of images and videos.
+    Latents,
+    /// What turns latents into pixels works with.
+    VaeDecode,
 }
 
 /// (term, name in the JSON contract, name for people)
@@ -59,6 +67,7 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::RewardModel, "reward_model", "Reward model"),
     (Term::ValueModel, "value_model", "Value model"),
     (Term::Rollout, "rollout", "Rollout"),
+    (Term::Buffers, "buffers", "Buffers"),
     (Term::KvCache, "kv_cache", "KV cache"),
     (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),
@@ -69,6 +78,9 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::OffloadBuffers, "offload_buffers", "Offload buffers"),
     (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
+    (Term::DraftModel, "draft_model", "Draft model"),
+    (Term::Latents, "latents", "Latents"),
+    (Term::VaeDecode, "vae_decode", "VAE decoding"),
 ];
 
 impl Term {
@@ -174,6 +186,12 @@ pub enum Stage {
     Backward,
     /// The optimizer's step.
     OptimizerStep,
+    /// Reading the prompt of a picture.
+    TextEncode,
+    /// Taking noise out of latents, step by step.
+    Denoise,
+    /// Turning latents into pixels.
+    VaeDecode,
 }
 
 impl Stage {
@@ -181,6 +199,9 @@ impl Stage {
     pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
     /// Every stage of training, in order; which of them a run has depends on what is learned from.
     pub const TRAINING: &[Self] = &[Self::Load, Self::Generate, Self::Score, Self::Forward, Self::Loss, Self::Backward, Self::OptimizerStep];
+
+    /// Every stage of a diffusion pipeline, in order.
+    pub const PIPELINE: &[Self] = &[Self::Load, Self::TextEncode, Self::Denoise, Self::VaeDecode];
 
     /// Its name in the JSON contract.
     pub const fn name(self) -> &'static str {
@@ -195,6 +216,9 @@ impl Stage {
             Self::Loss => "loss",
             Self::Backward => "backward",
             Self::OptimizerStep => "optimizer_step",
+            Self::TextEncode => "text_encode",
+            Self::Denoise => "denoise",
+            Self::VaeDecode => "vae_decode",
         }
     }
 
@@ -211,6 +235,9 @@ impl Stage {
             Self::Loss => "in the backward pass of loss and logits",
             Self::Backward => "in the backward pass of the layers",
             Self::OptimizerStep => "in the optimizer's step",
+            Self::TextEncode => "while the prompt is read",
+            Self::Denoise => "while denoising",
+            Self::VaeDecode => "while latents become pixels",
         }
     }
 }
@@ -233,7 +260,7 @@ pub struct Entry {
 }
 
 /// Stages: all of them.
-pub const ALWAYS: &[Stage] = Stage::SERVING;
+pub const ALWAYS: &[Stage] = &[Stage::Load, Stage::Prefill, Stage::Sampling, Stage::Decode, Stage::TextEncode, Stage::Denoise, Stage::VaeDecode];
 /// Stages: from the first token on.
 pub const RUNNING: &[Stage] = &[Stage::Prefill, Stage::Sampling, Stage::Decode];
 
@@ -267,6 +294,8 @@ pub struct Budget {
     pub formula: Expr,
     /// What people call it: "vLLM budget".
     pub name: &'static str,
+    /// What lies outside of it.
+    pub outside: &'static [Term],
 }
 
 /// The limit that binds.
@@ -337,6 +366,8 @@ pub struct Device {
     pub budget: Option<Budget>,
     /// What it will have claimed once started: the budget and what lies outside it.
     pub claim: Option<Bytes>,
+    /// The peak with one request of the chosen context: the least that runs at all.
+    pub minimum: Option<Bytes>,
     /// The claims on it.
     pub ledger: Ledger,
     /// What a caching allocator holds at its peak beyond what is used, where that is known. It is no part of the need: an allocator
@@ -416,6 +447,12 @@ impl Ledger {
 }
 
 impl Device {
+    /// What is held in a stage outside the budget; nothing where there is none.
+    pub fn outside_budget(&self, stage: Stage) -> Result<Bytes, Overflow> {
+        let terms = self.budget.as_ref().map_or(&[][..], |budget| budget.outside);
+        terms.iter().try_fold(Bytes::ZERO, |sum, &term| sum.plus(self.term_at(term, stage)?.expected))
+    }
+
     /// The room against the limit that binds: the budget for what an engine counts in it (all but the runtime's context), the
     /// card for everything.
     pub fn headroom(&self) -> Result<(Bound, Headroom), Overflow> {
@@ -423,7 +460,7 @@ impl Device {
         let held = self.claim.unwrap_or(Bytes::ZERO).max(peak.expected);
         let card = Headroom::between(self.usable, held);
         let Some(budget) = &self.budget else { return Ok((Bound::Card, card)) };
-        let inside = peak.expected.minus(self.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let inside = peak.expected.minus(self.outside_budget(stage)?)?;
         let room = Headroom::between(budget.bytes, inside);
         // A claim that does not fit stops the engine at its start, whatever the need.
         Ok(if room <= card || card.fits() { (Bound::Budget, room) } else { (Bound::Card, card) })

@@ -91,10 +91,15 @@ pub fn tokens_short(tokens: u64) -> String {
 
 /// `part / whole` in percent with one decimal: `80.6 %`.
 pub fn percent(part: Bytes, whole: Bytes) -> String {
-    if whole.get() == 0 {
+    percent_of(part.get(), whole.get())
+}
+
+/// A share of a count, with one decimal.
+pub fn percent_of(part: u64, whole: u64) -> String {
+    if whole == 0 {
         return "0.0 %".to_owned();
     }
-    let per_mille = (u128::from(part.get()) * 1000 + u128::from(whole.get()) / 2) / u128::from(whole.get());
+    let per_mille = (u128::from(part) * 1000 + u128::from(whole) / 2) / u128::from(whole);
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
 

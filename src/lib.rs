@@ -14,13 +14,16 @@
 //! | [`quantity`], [`format`] | sizes and counts as checked `u64` newtypes; how they are printed |
 //! | [`encoding`] | how values are stored: one table of (block elements, block bytes) |
 //! | [`formula`] | one tree that is evaluated and printed; each leaf with its source |
+//! | [`weight_format`] | formats of weights as data: layouts, names, llama.cpp's recipes |
 //! | [`model`] | components, layers, tensors by role |
 //! | [`config`] | config.json to a model; one small file per family |
 //! | [`checkpoint`] | headers of weight files to tensors |
+//! | [`repository`] | repositories of several parts: pipelines, adapters, sentence-transformers |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
 //! | [`catalogue`] | built-in models |
 //! | [`reader`] | what the page asks of the part of it that reads models |
 //! | [`gpu`] | what a GPU has |
+//! | [`weights`] | every tensor of a model as a format stores it |
 //! | [`scenario`] | what the user asks |
 //! | [`estimate`] | what comes out: entries, stages, moments, verdict |
 //! | [`runtime`] | how each engine spends memory |
@@ -48,5 +51,8 @@ pub mod plan;
 pub mod quantity;
 pub mod reader;
 pub mod report;
+pub mod repository;
 pub mod runtime;
 pub mod scenario;
+pub mod weight_format;
+pub mod weights;

@@ -76,7 +76,7 @@ pub fn changes<'a>(old: &str, new: &'a str) -> Option<Vec<Change<'a>>> {
                 if name == other && is_closed == also =>
             {
                 if attributes != now {
-                    compare(attributes, now, count, &mut found)?;
+                    compare(name, attributes, now, count, &mut found)?;
                 }
                 open.last_mut()?.1 += 1;
                 if !is_closed {
@@ -89,14 +89,14 @@ pub fn changes<'a>(old: &str, new: &'a str) -> Option<Vec<Change<'a>>> {
     }
 }
 
-fn compare<'a>(mut old: &str, mut new: &'a str, element: u32, found: &mut Vec<Change<'a>>) -> Option<()> {
+fn compare<'a>(tag: &str, mut old: &str, mut new: &'a str, element: u32, found: &mut Vec<Change<'a>>) -> Option<()> {
     loop {
         let (before, now) = (attribute(&mut old)?, attribute(&mut new)?);
         match (before, now) {
             (("", _), ("", _)) => return Some(()),
             ((name, before), (other, now)) if name == other => {
                 if before != now {
-                    if BEGINNINGS.contains(&name) {
+                    if BEGINNINGS.contains(&name) && tag != "data" {
                         return None;
                     }
                     found.push(Change { element: Some(element), place: Place::Attribute(other), value: unescape(now)? });

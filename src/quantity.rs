@@ -65,7 +65,8 @@ pub const GIB: u64 = 1 << 30;
 pub const GB: u64 = 1_000_000_000;
 
 /// An exact decimal fraction such as 0.92: `digits / 10^scale`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u64, u32)", try_from = "(u64, u32)")]
 pub struct Decimal {
     digits: u64,
     scale: u32,
@@ -86,6 +87,12 @@ impl Decimal {
             scale -= 1;
         }
         Self { digits, scale }
+    }
+
+    /// `numerator / denominator` to nine decimal places; `None` where that is not a number of this kind.
+    pub fn ratio(numerator: u64, denominator: u64) -> Option<Self> {
+        let digits = (u128::from(numerator) * 1_000_000_000 + u128::from(denominator) / 2).checked_div(u128::from(denominator))?;
+        u64::try_from(digits).ok().map(|digits| Self::new(digits, Self::MAX_SCALE))
     }
 
     /// The numerator and the denominator (a power of ten).
@@ -110,6 +117,20 @@ impl Decimal {
         let (numerator, denominator) = self.parts();
         let product = u128::from(value) * u128::from(numerator);
         u64::try_from(product.div_ceil(u128::from(denominator))).map_err(|_| Overflow)
+    }
+}
+
+impl From<Decimal> for (u64, u32) {
+    fn from(decimal: Decimal) -> Self {
+        (decimal.digits, decimal.scale)
+    }
+}
+
+impl TryFrom<(u64, u32)> for Decimal {
+    type Error = Overflow;
+
+    fn try_from((digits, scale): (u64, u32)) -> Result<Self, Overflow> {
+        if scale <= Self::MAX_SCALE { Ok(Self::new(digits, scale)) } else { Err(Overflow) }
     }
 }
 
@@ -165,6 +186,8 @@ mod tests {
         assert_eq!(utilization.ceil_of(101), Ok(93));
         assert_eq!(utilization.floor_of(101), Ok(92));
         assert!(utilization.is_fraction() && !Decimal::new(0, 0).is_fraction());
+        assert_eq!(Decimal::ratio(17, 8), Some(Decimal::new(2125, 3)));
+        assert_eq!((Decimal::ratio(2, 3), Decimal::ratio(1, 0)), (Some(Decimal::new(666_666_667, 9)), None));
     }
 
     #[test]

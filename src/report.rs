@@ -7,10 +7,11 @@ use serde_json::{Map, Number, Value, json};
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
-use crate::model::{Attention, Component, FeedForward, Mixer, Model, Recurrence, Span};
+use crate::model::{Anatomy, Attention, Component, FeedForward, Files, Mixer, Model, Recurrence, Span};
 use crate::plan::{Largest, LongestContext, Question};
 use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::Scenario;
+use crate::weight_format::Weights;
 
 /// The version of the JSON contract.
 pub const SCHEMA: &str = "vramfit/1";
@@ -32,14 +33,34 @@ pub struct Verdict {
     pub summary: String,
 }
 
+/// `one H100`, `8 × H100`, `2 × A and 1 × B`.
+fn cards(devices: &[Device]) -> String {
+    let mut kinds: Vec<(&str, u64)> = Vec::new();
+    for device in devices {
+        let count = device.ranks.end - device.ranks.start;
+        match kinds.iter_mut().find(|(gpu, _)| *gpu == device.gpu) {
+            Some((_, sum)) => *sum += count,
+            None => kinds.push((&device.gpu, count)),
+        }
+    }
+    match kinds.as_slice() {
+        [(gpu, 1)] => format!("one {gpu}"),
+        kinds => kinds.iter().map(|(gpu, count)| format!("{count} × {gpu}")).collect::<Vec<_>>().join(" and "),
+    }
+}
+
 /// The sentences that say the answer.
 pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
     let device = estimate.worst()?;
     let (bound, headroom) = device.headroom()?;
     let (stage, peak) = device.peak()?;
-    let count = device.ranks.end - device.ranks.start;
-    let cards = if count == 1 { format!("one {}", device.gpu) } else { format!("{count} × {}", device.gpu) };
-    let each = if count == 1 { "" } else { " each" };
+    let cards = cards(&estimate.devices);
+    let is_alone = estimate.devices.len() == 1;
+    let each = match device.ranks.end - device.ranks.start {
+        1 if is_alone => "",
+        _ if is_alone => " each",
+        _ => " on the fullest",
+    };
     let size = unit.text(headroom.size());
     let (claim, rest) =
         if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };
@@ -170,12 +191,27 @@ pub fn formats_json() -> Value {
                 "name": encoding.name,
                 "config_name": encoding.config_name,
                 "flag": encoding.flag,
+                "ggml": encoding.ggml,
                 "block_elements": encoding.block_elements,
                 "block_bytes": encoding.block_bytes,
             })
         })
         .collect();
-    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats})
+    let weights: Vec<_> = Weights::all()
+        .map(|format| {
+            json!({
+                "name": format.name(),
+                "label": format.label(),
+                "kind": format.kind(),
+                "bits_per_weight": format.bits_per_weight().and_then(|bits| bits.parse::<f64>().ok()),
+                "layout": format.layout(),
+                "takes": format.takes().0,
+                "leaves": format.takes().1,
+                "source": format.source(),
+            })
+        })
+        .collect();
+    json!({"schema": SCHEMA, "data_version": DATA_VERSION, "formats": formats, "weights": weights})
 }
 
 /// An object of these keys. A list of pairs is far less code on the page than what the `json!` macro makes of them.
@@ -276,18 +312,26 @@ fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Parameters by the role of their tensors, in order of first appearance.
+pub fn parameters_by_role(anatomy: &Anatomy) -> Result<Vec<(&'static str, u64)>, Overflow> {
+    let mut sums: Vec<(&'static str, u64)> = Vec::new();
+    for (tensor, times) in anatomy.tensors() {
+        let (role, more) = (tensor.role.name(), tensor.elements()?.times(times)?.get());
+        match sums.iter_mut().find(|(known, _)| *known == role) {
+            Some((_, sum)) => *sum = sum.checked_add(more).ok_or(Overflow)?,
+            None => sums.push((role, more)),
+        }
+    }
+    Ok(sums)
+}
+
 fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Overflow> {
     let anatomy = &model.anatomy;
     let mut by_component = Map::new();
-    let mut by_role: Map<String, Value> = Map::new();
     for component in &anatomy.components {
         by_component.insert(component.name.clone().into_owned(), component.parameters()?.get().into());
     }
-    for (tensor, times) in anatomy.tensors() {
-        let sum = by_role.entry(tensor.role.name()).or_insert(Value::from(0));
-        let more = tensor.elements()?.times(times)?.get();
-        *sum = sum.as_u64().unwrap_or(0).checked_add(more).ok_or(Overflow)?.into();
-    }
+    let by_role: Map<String, Value> = parameters_by_role(anatomy)?.into_iter().map(|(role, sum)| (role.to_owned(), sum.into())).collect();
     let files = model.provenance.files.as_ref();
     let layers = |component: &Component| component.layers.iter().map(layer_json).collect::<Vec<_>>();
     let components = anatomy.components.iter().map(|component| {
@@ -299,6 +343,10 @@ fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Ove
         ]))
     });
     let components = components.collect::<Result<Vec<_>, Overflow>>()?;
+    let mut by_part = Map::new();
+    for (part, bytes) in files.map(Files::by_part).transpose()?.unwrap_or_default() {
+        by_part.insert(part.to_owned(), bytes.get().into());
+    }
     Ok(object(&mut [
         ("id", Value::from(model.provenance.id.clone())),
         ("revision", Value::from(model.provenance.revision.clone())),
@@ -316,9 +364,10 @@ fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Ove
             ]),
         ),
         ("stored_bytes", Value::from(files.map(|files| files.bytes.get()))),
+        ("stored_bytes_by_part", Value::from(by_part)),
         ("max_context", Value::from(anatomy.max_context)),
         ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
-        ("quantization", Value::from(anatomy.quantization.clone())),
+        ("quantization", Value::from(anatomy.quantization.as_ref().map(|quantization| quantization.method.as_str()))),
         ("layers", Value::from(layers(model.decoder()))),
         ("components", Value::from(components)),
         ("keys_used", texts(&[&anatomy.keys_used])),
@@ -462,6 +511,7 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ("budget_bytes", Value::from(device.budget.as_ref().map(|budget| budget.bytes.get()))),
         ("entries", entries_json(device)?),
         ("stages", Value::from(stages)),
+        ("minimum_bytes", Value::from(device.minimum.map(crate::quantity::Bytes::get))),
         ("loaded_bytes", Value::from(device.loaded()?.expected.get())),
         ("steady_bytes", Value::from(device.steady()?.expected.get())),
         ("peak_bytes", Value::from(peak.expected.get())),

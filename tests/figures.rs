@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{fixture, gib, model};
+use common::{fixture, gib, model, parameter_bytes};
+use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::plan::{LongestContext, longest_context};
@@ -32,8 +33,8 @@ fn weights_from_the_config_alone() {
         let model = model(config);
         assert_eq!(model.anatomy.parameters().unwrap().get(), parameters);
         for runtime in Runtime::ALL {
-            let answer = estimate(&model, &Scenario { weights: Weights::Bf16, ..scenario(*runtime) }).unwrap();
-            assert_eq!(term(&answer, Term::Weights, Stage::Load), weights, "{runtime}");
+            let answer = estimate(&model, &Scenario { weights: Weights::Plain(Encoding::BF16), ..scenario(*runtime) }).unwrap();
+            assert_eq!(parameter_bytes(&answer.devices[0]), weights, "{runtime}");
         }
     }
     assert_eq!(model(fixture::GPT2).anatomy.parameters().unwrap().get(), 124_439_808);
@@ -59,13 +60,13 @@ fn a_sliding_window_is_honoured_as_each_runtime_does() {
     let at = |runtime| kv(fixture::MISTRAL_7B, &Scenario { context: Some(32_768), ..scenario(runtime) });
     assert_eq!(at(Runtime::Transformers), per_token * 4095);
     assert_eq!(at(Runtime::Vllm), per_token * 16 * (4095u64.div_ceil(16) + 1));
-    // While prefilling, transformers holds the whole prompt, and vLLM the window and the steps in flight.
+    // While prefilling in steps, transformers holds the window and the last step, and vLLM the window and the steps in flight.
     let peak = |runtime| {
         let answer =
             estimate(&model(fixture::MISTRAL_7B), &Scenario { context: Some(32_768), max_num_batched_tokens: Some(2048), ..scenario(runtime) }).unwrap();
         term(&answer, Term::KvCache, Stage::Prefill)
     };
-    assert_eq!(peak(Runtime::Transformers), per_token * 32_768);
+    assert_eq!(peak(Runtime::Transformers), per_token * (4095 + 2048));
     assert_eq!(peak(Runtime::Vllm), per_token * 16 * ((4095u64 + 2 * 2048).div_ceil(16) + 1));
 }
 
@@ -88,21 +89,35 @@ fn tensor_parallel_ranks_split_and_repeat() {
     // Mistral-7B on 2: everything but 65 norms is halved.
     let answer = estimate(&model(fixture::MISTRAL_7B), &Scenario { gpus: Some(2), ..scenario(Runtime::Vllm) }).unwrap();
     let norms = 65 * 4096;
-    assert_eq!(term(&answer, Term::Weights, Stage::Load), ((7_241_732_096 - norms) / 2 + norms) * 2);
+    assert_eq!(parameter_bytes(&answer.devices[0]), ((7_241_732_096 - norms) / 2 + norms) * 2);
     assert_eq!(answer.devices[0].ranks, 0..2);
 }
 
 #[test]
 fn vllm_pads_the_vocabulary_and_transformers_does_not() {
-    let weights =
-        |runtime| term(&estimate(&model(fixture::GPT2), &Scenario { weights: Weights::Fp16, ..scenario(runtime) }).unwrap(), Term::Weights, Stage::Load);
+    let weights = |runtime| {
+        let scenario = Scenario { weights: Weights::Plain(Encoding::F16), ..scenario(runtime) };
+        parameter_bytes(&estimate(&model(fixture::GPT2), &scenario).unwrap().devices[0])
+    };
     assert_eq!(weights(Runtime::Transformers), 124_439_808 * 2);
     assert_eq!(weights(Runtime::Vllm), (124_439_808 + (50_304 - 50_257) * 768) * 2);
 }
 
 #[test]
+fn vllm_loads_tables_and_whole_segments_beside_the_parameters() {
+    // "Model loading took 7.5552 GiB": 4,022,468,096 parameters and a table of 40,960 positions alone are 7.5024.
+    let config = fixture::QWEN3_4B.replace('{', r#"{"rope_theta": 1000000, "#);
+    let answer = estimate(&model(&config), &scenario(Runtime::Vllm)).unwrap();
+    let at_load = |term| answer.devices[0].term_at(term, Stage::Load).unwrap();
+    let weights = at_load(Term::Weights).plus(at_load(Term::Buffers)).unwrap();
+    assert_eq!(parameter_bytes(&answer.devices[0]), 4_022_468_096 * 2);
+    let logged = 75_552 * (gib(1) / 10_000);
+    assert!(weights.expected.get().abs_diff(logged) < gib(1) / 5_000 && weights.high.get() > logged, "{weights:?}");
+}
+
+#[test]
 fn vllm_runs_float32_checkpoints_in_16_bits() {
-    let weights = |runtime| term(&estimate(&model(fixture::GEMMA2_9B), &scenario(runtime)).unwrap(), Term::Weights, Stage::Load);
+    let weights = |runtime| parameter_bytes(&estimate(&model(fixture::GEMMA2_9B), &scenario(runtime)).unwrap().devices[0]);
     assert_eq!(weights(Runtime::Transformers), 9_241_705_984 * 4);
     assert_eq!(weights(Runtime::Vllm), 9_241_705_984 * 2);
 }
@@ -133,7 +148,7 @@ fn the_longest_context_is_tight() {
         (fixture::GEMMA2_9B, "L40S", Runtime::Vllm),
     ] {
         let model = model(config);
-        let scenario = Scenario { gpu: Some(gpu.into()), weights: Weights::Bf16, ..scenario(runtime) };
+        let scenario = Scenario { gpu: Some(gpu.into()), weights: Weights::Plain(Encoding::BF16), ..scenario(runtime) };
         let LongestContext::Tokens(longest) = longest_context(&model, &scenario).unwrap() else { panic!("{gpu} {runtime}") };
         let fits = |context| estimate(&model, &Scenario { context: Some(context), ..scenario.clone() }).unwrap().fits().unwrap();
         assert!(fits(longest) && !fits(longest + 1), "{longest}");

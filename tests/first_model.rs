@@ -19,7 +19,7 @@ impl Transport for Unplugged {
 
 #[test]
 fn the_first_model_is_the_catalogues() {
-    let wish = Wish { what: What::BuiltIn(DEFAULT_MODEL.to_owned()), endpoint: None, token: None };
+    let wish = Wish { what: What::Named(DEFAULT_MODEL.to_owned()), endpoint: None, token: None };
     let mut work = pin!(answer(&Unplugged, &wish, &|_| {}));
     let Poll::Ready(answer) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!("nothing here waits") };
     assert!(answer.result.is_ok());

@@ -2,13 +2,19 @@
 
 mod common;
 
-use common::{fixture, model};
+use common::{fixture, model, parameter_bytes};
 use vramfit::estimate::{Device, Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{Parallel, Scenario, Weights};
 
 fn on(config: &str, tensor: u64, parallel: Parallel) -> Result<Estimate, String> {
-    let scenario = Scenario { tensor_parallel: Some(tensor), parallel, weights: Weights::Bf16, context: Some(8192), ..Scenario::default() };
+    let scenario = Scenario {
+        tensor_parallel: Some(tensor),
+        parallel,
+        weights: Weights::Plain(vramfit::encoding::Encoding::BF16),
+        context: Some(8192),
+        ..Scenario::default()
+    };
     estimate(&model(config), &scenario).map_err(|error| error.to_string())
 }
 
@@ -17,7 +23,7 @@ fn held(device: &Device, term: Term, stage: Stage) -> u64 {
 }
 
 fn parameters(device: &Device) -> u64 {
-    held(device, Term::Weights, Stage::Load) / 2
+    parameter_bytes(device) / 2
 }
 
 fn pipeline(stages: u64) -> Parallel {

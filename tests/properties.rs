@@ -8,35 +8,57 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Parallel, Runtime, Scenario, Serving, Version, Weights};
+use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, LlamaCpp, Parallel, Picture, Runtime, Scenario, Serving, Version, Weights};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
         (prop::option::of(1u64..1 << 40), prop::sample::select(vec![None, Some(1u64), Some(2), Some(4)]), prop::sample::select(Runtime::ALL.to_vec()));
-    let load = (
-        prop::option::of(1u64..300_000),
-        prop::option::of(1u64..600),
-        prop::sample::select(Weights::ALL.to_vec()),
-        prop::sample::select(KvCache::ALL.to_vec()),
-    );
+    let load = (prop::option::of(1u64..300_000), prop::option::of(1u64..600), any_format(), prop::sample::select(KvCache::ALL.to_vec()));
     let steps = (prop::option::of(1u64..100), prop::option::of(1u64..70_000), prop::option::of(1u64..2000), any::<bool>());
-    (hardware, load, steps).prop_map(|((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager))| Scenario {
-        gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
-        gpu_capacity: capacity.map(Bytes),
-        gpus,
-        tensor_parallel: gpus,
-        runtime,
-        context,
-        batch,
-        weights,
-        kv_cache,
-        gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
-        max_num_batched_tokens: tokens,
-        max_num_seqs: sequences,
-        enforce_eager,
-        attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
-        ..Scenario::default()
-    })
+    let llama_cpp = prop_oneof![Just(LlamaCpp::default()), any_llama_cpp()];
+    (hardware, load, steps, llama_cpp).prop_map(
+        |((capacity, gpus, runtime), (context, batch, weights, kv_cache), (percent, tokens, sequences, enforce_eager), llama_cpp)| Scenario {
+            gpu: if capacity.is_some() { None } else { Scenario::default().gpu },
+            gpu_capacity: capacity.map(Bytes),
+            gpus,
+            tensor_parallel: gpus.filter(|_| runtime == Runtime::Vllm),
+            runtime,
+            context,
+            batch,
+            weights,
+            kv_cache,
+            gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
+            max_num_batched_tokens: tokens,
+            max_num_seqs: sequences,
+            enforce_eager,
+            picture: Picture::default(),
+            llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
+            attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
+            ..Scenario::default()
+        },
+    )
+}
+
+fn any_llama_cpp() -> impl Strategy<Value = LlamaCpp> {
+    let kv = || prop::option::of(prop::sample::select(KvCache::ALL.to_vec()));
+    let placed =
+        (prop::option::of(0u64..100), prop::option::of(0u64..50), prop::sample::select(vec!["", "ffn_.*_exps=CPU", r"blk\.[0-9]\.=CUDA0", "attn=CPU"]));
+    let sizes = (prop::option::of(1u64..5000), prop::option::of(1u64..9), any::<bool>(), prop::sample::select(FlashAttention::ALL.to_vec()));
+    (placed, sizes, (kv(), kv(), any::<bool>())).prop_map(
+        |((gpu_layers, cpu_moe_layers, rule), (ubatch, parallel, swa_full, flash_attention), (kv_cache_k, kv_cache_v, mmproj))| LlamaCpp {
+            gpu_layers,
+            cpu_moe_layers,
+            overrides: rule.parse().into_iter().collect(),
+            ubatch,
+            parallel,
+            swa_full,
+            flash_attention,
+            kv_cache_k,
+            kv_cache_v,
+            mmproj,
+            tensor_split: Vec::new(),
+        },
+    )
 }
 
 /// Ways to spread, and settings of engines, that may or may not be possible.
@@ -55,8 +77,117 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
             cpu_offload: offload.map(Bytes),
             max_loras: loras,
             max_lora_rank: rank,
+            answer: None,
         };
         (parallel, serving)
+    })
+}
+
+/// Every format of weights, some with numbers of their own.
+fn any_format() -> impl Strategy<Value = Weights> {
+    let own = (1u64..10_000).prop_map(|thousandths| Weights::Bytes(Decimal::new(thousandths, 3)));
+    let open = (1000u64..8000).prop_map(|thousandths| format!("exl2-{}", Decimal::new(thousandths, 3)).parse().unwrap());
+    prop_oneof![8 => prop::sample::select(Weights::all().collect::<Vec<_>>()), 1 => own, 1 => open]
+}
+
+/// An object with the keys that quantisation methods use, and anything in them.
+fn any_quantization() -> impl Strategy<Value = serde_json::Value> {
+    const METHODS: &[&str] = &[
+        "gptq",
+        "awq",
+        "bitsandbytes",
+        "compressed-tensors",
+        "modelopt",
+        "fp8",
+        "fbgemm_fp8",
+        "mxfp4",
+        "hqq",
+        "quanto",
+        "torchao",
+        "aqlm",
+        "vptq",
+        "higgs",
+        "exl2",
+        "exl3",
+        "auto-round",
+        "quark",
+        "mlx",
+        "gemma",
+        "sinq",
+        "?",
+    ];
+    const KEYS: &[&str] = &[
+        "bits",
+        "group_size",
+        "modules_to_not_convert",
+        "ignore",
+        "config_groups",
+        "weights",
+        "targets",
+        "weight_block_size",
+        "num_bits",
+        "type",
+        "strategy",
+        "block_structure",
+        "dynamic",
+        "quant_config",
+        "weight_quant_params",
+        "nbits",
+        "quant_type",
+        "default",
+        "_type",
+        "_data",
+        "in_group_size",
+        "num_codebooks",
+        "nbits_per_codebook",
+        "config_for_layers",
+        "vector_lens",
+        "num_centroids",
+        "head_bits",
+        "extra_config",
+        "global_quant_config",
+        "weight",
+        "dtype",
+        "quantized_layers",
+        "quant_algo",
+        "num_bits",
+        "load_in_4bit",
+        "mode",
+        "expert_dtype",
+    ];
+    let words = vec![
+        "int",
+        "float",
+        "group",
+        "channel",
+        "NVFP4",
+        "FP8",
+        "Linear",
+        "re:.*_proj",
+        "re:((a*)*)*$",
+        "model.layers.0*",
+        "lm_head",
+        "int4",
+        "fp4",
+        "Int4WeightOnlyConfig",
+        "",
+    ];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(serde_json::Value::from),
+        prop::sample::select(vec![0i64, 1, -1, 2, 3, 4, 8, 16, 64, 128, 65_536, i64::MAX]).prop_map(serde_json::Value::from),
+        prop::sample::select(vec![0.0, 2.5, 1e300]).prop_map(serde_json::Value::from),
+        prop::sample::select(words).prop_map(serde_json::Value::from),
+        Just(serde_json::Value::Null),
+    ];
+    let value = leaf.prop_recursive(4, 32, 5, |inner| {
+        let object = prop::collection::vec((prop::sample::select(KEYS.to_vec()), inner.clone()), 0..5);
+        let object = object.prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<serde_json::Map<_, _>>().into());
+        prop_oneof![2 => object, 1 => prop::collection::vec(inner, 0..4).prop_map(serde_json::Value::from)]
+    });
+    (prop::sample::select(METHODS.to_vec()), prop::collection::vec((prop::sample::select(KEYS.to_vec()), value), 0..8)).prop_map(|(method, pairs)| {
+        let mut object: serde_json::Map<_, _> = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        object.insert("quant_method".to_owned(), method.into());
+        object.into()
     })
 }
 
@@ -98,6 +229,8 @@ proptest! {
     #[test]
     fn more_never_takes_less(config in any_config(), scenario in any_scenario(), more in 1u64..50_000) {
         let model = model(config);
+        // Engines have default contexts of their own.
+        let scenario = Scenario { context: scenario.context.or(Some(4096)), ..scenario };
         let Ok(answer) = estimate(&model, &scenario) else { return Ok(()) };
         let context = scenario.context.unwrap_or(8192);
         let batch = scenario.batch.unwrap_or(1);
@@ -118,10 +251,10 @@ proptest! {
     }
 
     #[test]
-    fn ranks_hold_the_whole_and_the_repeated_part(config in any_config(), ranks in prop::sample::select(vec![2u64, 4, 8])) {
+    fn ranks_hold_the_whole_and_the_repeated_part(config in any_config(), ranks in prop::sample::select(vec![2u64, 4, 8]), format in any_format()) {
         let model = model(config);
         let weights = |gpus| {
-            let scenario = Scenario { gpus: Some(gpus), weights: Weights::Bf16, ..Scenario::default() };
+            let scenario = Scenario { gpus: Some(gpus), weights: format, ..Scenario::default() };
             let answer = estimate(&model, &scenario).ok()?;
             let entry = answer.devices[0].entries.iter().find(|entry| entry.term == vramfit::estimate::Term::Weights)?;
             Some(entry.amount.expected.get())
@@ -146,6 +279,18 @@ proptest! {
         let again = Link::decode(&link.encode());
         prop_assert_eq!(again.scenario, link.scenario);
         prop_assert_eq!(again.model, link.model);
+    }
+
+    #[test]
+    fn any_quantisation_is_read_or_said_to_be_unknown(config in any_config(), object in any_quantization(), parallel in prop::sample::select(vec![1u64, 2])) {
+        let Ok(anatomy) = vramfit::config::read(&config.replacen('{', &format!("{{\"quantization_config\": {object}, "), 1)) else { return Ok(()) };
+        let quantised = vramfit::model::Model { anatomy, ..model(config) };
+        let Ok(answer) = estimate(&quantised, &Scenario { gpus: Some(parallel), ..Scenario::default() }) else { return Ok(()) };
+        let is_known = !quantised.anatomy.quantization.as_ref().unwrap().schemes.is_empty();
+        prop_assert!(is_known || answer.warnings.iter().any(|warning| warning.contains("quantisation")));
+        for entry in &answer.devices[0].entries {
+            prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
+        }
     }
 
     #[test]

@@ -174,9 +174,10 @@ fn what_a_layer_keeps_is_what_its_operators_keep() {
     assert_eq!(of(LLAMA_8B, low(Targets::AllLinear), sdpa), 12 * d + 4 * d + 4 * kv + 8 * ff + 4 * h + 8 + 14 * 16);
     assert_eq!(of(LLAMA_8B, lora(16, Targets::AllLinear), sdpa), 28 * d + 8 * d + 4 * kv + 10 * ff + 4 * h + 8 + 28 * 16);
     // GPT-2's `NewGELUActivation` keeps three tensors more than PyTorch's own operator: 3 × 2 B × 3,072 in 12 layers.
+    let config = fixture::GPT2.replace("{", r#"{"activation_function": "gelu_new", "#);
     let gpt2 = |kernels| {
         let training = Training { kernels: Some(kernels), seq_len: Some(1024), ..Training::default() };
-        held(&answer(fixture::GPT2, training).devices[0], Term::Activations, Stage::Forward) / 1024
+        held(&answer(&config, training).devices[0], Term::Activations, Stage::Forward) / 1024
     };
     assert_eq!(gpt2(Kernels::Transformers) - gpt2(Kernels::Standard), 12 * 3 * 2 * 3072);
     let fused = Training { kernels: Some(Kernels::Fused), ..full() };
@@ -251,11 +252,14 @@ fn quantised_weights_of_qlora() {
     let device = &answer(LLAMA_8B, training.clone()).devices[0];
     let (matrices, tables) = (32 * 218_103_808, 2 * 128_256 * 4096 + 32 * 8192 + 4096);
     let scales = matrices / 64;
-    assert_eq!(held(device, Term::Weights, Stage::Load), matrices / 2 + scales + scales / 256 * 4 + tables * 2);
+    // bitsandbytes keeps a table of 1 to 2 KiB with each of the 224 matrices besides.
+    let of = |expected: u64, device: &Device| held(device, Term::Weights, Stage::Load).checked_sub(expected).unwrap();
+    assert!(of(matrices / 2 + scales + scales / 256 * 4 + tables * 2, device) < 224 * 2048);
     assert_eq!((held(device, Term::Weights, Stage::Load) * 100) >> 30, 531);
-    let plain = estimate(&model(LLAMA_8B), &Scenario { weights: Weights::Nf4, ..scenario(training) }).unwrap();
-    assert_eq!(held(&plain.devices[0], Term::Weights, Stage::Load), matrices / 2 + scales * 4 + tables * 2);
-    let error = estimate(&model(LLAMA_8B), &Scenario { weights: Weights::Nf4, ..scenario(full()) }).unwrap_err();
+    let nf4: Weights = "nf4".parse().unwrap();
+    let plain = estimate(&model(LLAMA_8B), &Scenario { weights: nf4, ..scenario(training) }).unwrap();
+    assert!(of(matrices / 2 + scales * 4 + tables * 2, &plain.devices[0]) < 224 * 2048);
+    let error = estimate(&model(LLAMA_8B), &Scenario { weights: nf4, ..scenario(full()) }).unwrap_err();
     assert!(matches!(error, EstimateError::Unsupported(_)), "{error}");
 }
 

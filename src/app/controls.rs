@@ -6,7 +6,7 @@ use vramfit::gpu::{self, Vendor};
 use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
-use vramfit::runtime::engine;
+use vramfit::runtime::label;
 use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
 use web_sys::Event;
 
@@ -14,6 +14,7 @@ use super::dom;
 use super::field::{Choice, Field, Slider, Stand, count, option};
 use super::load;
 use super::scale;
+use super::settings;
 use super::state::AppState;
 
 /// The value of the option that stands for a given size.
@@ -30,41 +31,33 @@ pub fn markup() -> String {
     out.push_str("<p class='note' id='gpu-facts'></p>");
     let mut options = String::new();
     for runtime in Runtime::ALL {
-        option(&mut options, RUNTIME.id, runtime.name(), engine(*runtime).label());
+        option(&mut options, RUNTIME.id, runtime.name(), label(*runtime));
     }
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
-    options.clear();
-    for weights in Weights::ALL.iter().filter(|weights| !matches!(weights, Weights::Nf4 | Weights::Nf4Dq)) {
-        option(&mut options, WEIGHTS.id, weights.name(), weights.label());
-    }
-    WEIGHTS.markup(&mut out, &options);
+    WEIGHTS.markup(&mut out, &weights_options());
     options.clear();
     for kv_cache in KvCache::ALL {
         option(&mut options, KV_CACHE.id, kv_cache.name(), kv_cache.label());
     }
     KV_CACHE.markup(&mut out, &options);
     out.push_str("</div>");
+    WEIGHT_NUMBER.markup(&mut out);
     for (field, slider) in [(&CONTEXT, &CONTEXT_SLIDER), (&BATCH, &BATCH_SLIDER)] {
         out.push_str("<div class='group'>");
         field.markup(&mut out);
         slider.markup(&mut out);
         out.push_str("</div>");
     }
-    out.push_str(
-        "<details class='more'><summary>More settings<span id='changed' class='note'></span></summary>\
-         <div class='more__body'><p id='only-vllm' class='note'></p>",
-    );
-    for field in &LIMITS {
-        field.markup(&mut out);
-    }
+    out.push_str("<details class='more'><summary>More settings<span id='changed' class='note'></span></summary><div class='more__body'>");
+    settings::markup(&mut out);
     out.push_str(LAST);
     out
 }
 
-/// Below the numbers of "More settings".
+/// Below the groups of "More settings".
 const LAST: &str = "\
-    <label class='check'><input id='eager' type='checkbox'>Enforce eager</label>\
+    <fieldset><legend>Hub</legend>\
     <div class='field'>\
       <label for='endpoint'>Hub endpoint</label>\
       <input id='endpoint' type='text' inputmode='url' autocomplete='off' spellcheck='false' aria-describedby='endpoint-problem'>\
@@ -75,14 +68,14 @@ const LAST: &str = "\
       <input id='token' type='password' autocomplete='off' aria-describedby='token-note'>\
       <p class='note' id='token-note'></p>\
     </div>\
-    </div></details>";
+    </fieldset></div></details>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
     for choice in [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE] {
         choice.bind(state);
     }
-    for field in [&GPU_COUNT, &CAPACITY, &CONTEXT, &BATCH, &LIMITS[0], &LIMITS[1], &LIMITS[2]] {
+    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH] {
         field.bind(state);
     }
     for slider in [&CONTEXT_SLIDER, &BATCH_SLIDER] {
@@ -91,10 +84,7 @@ pub fn bind(state: AppState) {
     dom::follow(move || state.scenario.with(allow));
     dom::follow(move || dom::text("gpu-facts", &gpu_facts(state)));
     dom::follow(move || dom::text("changed", &changed(state)));
-    dom::on("eager", "change", move |event| {
-        let is_eager = dom::target(&event, "checked").is_truthy();
-        state.choose(|scenario| scenario.enforce_eager = is_eager);
-    });
+    settings::bind(state);
     dom::follow(move || {
         state.endpoint.with(|text| dom::set_value("endpoint", if text.is_empty() { "https://huggingface.co" } else { text }));
         dom::text("token-note", &token_note(state));
@@ -104,16 +94,10 @@ pub fn bind(state: AppState) {
     dom::on("token", "change", move |event| state.token.set(load::clean_token(&dom::typed(&event)).unwrap_or_default()));
 }
 
-/// Settings that do not apply are disabled, and say why.
+/// Choices that do not apply are disabled, and say why.
 fn allow(scenario: &Scenario) {
-    let is_vllm = scenario.runtime == Runtime::Vllm;
-    dom::set_checked("eager", scenario.enforce_eager);
-    dom::flag("eager", "disabled", !is_vllm);
-    for field in &LIMITS {
-        dom::flag(field.id, "disabled", !is_vllm);
-    }
-    dom::text("only-vllm", if is_vllm { "" } else { "transformers takes what it needs and has none of these four settings." });
     dom::flag("capacity-field", "hidden", scenario.gpu_capacity.is_none());
+    dom::flag("weight-number-field", "hidden", scenario.weights.number().is_none());
     for kv_cache in KvCache::ALL {
         let id = [KV_CACHE.id, "-", kv_cache.name()].concat();
         let why = refusal(scenario.runtime, *kv_cache);
@@ -234,12 +218,45 @@ static RUNTIME: Choice = Choice {
 static WEIGHTS: Choice = Choice {
     id: "weights",
     label: "Weights",
-    value: |state| state.scenario.with(|scenario| scenario.weights.name().to_owned()),
-    take: |state, name| {
-        if let Ok(weights) = name.parse() {
+    value: |state| state.scenario.with(|scenario| scenario.weights.stem().to_owned()),
+    take: |state, stem| {
+        if let Some(weights) = Weights::all().find(|weights| weights.stem() == stem) {
             state.choose(|scenario| scenario.weights = weights);
         }
     },
+};
+
+/// Every format of weights, by kind.
+fn weights_options() -> String {
+    let (mut out, mut kind) = (String::new(), Weights::AsStored.kind());
+    for weights in Weights::all() {
+        if weights.kind() != kind {
+            kind = weights.kind();
+            dom::weave(&mut out, &["<optgroup label='", kind, "'>"]);
+        }
+        let label = match weights {
+            Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
+            Weights::Bytes(_) => "Bytes per parameter".into(),
+            _ => weights.label(),
+        };
+        option(&mut out, WEIGHTS.id, weights.stem(), &label);
+    }
+    out
+}
+
+/// The number of a format that is open.
+static WEIGHT_NUMBER: Field = Field {
+    id: "weight-number",
+    label: "Bits per weight, or bytes per parameter",
+    value: |state| state.scenario.with(|scenario| scenario.weights.number().map_or_else(String::new, |number| number.to_string())),
+    take: |state, text| match text.trim().parse() {
+        Ok(number) if number != Decimal::new(0, 0) => {
+            state.choose(|scenario| scenario.weights = scenario.weights.with_number(number));
+            Ok(())
+        }
+        _ => Err("Type a number above 0, such as 4.65.".to_owned()),
+    },
+    is_live: true,
 };
 
 static KV_CACHE: Choice = Choice {
@@ -256,8 +273,9 @@ static KV_CACHE: Choice = Choice {
 /// Why an engine cannot keep its cache in a format.
 fn refusal(runtime: Runtime, kv_cache: KvCache) -> Option<&'static str> {
     match (runtime, kv_cache) {
-        (Runtime::Vllm, KvCache::Fp32) => Some("not in vLLM"),
         (Runtime::Transformers, KvCache::Fp8) => Some("not in transformers"),
+        (Runtime::Transformers, _) => None,
+        (_, KvCache::Fp32) => Some("for transformers only"),
         _ => None,
     }
 }
@@ -322,59 +340,10 @@ static BATCH_SLIDER: Slider = Slider {
     },
 };
 
-/// The numbers that only vLLM has.
-static LIMITS: [Field; 3] = [
-    Field {
-        id: "util",
-        label: "GPU memory utilization",
-        value: |state| {
-            let chosen = state.scenario.with(|scenario| scenario.gpu_memory_utilization.map(|ratio| ratio.to_string()));
-            let default = || state.used.with(|used| used.iter().find(|(key, _)| *key == "gpu_memory_utilization").map(|(_, value)| value.clone()));
-            chosen.or_else(default).unwrap_or_default()
-        },
-        take: |state, text| {
-            let text = text.trim();
-            let ratio = if text.is_empty() { None } else { Some(text.parse::<Decimal>().map_err(|error| format!("{error}."))?) };
-            if ratio.is_some_and(|ratio| !ratio.is_fraction()) {
-                return Err("It must be above 0 and at most 1, such as 0.92.".to_owned());
-            }
-            state.choose(|scenario| scenario.gpu_memory_utilization = ratio);
-            Ok(())
-        },
-        is_live: false,
-    },
-    Field {
-        id: "mbt",
-        label: "Batched tokens",
-        value: |state| used(state, state.scenario.with(|scenario| scenario.max_num_batched_tokens), "max_num_batched_tokens"),
-        take: |state, text| {
-            let tokens = count(text)?;
-            state.choose(|scenario| scenario.max_num_batched_tokens = tokens);
-            Ok(())
-        },
-        is_live: false,
-    },
-    Field {
-        id: "mns",
-        label: "Sequences",
-        value: |state| used(state, state.scenario.with(|scenario| scenario.max_num_seqs), "max_num_seqs"),
-        take: |state, text| {
-            let sequences = count(text)?;
-            state.choose(|scenario| scenario.max_num_seqs = sequences);
-            Ok(())
-        },
-        is_live: false,
-    },
-];
-
 /// `2 changed`
 fn changed(state: AppState) -> String {
-    let of_scenario = state.scenario.with(|scenario| {
-        let Scenario { gpu_memory_utilization, max_num_batched_tokens, max_num_seqs, enforce_eager, .. } = scenario;
-        [gpu_memory_utilization.is_some(), max_num_batched_tokens.is_some(), max_num_seqs.is_some(), *enforce_eager]
-    });
-    let others = [state.endpoint.with(|text| !text.is_empty()), state.token.with(|text| !text.is_empty())];
-    match of_scenario.iter().chain(&others).filter(|changed| **changed).count() {
+    let others = usize::from(state.endpoint.with(|text| !text.is_empty())) + usize::from(state.token.with(|text| !text.is_empty()));
+    match state.scenario.with(settings::changed) + others {
         0 => String::new(),
         count => format!("{count} changed"),
     }

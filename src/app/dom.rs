@@ -74,7 +74,11 @@ fn put(id: &str, place: &str, value: &str, write: &dyn Fn(&Element, Option<&str>
 
 /// Writes the text of an element.
 pub fn text(id: &str, text: &str) {
-    put(id, "text", text, &|element, _| element.set_text_content(Some(text)));
+    put(id, "text", text, &|element, before| match element.first_child() {
+        // A text that stays is laid out again, not made anew.
+        Some(child) if before.is_some_and(|before| !before.is_empty()) && !text.is_empty() => child.set_node_value(Some(text)),
+        _ => element.set_text_content(Some(text)),
+    });
 }
 
 /// Writes the inside of an element. Where the elements are the same as before, only what differs in them is changed.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
-use vramfit::catalogue;
 use vramfit::link::ModelLink;
 use vramfit::reader::{self, Answer, Failure, Found, Progress, What, Wish};
 use wasm_bindgen::JsValue;
@@ -27,6 +26,9 @@ extern "C" {
 
     #[wasm_bindgen(catch, js_name = vramfitReader)]
     async fn fetch_reader() -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
+    fn models(this: &Reader) -> Result<String, JsValue>;
 
     #[wasm_bindgen(catch, method)]
     async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal) -> Result<JsValue, JsValue>;
@@ -57,6 +59,8 @@ thread_local! {
     static UNDER_WAY: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// The ids of the built-in models, a line each; empty until the reader has said them.
+    static BUILT_IN: Cell<&'static str> = const { Cell::new("") };
 }
 
 /// The user types in the model box.
@@ -67,6 +71,19 @@ pub fn edit() {
 /// Whether something stands in the model box that nobody has taken yet.
 pub fn is_edited() -> bool {
     EDITED.get()
+}
+
+/// The ids of the built-in models, a line each; empty until [`ask_built_in`] has asked for them.
+pub fn built_in() -> &'static str {
+    BUILT_IN.get()
+}
+
+/// Asks the reader which models are built in. Without the reader there are none.
+pub async fn ask_built_in() {
+    let Ok(reader) = fetch_reader().await else { return };
+    if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), Reader::from(reader).models()) {
+        BUILT_IN.set(ids.leak());
+    }
 }
 
 /// Ends whatever is under way; the number of the new wish.
@@ -101,17 +118,17 @@ pub fn is_json(text: &str) -> bool {
 
 /// Whether a text is certain enough to be a name that it need not be confirmed with Enter.
 pub fn is_whole_name(text: &str) -> bool {
-    is_json(text) || catalogue::is_known(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
+    is_json(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
 }
 
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
     EDITED.set(false);
-    start(state, built_in(id, true));
+    start(state, named(id, true));
 }
 
-fn built_in(id: &str, is_step: bool) -> Job {
-    Job { name: id.to_owned(), what: What::BuiltIn(id.to_owned()), is_step }
+fn named(id: &str, is_step: bool) -> Job {
+    Job { name: id.to_owned(), what: What::Named(id.to_owned()), is_step }
 }
 
 /// Reads the headers of the model that is shown.
@@ -145,11 +162,11 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
         return show(state, shown, false);
     }
     // A link that names its Hub means that Hub's model, and so does one that names a revision.
-    let is_built_in = revision.is_none() && catalogue::is_known(&id);
-    if is_built_in && state.endpoint.with_untracked(String::is_empty) {
-        return start(state, built_in(&id, false));
+    if revision.is_none() && state.endpoint.with_untracked(String::is_empty) {
+        return start(state, named(&id, false));
     }
-    start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in: is_built_in }, is_step: false });
+    let may_be_built_in = revision.is_none();
+    start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in }, is_step: false });
 }
 
 /// Does the last thing again.

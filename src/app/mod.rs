@@ -15,6 +15,7 @@ mod load;
 mod model_box;
 mod notes;
 mod scale;
+mod settings;
 mod share;
 mod state;
 mod status;
@@ -25,7 +26,7 @@ use leptos::mount::mount_to;
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 
-use state::{AppState, Load, State};
+use state::{AppState, Load, State, Widths};
 
 /// Puts the page in the place of its shell.
 pub fn start() {
@@ -36,16 +37,19 @@ pub fn start() {
         browser::explain("vramfit could not start: this document has no place for it.");
         return;
     };
+    // The shell has the places of the drawings where the page has them, and is laid out already.
+    let widths = Widths::measure();
     root.set_inner_html(&markup());
-    mount_to(root.unchecked_into(), || {
+    mount_to(root.unchecked_into(), move || {
         let state = State::new();
+        state.widths.set(widths);
         url::follow(state);
         state::follow(state);
         bind(state);
-        // Before the first paint: drawings get their widths, and the page is ready.
-        state::measure(state);
         let later = browser::Later::default();
-        dom::on_window("resize", move |_| later.run(100, Box::new(move || state::measure(state))));
+        let measure = move || later.run(100, Box::new(move || state::measure(state)));
+        measure();
+        dom::on_window("resize", move |_| measure());
         browser::ready();
     })
     .forget();

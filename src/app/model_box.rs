@@ -1,6 +1,7 @@
 //! The box that takes anything that names a model, with what is known of the model, what went wrong, and how far it is.
 
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
@@ -92,7 +93,9 @@ struct List {
 impl List {
     /// With what was typed since it was opened; with everything before that.
     fn find(&mut self, query: &str) {
-        self.found = catalogue::search(query);
+        // No id is in a pasted config.
+        let query = if load::is_json(query.trim()) { "{" } else { query };
+        self.found = catalogue::search(load::built_in(), query);
     }
 
     fn close(&mut self) {
@@ -107,10 +110,10 @@ impl List {
     /// One option down or up; the text itself lies between the last and the first.
     fn walk(&mut self, is_down: bool) {
         let count = self.found.len();
+        self.is_open = true;
         if count == 0 {
             return;
         }
-        self.is_open = true;
         self.active = match (self.active, is_down) {
             (None, true) => Some(0),
             (None, false) => Some(count - 1),
@@ -153,17 +156,15 @@ impl List {
 const BOX: &str = "model";
 
 fn combobox(state: AppState) {
-    let mut first = List::default();
-    first.find("");
-    let list = ArcRwSignal::new(first);
-    let (shown, typed, keyed, left) = (list.clone(), list.clone(), list.clone(), list.clone());
+    let list = ArcRwSignal::new(List::default());
+    let (shown, typed, keyed, left, entered) = (list.clone(), list.clone(), list.clone(), list.clone(), list.clone());
     dom::follow(move || shown.with(List::show));
     dom::follow(move || state.typed.with(|text| dom::set_value(BOX, text)));
     dom::on(BOX, "input", move |event| {
         let text = dom::typed(&event);
         load::edit();
         typed.update(|list| {
-            list.find(if load::is_json(text.trim()) { "{" } else { &text });
+            list.find(&text);
             list.active = None;
             list.is_open = true;
         });
@@ -178,10 +179,18 @@ fn combobox(state: AppState) {
             load::submit(state, &text);
         }
     });
-    // So that typing or pasting replaces what is there.
-    dom::on(BOX, "focus", |event| {
+    dom::on(BOX, "focus", move |event| {
+        // So that typing or pasting replaces what is there.
         if let Some(target) = event.target() {
             target.unchecked_into::<HtmlInputElement>().select();
+        }
+        if load::built_in().is_empty() {
+            let list = entered.clone();
+            spawn_local(async move {
+                load::ask_built_in().await;
+                let query = if load::is_edited() { state.typed.get_untracked() } else { String::new() };
+                list.update(|list| list.find(&query));
+            });
         }
     });
     // The focus stays in the box.
@@ -240,12 +249,13 @@ fn source(shown: &Shown, unit: Unit) -> String {
     let mut facts = vec![match (provenance.source, &provenance.files) {
         (Origin::Headers, Some(files)) if files.count == 1 => format!("Header of 1 file read{at}"),
         (Origin::Headers, Some(files)) => format!("Headers of {} files read{at}", grouped(files.count)),
+        (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
         _ => format!("From config.json{at}"),
     }];
     facts.extend(provenance.files.as_ref().map(|files| format!("{} stored", unit.text(files.bytes))));
     facts.extend(anatomy.dtype.map(|dtype| dtype.name.to_owned()));
-    facts.extend(anatomy.quantization.clone());
+    facts.extend(anatomy.quantization.as_ref().map(|quantization| quantization.method.clone()));
     if !shown.note.is_empty() {
         facts.push(shown.note.clone());
     }

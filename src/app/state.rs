@@ -81,6 +81,13 @@ pub struct Widths {
     pub layers: u32,
 }
 
+impl Widths {
+    /// Reads them off the page.
+    pub fn measure() -> Self {
+        Self { bars: browser::width_of("bars"), curve: browser::width_of("curve-plot"), layers: browser::width_of("layers-strip") }
+    }
+}
+
 /// Everything there is; it lives as long as the page.
 pub type AppState = &'static State;
 
@@ -248,9 +255,9 @@ fn swept(model: &Model, scenario: &Scenario) -> Option<Swept> {
     Some(Swept { curve: plan::curve(model, scenario).ok()?, device })
 }
 
-/// Reads the widths of the drawings off the page.
+/// Drawings follow the width of the page.
 pub fn measure(state: AppState) {
-    let widths = Widths { bars: browser::width_of("bars"), curve: browser::width_of("curve-plot"), layers: browser::width_of("layers-strip") };
+    let widths = Widths::measure();
     if state.widths.get_untracked() != widths {
         state.widths.set(widths);
     }

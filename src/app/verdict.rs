@@ -82,9 +82,12 @@ fn waiting(state: AppState) -> Said {
     Said { fits: "unknown", claim, summary, ..Said::default() }
 }
 
-/// `2 × H100 SXM5 80GB`
-fn name(device: &Device) -> String {
-    match device.ranks.end - device.ranks.start {
+/// `2 × H100 SXM5 80GB`; with the numbers of the GPUs where devices hold different things.
+fn name(device: &Device, is_one_of_several: bool) -> String {
+    let (first, end) = (device.ranks.start, device.ranks.end);
+    match end - first {
+        1 if is_one_of_several => format!("GPU {first}, {}", device.gpu),
+        count if is_one_of_several => format!("GPUs {first} to {}, {count} × {}", end - 1, device.gpu),
         1 => device.gpu.clone(),
         count => format!("{count} × {}", device.gpu),
     }
@@ -98,7 +101,14 @@ fn bars(estimate: &Estimate, unit: Unit, width: u32) -> Result<String, ChartErro
         let (class, caption) = if is_alone {
             (" class='visually-hidden'", format!("Memory on {} at its peak", device.gpu))
         } else {
-            ("", format!("{}, each at its peak", name(device)))
+            (
+                "",
+                format!(
+                    "{}{}",
+                    name(device, estimate.devices.len() > 1),
+                    if device.ranks.end - device.ranks.start > 1 { ", each at its peak" } else { " at its peak" }
+                ),
+            )
         };
         dom::weave(&mut out, &["<figure><figcaption", "", class, "", ">", &caption, "</figcaption><div class='drawing'>"]);
         out.push_str(&chart::breakdown(device, unit, width)?.svg);

@@ -103,6 +103,7 @@ mod tests {
             layer_prefix: "model.layers".into(),
             tensors: Vec::new(),
             layers,
+            work: crate::model::Work::Tokens,
         }
     }
 

@@ -234,8 +234,9 @@ mod testing {
             gpu: "H100".to_owned(),
             capacity: usable,
             usable,
-            budget: budget.map(|bytes| Budget { bytes, formula: Expr::constant(bytes.get()), name: "vLLM budget" }),
+            budget: budget.map(|bytes| Budget { bytes, formula: Expr::constant(bytes.get()), name: "vLLM budget", outside: &[Term::RuntimeContext] }),
             claim: budget,
+            minimum: None,
             ledger: Ledger { stages: Stage::SERVING, entries: terms.iter().map(|(term, bytes)| entry(*term, *bytes)).collect() },
             slack: None,
         }

@@ -4,7 +4,7 @@
 //! of the file belongs to exactly one tensor, so a header that passes states the weights' size exactly.
 //!
 //! Memory: nothing is allocated by a length or a count that the file claims, only for entries that were read. One header keeps
-//! at most [`MAX_TENSORS`] tensors and 10,000 metadata entries; the text itself is the caller's.
+//! at most [`MAX_TENSORS`] tensors and 10,000 metadata entries, never more than [`most_memory`]; the text itself is the caller's.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,6 +35,12 @@ const LENGTH_BYTES: u64 = 8;
 
 /// The entry of the JSON that is not a tensor.
 const METADATA: &str = "__metadata__";
+
+/// The most bytes that [`parse_header`] allocates for a header of `bytes` bytes, the header that it returns included, whatever
+/// the header claims: 24 times its length and 64 KiB (`tests/parser_memory.rs`).
+pub const fn most_memory(bytes: u64) -> u64 {
+    bytes.saturating_mul(24).saturating_add(64 << 10)
+}
 
 /// What [`parse_header`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -481,6 +487,29 @@ mod tests {
         for odd in ["null", "true", "-1", "1", "0.5", "\"x\"", "[{}]", "{}"] {
             assert_eq!(parse(&format!(r#"{{"__metadata__":{odd}}}"#)), Ok(Header::default()), "{odd}");
         }
+    }
+
+    /// Every dtype of the format, with the bits of one value (`Dtype::bitsize` of safetensors 0.8): offsets must fit the shape.
+    #[test]
+    fn every_dtype_is_checked_against_its_offsets() {
+        for (bits, dtypes) in [
+            (4, &["F4"][..]),
+            (6, &["F6_E2M3", "F6_E3M2"]),
+            (8, &["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]),
+            (16, &["I16", "U16", "F16", "BF16"]),
+            (32, &["I32", "U32", "F32"]),
+            (64, &["I64", "U64", "F64", "C64"]),
+        ] {
+            for dtype in dtypes {
+                let bytes = 24 * bits / 8;
+                assert!(one(dtype, "[2, 3, 4]", 0, bytes).is_ok(), "{dtype}");
+                for stored in [bytes - 1, bytes + 1] {
+                    let expected = HeaderError::WrongLength { name: "x".into(), needed: bytes, stored };
+                    assert_eq!(one(dtype, "[2, 3, 4]", 0, stored), Err(expected), "{dtype}");
+                }
+            }
+        }
+        assert_eq!(Encoding::all().filter(|encoding| Encoding::from_safetensors(encoding.name).is_some()).count(), 22);
     }
 
     #[test]

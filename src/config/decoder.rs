@@ -2,8 +2,10 @@
 //!
 //! Shapes are those of the transformers 5.23 classes.
 
+use std::borrow::Cow;
+
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, LayerRun, Mixer, Role, Span, Tensor, Work};
 
 /// The sizes that every decoder has.
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +263,7 @@ impl Decoder {
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
-                Top::Score { labels } => _ = head.linear("score", self.shape.hidden, labels, false),
+                Top::Score { labels, bias } => _ = head.linear("score", self.shape.hidden, labels, bias),
                 Top::Language | Top::Nothing => {}
             },
             Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -279,7 +281,8 @@ impl Decoder {
             base: self.base.into(),
             layer_prefix: self.layer_prefix.into(),
             tensors: self.tensors,
-            layers: run_lengths(self.layers),
+            layers: LayerRun::code(self.layers),
+            work: Work::Tokens,
         })
     }
 }
@@ -331,7 +334,7 @@ impl Draft {
 
 /// Another part than the decoder: its tensors outside layers with full names, its layers with names relative to them.
 pub fn component(
-    name: &'static str,
+    name: impl Into<Cow<'static, str>>,
     kind: ComponentKind,
     hidden_size: u64,
     layer_prefix: &'static str,
@@ -346,7 +349,8 @@ pub fn component(
         base: "model".into(),
         layer_prefix: layer_prefix.into(),
         tensors,
-        layers: run_lengths(layers),
+        layers: LayerRun::code(layers),
+        work: Work::Tokens,
     }
 }
 
@@ -358,6 +362,8 @@ pub enum Top {
     Score {
         /// How many.
         labels: u64,
+        /// Whether it has a bias, as the score of each token has.
+        bias: bool,
     },
     /// None.
     Nothing,
@@ -375,7 +381,7 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
     } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
-        Top::Score { labels: labels(f)? }
+        Top::Score { labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
     } else if ends(&["Model"]) {
         Top::Nothing
     } else {
@@ -390,18 +396,6 @@ pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
         Some(labels) => Ok(labels),
         None => Ok(f.entries("id2label").unwrap_or(2)),
     }
-}
-
-/// Equal neighbours as one run.
-fn run_lengths(layers: Vec<(Layer, Vec<Tensor>)>) -> Vec<LayerRun> {
-    let mut runs: Vec<LayerRun> = Vec::new();
-    for (layer, tensors) in layers {
-        match runs.last_mut() {
-            Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
-            _ => runs.push(LayerRun { count: 1, layer, tensors }),
-        }
-    }
-    runs
 }
 
 /// The decoder's layers, alike but for the span that their number gives.

@@ -642,6 +642,8 @@ struct Accounts {
     used: BTreeSet<String>,
     /// Every key of the objects that were opened, likewise.
     present: BTreeSet<String>,
+    /// What had to be guessed, each a sentence.
+    guesses: Vec<String>,
 }
 
 /// An object of a config, with a record of the keys that were asked for.
@@ -700,6 +702,21 @@ impl Fields {
     pub fn as_type(&self, model_type: &str) -> Self {
         let mut same = self.with_defaults(&[]);
         same.object.insert("model_type".to_owned(), Value::from(model_type));
+        same
+    }
+
+    /// The same object with another number in the place of one: for classes whose other layers have another size of the same name.
+    #[must_use]
+    pub fn replaced(mut self, key: &str, value: u64) -> Self {
+        self.object.insert(key.to_owned(), Value::from(value));
+        self
+    }
+
+    /// The same object as if `architectures` named this class: for parts that a larger class builds.
+    #[must_use]
+    pub fn as_class(&self, class: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert("architectures".to_owned(), Value::from(vec![class]));
         same
     }
 
@@ -787,6 +804,22 @@ impl Fields {
     pub fn touch(&self, key: &str) -> Option<u64> {
         self.get(key);
         None
+    }
+
+    /// Notes that what follows is a guess, and what it rests on.
+    pub fn guess(&self, how: String) {
+        self.accounts.borrow_mut().guesses.push(how);
+    }
+
+    /// What was guessed so far.
+    pub fn guesses(&self) -> Vec<String> {
+        self.accounts.borrow().guesses.clone()
+    }
+
+    /// The same object with a record of its own: for a reading on trial.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self { defaults: self.defaults.clone(), ..Self::open(self.object.clone(), String::new(), Rc::default()) }
     }
 
     /// How many entries the object under `key` has.
@@ -892,17 +925,6 @@ impl Fields {
     /// `model_type`, for messages.
     pub fn model_type(&self) -> String {
         self.object.get("model_type").and_then(Value::as_str).unwrap_or("(unnamed)").to_owned()
-    }
-
-    /// The quantisation method that `quantization_config` names.
-    pub fn quantization(&self) -> Result<Option<String>, ConfigError> {
-        let Some((_, value)) = self.get("quantization_config") else { return Ok(None) };
-        let method = value.get("quant_method").and_then(Value::as_str);
-        let by_flag = || ["load_in_4bit", "load_in_8bit"].iter().any(|key| value.get(key).is_some()).then_some("bitsandbytes");
-        match method.or_else(by_flag) {
-            Some(method) => Ok(Some(method.to_owned())),
-            None => Err(self.impossible("quantization_config", "it must name its `quant_method`")),
-        }
     }
 
     /// Keys that were not asked for and say that the layers are not those of a plain decoder.

@@ -8,7 +8,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let intermediate = f.optional_count("intermediate_size")?.unwrap_or(4 * shape.hidden);
     let positions = f.count("max_position_embeddings")?;
-    let tensors = Tensors::default()
+    let mut tensors = Tensors::default();
+    if f.flag("add_cross_attention", false)? {
+        tensors
+            .linear("crossattention.c_attn", shape.hidden, 2 * shape.hidden, true)
+            .linear("crossattention.q_attn", shape.hidden, shape.hidden, true)
+            .linear("crossattention.c_proj", shape.hidden, shape.hidden, true)
+            .norm("ln_cross_attn", shape.hidden, true);
+    }
+    let tensors = tensors
         .norm("ln_1", shape.hidden, true)
         .linear("attn.c_attn", shape.hidden, 3 * shape.hidden, true)
         .linear("attn.c_proj", shape.hidden, shape.hidden, true)

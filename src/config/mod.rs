@@ -5,9 +5,12 @@
 
 mod computation;
 mod decoder;
+pub mod diffusers;
 mod fields;
 pub mod json;
 mod more;
+mod quantization;
+mod rotary;
 
 mod gemma;
 mod gpt2;
@@ -90,8 +93,8 @@ pub enum ConfigError {
         /// What it must be.
         why: &'static str,
     },
-    /// `model_type` is not known and the fields are not those of a decoder.
-    #[error("model type `{model_type}` is not understood yet, and it cannot be read as a plain decoder: {why}")]
+    /// `model_type` is not known and the fields are not those of a model that is.
+    #[error("model type `{model_type}` is not understood yet, and it cannot be read as another one: {why}")]
     UnknownType {
         /// Its name.
         model_type: String,
@@ -129,7 +132,20 @@ pub fn model_types() -> impl Iterator<Item = &'static str> {
 /// assert_eq!(anatomy.parameters().unwrap().get(), 6_738_415_616);
 /// ```
 pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
+    read_with(text, None)
+}
+
+/// The same for a repository that describes its quantisation in a file of its own (`hf_quant_config.json`), which counts where
+/// config.json is silent about it.
+///
+/// # Errors
+/// [`ConfigError`] names the key that is missing or impossible; also when the other file is not JSON.
+pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, ConfigError> {
+    let beside = quant_config.map(json::parse).transpose()?;
     let fields = Fields::new(json::parse(text)?)?;
+    if let Some(class) = fields.optional_text("_class_name")?.filter(|_| !fields.has_any("model_type")) {
+        return diffusers::alone(class, text);
+    }
     let mut assumptions = Vec::new();
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,
@@ -139,23 +155,9 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
             name.to_owned()
         }
     };
-    let known = family_of(&model_type);
-    let draft = match known {
+    let draft = match family_of(&model_type) {
         Some(family) => (family.read)(&fields)?,
-        None => {
-            let unknown = |why| ConfigError::UnknownType { model_type: model_type.clone(), why };
-            let draft = llama::read(&fields).map_err(|error| match error {
-                ConfigError::Missing { key, .. } => unknown(format!("its config has no `{key}`")),
-                other => other,
-            })?;
-            if let Some(key) = fields.structural_keys_left().next() {
-                return Err(unknown(format!("`{key}` changes what its layers are")));
-            }
-            assumptions.push(format!(
-                "model type `{model_type}` is not known here: its fields are read as those of a Llama-like decoder, so parameters and cache may be wrong by a lot"
-            ));
-            draft
-        }
+        None => more::generic::read(&fields, &model_type)?,
     };
     // Wrappers leave both to the language model's config.
     let text = fields.nested(TEXT_CONFIGS)?;
@@ -164,17 +166,22 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
         Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
         None => None,
     };
-    let quantization = fields.quantization()?;
+    let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
     let computation = computation::read(&fields, text.as_ref());
-    let max_context = match (fields.optional_count("max_position_embeddings")?, text) {
+    let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
     };
     let components = draft.into_components(&fields, &mut assumptions)?;
+    let rotary = rotary::read(&model_type, text.as_ref().unwrap_or(&fields), &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
-    let is_guess = known.is_none();
-    let anatomy = Anatomy { model_type, components, dtype, max_context, quantization, keys_used, keys_not_understood, assumptions, is_guess, computation };
+    let guesses = fields.guesses();
+    let is_guess = !guesses.is_empty();
+    assumptions.splice(0..0, guesses);
+    let mut anatomy =
+        Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess, computation };
     anatomy.parameters()?;
+    anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)
 }
 
@@ -205,7 +212,7 @@ mod tests {
         assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key: "hidden_size", .. })));
         assert_eq!(read(r#"{"hidden_size": 1}"#), Err(ConfigError::NoType));
         let error = read(r#"{"model_type": "hyperbrain"}"#).unwrap_err().to_string();
-        assert!(error.contains("`hyperbrain`") && error.contains("`hidden_size`"), "{error}");
+        assert!(error.contains("`hyperbrain`") && error.contains("`vocab_size`"), "{error}");
         assert_eq!(read("[1]"), Err(ConfigError::NotAnObject));
         assert!(matches!(read("{"), Err(ConfigError::NotJson(_))));
         assert_eq!(read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")), Err(ConfigError::Overflow));
@@ -216,11 +223,22 @@ mod tests {
         let guess = read(&LLAMA.replace("llama", "newmodel")).unwrap();
         assert!(guess.is_guess);
         assert!(guess.assumptions[0].contains("`newmodel`"));
-        // Fields that say otherwise are no Llama's.
-        for key in ["n_routed_experts", "kv_lora_rank", "mamba_d_state", "vision_config"] {
-            let error = read(&LLAMA.replace("llama", "newmodel").replacen('{', &format!("{{\"{key}\": 4, "), 1)).unwrap_err();
-            assert!(error.to_string().contains(key), "{error}");
-        }
+        // Fields that say otherwise are another family's, or are said to be left out.
+        let with_keys = |keys: &str| read(&LLAMA.replace("llama", "newmodel").replacen('{', &format!("{{{keys}, "), 1)).unwrap();
+        let mixture = with_keys("\"n_routed_experts\": 4, \"moe_intermediate_size\": 32");
+        assert_eq!(mixture.components[0].layers[0].layer.feed_forward.experts(), Some(4));
+        let latent = with_keys("\"kv_lora_rank\": 16, \"n_routed_experts\": 4, \"moe_intermediate_size\": 32, \"first_k_dense_replace\": 0");
+        assert_eq!(latent.components[0].layers[0].layer.mixer.cache_elements_per_token(), 16 + 64);
+        let recurrent = with_keys("\"mamba_d_state\": 16");
+        assert!(mixture.is_guess && latent.is_guess && recurrent.is_guess && recurrent.assumptions[0].contains("`mamba_d_state`"));
+        // A name tells more than keys: the part of it that is a family's.
+        let like_qwen = read(&LLAMA.replace("llama", "tiny_qwen2_variant")).unwrap();
+        assert!(like_qwen.is_guess && like_qwen.assumptions[0].contains("`qwen2`"));
+        assert!(read(r#"{"model_type": "newmodel", "hidden_size": 64}"#).is_err());
+        // The language model of a known wrapper may be unknown too.
+        let inner = LLAMA.replace("llama", "newmodel");
+        let wrapper = read(&format!(r#"{{"model_type": "newvlm", "text_config": {inner}, "vision_config": {{"hidden_size": 32}}}}"#)).unwrap();
+        assert!(wrapper.is_guess && wrapper.parameters() == guess.parameters() && wrapper.assumptions.iter().any(|how| how.contains("`newvlm`")));
         assert_eq!(guess.parameters(), read(LLAMA).unwrap().parameters());
     }
 

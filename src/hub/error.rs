@@ -5,6 +5,7 @@ use super::{BadEndpoint, RepoId};
 use crate::checkpoint::HeaderError;
 use crate::config::ConfigError;
 use crate::quantity::Overflow;
+use crate::repository::RepositoryError;
 
 /// Why a model cannot be opened. Displays as what is wrong; [`HubError::advice`] is what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +132,9 @@ pub enum HubError {
     /// config.json does not describe a model.
     #[error("{0}")]
     Config(ConfigError),
+    /// A repository of several parts does not describe a model.
+    #[error("{0}")]
+    Repository(#[from] RepositoryError),
     /// The header of a weight file is wrong.
     #[error("`{file}`: {error}")]
     Header {
@@ -227,7 +231,7 @@ impl HubError {
             Self::TooLarge { .. } | Self::Malformed { .. } | Self::Header { .. } => {
                 "The file is damaged or of another kind: choose another revision or repository, or paste the model's config.json."
             }
-            Self::Config(_) | Self::Overflow(_) => "Check that this is the right model, or paste a corrected config.json.",
+            Self::Config(_) | Self::Repository(_) | Self::Overflow(_) => "Check that this is the right model, or paste a corrected config.json.",
         }
     }
 

@@ -9,19 +9,19 @@
 mod endpoint;
 mod error;
 mod repo;
+mod shelf;
 mod transport;
 mod weights;
 
 use std::cell::Cell;
-use std::pin::pin;
 
-use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
+use shelf::OnHub;
 
-use crate::checkpoint::safetensors::MAX_TENSORS;
 use crate::checkpoint::{Header, HeaderError, Matched, Matcher, Parsed, parse_header, quotable};
 use crate::config;
 use crate::model::{Model, Origin, Provenance};
+use crate::repository::{self, Kind, RepositoryError, Shelf};
 
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Asked, HubError};
@@ -71,40 +71,7 @@ pub async fn open<T: Transport>(
 ) -> Result<Model, HubError> {
     let own = reference.endpoint.as_ref().unwrap_or(endpoint);
     let hub = Session { transport, endpoint: own, token: token.filter(|_| own == endpoint), received: Cell::new(0) };
-    let listing = hub.listing(reference).await?;
-    let mut notes = Vec::new();
-    let folder = reference.folder.as_deref().unwrap_or_default();
-    let anatomy = config::read(&hub.config(&listing, folder, &mut notes).await?).map_err(HubError::Config)?;
-
-    let choice = weights::choose(&listing.names, folder, reference.file.as_deref());
-    notes.extend(choice.notes);
-    let mut matcher = Matcher::new(&anatomy);
-    let mut state = Progress { files_done: 0, files: choice.files.len() as u64, bytes: hub.received.get(), bytes_total: None };
-    progress(state);
-    {
-        let jobs = choice.files.iter().map(|file| hub.header(&listing, file));
-        let mut headers = pin!(stream::iter(jobs).buffer_unordered(IN_FLIGHT));
-        while let Some(answer) = headers.next().await {
-            let (file, header) = answer?;
-            matcher.add(&header)?;
-            if matcher.tensors() > MAX_TENSORS {
-                return Err(HubError::Header { file: file.to_owned(), error: HeaderError::TooManyTensors });
-            }
-            state.files_done += 1;
-            state.bytes = hub.received.get();
-            state.bytes_total = (state.files_done == state.files).then_some(state.bytes);
-            progress(state);
-        }
-    }
-    let (source, files) = if choice.files.is_empty() {
-        (Origin::Config, None)
-    } else {
-        let Matched { files, notes: found } = matcher.finish()?;
-        notes.extend(found);
-        (Origin::Headers, Some(files))
-    };
-    let provenance = Provenance { id: Some(listing.repo.to_string()), revision: listing.commit, source, files, notes };
-    Ok(Model { anatomy, provenance })
+    hub.open(reference, false, progress).await
 }
 
 /// The opening of one model.
@@ -141,6 +108,35 @@ struct Sibling {
 }
 
 impl<T: Transport> Session<'_, T> {
+    /// The model of a reference; an adapter's base is no adapter itself.
+    async fn open(&self, reference: &ModelRef, is_base: bool, progress: &dyn Fn(Progress)) -> Result<Model, HubError> {
+        let listing = self.listing(reference).await?;
+        let folder = reference.folder.as_deref().unwrap_or_default();
+        let shelf = OnHub { session: self, listing: &listing, progress };
+        if let Some(kind) = repository::kind(&listing.names, folder) {
+            if is_base && kind == Kind::Adapter {
+                return Err(RepositoryError::Adapter(format!("its base `{}` is an adapter too", listing.repo)).into());
+            }
+            let content = repository::read(&shelf, kind, folder).await?;
+            return Ok(content.into_model(Some(listing.repo.to_string()), listing.commit));
+        }
+        let mut notes = Vec::new();
+        let anatomy = config::read(&self.config(&listing, folder, &mut notes).await?).map_err(HubError::Config)?;
+        let choice = weights::choose(&listing.names, folder, reference.file.as_deref());
+        notes.extend(choice.notes);
+        let mut matcher = Matcher::new(&anatomy);
+        shelf.headers(&choice.files, &mut |_, header| Ok(matcher.add(header)?)).await?;
+        let (source, files) = if choice.files.is_empty() {
+            (Origin::Config, None)
+        } else {
+            let Matched { files, notes: found } = matcher.finish()?;
+            notes.extend(found);
+            (Origin::Headers, Some(files))
+        };
+        let provenance = Provenance { id: Some(listing.repo.to_string()), revision: listing.commit, source, files, notes };
+        Ok(Model { anatomy, provenance })
+    }
+
     /// One request; the answer has status 200 or 206 and at most `max_bytes`.
     async fn get(&self, asked: &Asked<'_>, url: String, range: Option<(u64, u64)>, max_bytes: u64) -> Result<Response, HubError> {
         let request = Request { url, range, token: self.token.map(str::to_owned), max_bytes };
@@ -187,10 +183,7 @@ impl<T: Transport> Session<'_, T> {
         if file != in_folder {
             notes.push(format!("`{}` has no config.json: the repository's own is used", quotable(folder)));
         }
-        let asked = self.asked(&listing.repo, Some(&listing.revision), Some(file));
-        let url = self.endpoint.resolve(&listing.repo, &listing.revision, file);
-        let body = self.get(&asked, url, None, config::json::MAX_BYTES as u64).await?.body;
-        String::from_utf8(body).map_err(|_| HubError::Malformed { file: asked.name(), why: "it is not text (UTF-8)".to_owned() })
+        self.text(listing, file).await
     }
 
     /// The header of a weight file, by ranges from its beginning.
@@ -272,6 +265,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
     use super::*;

@@ -1,12 +1,14 @@
 //! Scenario <-> URL: a readable query with short keys, defaults left out, versioned. A token is never in it.
 
+mod llama_cpp;
 mod serving;
 mod training;
 
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{Bytes, Decimal};
-use crate::scenario::{Scenario, UnknownChoice};
+use crate::scenario::{Picture, Scenario, UnknownChoice};
+use crate::weight_format::UnknownFormat;
 
 /// The version that links carry.
 pub const VERSION: &str = "1";
@@ -99,10 +101,10 @@ macro_rules! switch {
     };
 }
 
-use {count, parsed, switch};
+use {choice, count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, training::TRAINING];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, training::TRAINING, llama_cpp::LLAMA_CPP];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -132,14 +134,59 @@ static BASE: &[Key] = &[
     choice!("rt", runtime),
     count!("ctx", context),
     count!("b", batch),
-    choice!("w", weights),
+    Key {
+        name: "w",
+        write: |scenario| (scenario.weights != Scenario::default().weights).then(|| scenario.weights.name().into_owned()),
+        read: |scenario, text| {
+            scenario.weights = text.parse().map_err(|error: UnknownFormat| error.to_string())?;
+            Ok(())
+        },
+    },
     choice!("kv", kv_cache),
     parsed!("util", Decimal, gpu_memory_utilization),
     count!("mbt", max_num_batched_tokens),
     count!("mns", max_num_seqs),
     switch!("eager", enforce_eager),
     choice!("attn", attention),
+    Key {
+        name: "img",
+        write: |scenario| scenario.picture.size.map(|(width, height)| format!("{width}x{height}")),
+        read: |scenario, text| {
+            scenario.picture.size = Some(Picture::parse_size(text)?);
+            Ok(())
+        },
+    },
+    Key {
+        name: "frames",
+        write: |scenario| scenario.picture.frames.map(|frames| frames.to_string()),
+        read: |scenario, text| {
+            scenario.picture.frames = Some(Picture::parse_frames(text)?);
+            Ok(())
+        },
+    },
 ];
+
+/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
+pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
+    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+}
+
+/// Changes a setting as links write it; an empty text means its default.
+///
+/// # Errors
+///
+/// A sentence about what is wrong with the text; the scenario is as before.
+pub fn set(scenario: &mut Scenario, key: &str, text: &str) -> Result<(), String> {
+    let mut changed = Scenario::default();
+    for known in keys() {
+        let value = if known.name == key { Some(text.to_owned()).filter(|text| !text.is_empty()) } else { (known.write)(scenario) };
+        if let Some(value) = value {
+            (known.read)(&mut changed, &value)?;
+        }
+    }
+    *scenario = changed;
+    Ok(())
+}
 
 fn whole(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number"))
@@ -241,7 +288,7 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{AttentionImplementation, KvCache, Runtime, Weights};
+    use crate::scenario::{AttentionImplementation, FlashAttention, KvCache, LlamaCpp, Picture, Runtime};
 
     #[test]
     fn defaults_are_left_out_and_links_read_well() {
@@ -268,18 +315,42 @@ mod tests {
                 runtime: Runtime::Transformers,
                 context: Some(1),
                 batch: Some(7),
-                weights: Weights::Bf16,
+                weights: "exl2-4.65".parse().unwrap(),
                 kv_cache: KvCache::Fp32,
                 gpu_memory_utilization: Some("0.85".parse().unwrap()),
                 max_num_batched_tokens: Some(4096),
                 max_num_seqs: Some(64),
                 enforce_eager: true,
+                llama_cpp: LlamaCpp {
+                    gpu_layers: Some(20),
+                    tensor_split: vec!["3".parse().unwrap(), "1.5".parse().unwrap()],
+                    cpu_moe_layers: Some(4),
+                    overrides: vec!["blk\\.[0-9]\\.=CUDA1".parse().unwrap(), "exps=CPU".parse().unwrap()],
+                    ubatch: Some(256),
+                    flash_attention: FlashAttention::Off,
+                    swa_full: true,
+                    parallel: Some(3),
+                    kv_cache_k: Some(KvCache::Q8_0),
+                    kv_cache_v: Some(KvCache::Iq4Nl),
+                    mmproj: true,
+                },
                 attention: AttentionImplementation::Eager,
+                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
                 ..Scenario::default()
             },
             ..Link::default()
         };
         assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn one_setting_is_set_and_taken_back() {
+        let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
+        set(&mut scenario, "pp", "4").unwrap();
+        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert!(set(&mut scenario, "util", "lots").is_err());
+        set(&mut scenario, "pp", "").unwrap();
+        assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });
     }
 
     #[test]

@@ -26,4 +26,5 @@ pub(super) static SERVING: &[Key] = &[
     },
     count!("loras", serving.max_loras),
     count!("rank", serving.max_lora_rank),
+    count!("ans", serving.answer),
 ];

@@ -1,16 +1,19 @@
 //! How much: a model and a scenario to a ledger per device.
 
+mod blocks;
 mod placement;
 mod training;
 mod weights;
 
-use crate::estimate::{Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
-use crate::model::Model;
+use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::formula::{Expr, Source};
+use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::Setup;
+use crate::runtime::{Fraction, Packing, Setup};
 use crate::scenario::{Scenario, Task, Weights};
+use blocks::Blocks;
 
 /// Computes the answer for one scenario.
 ///
@@ -21,22 +24,36 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
     }
-    if matches!(scenario.weights, Weights::Nf4 | Weights::Nf4Dq) {
-        return Err(EstimateError::Unsupported("4-bit weights are known for training only: choose another format to serve".to_owned()));
+    if let Some(answer) = crate::runtime::whole(model, scenario) {
+        let mut answer = answer?;
+        for device in &mut answer.devices {
+            widen_guesses(model, &mut device.ledger.entries)?;
+        }
+        return Ok(answer);
     }
     let mut setup = Setup::new(model, scenario)?;
+    // The least that runs at all: one request.
+    let lean = Scenario { batch: Some(1), ..scenario.clone() };
+    let mut lean = if setup.batch.value > 1 { Some(Setup::new(model, &lean)?) } else { None };
     let mut warnings = Vec::new();
     let mut devices: Vec<Device> = Vec::new();
     let mut capacity: Option<Capacity> = None;
     for place in setup.places() {
-        setup.place = place;
+        setup.place = place.clone();
         let mut said = Vec::new();
-        let device = device(&setup, &mut said)?;
+        let mut device = device(&setup, &mut said)?;
+        device.minimum = Some(match &mut lean {
+            Some(lean) => {
+                lean.place = place;
+                self::device(lean, &mut Vec::new())?.peak()?.1.expected
+            }
+            None => device.peak()?.1.expected,
+        });
         said.retain(|sentence| !warnings.contains(sentence));
         warnings.append(&mut said);
         if !setup.cache_groups().is_empty() {
             // The rank with the least room decides for all.
-            let here = setup.engine.capacity(&setup, room_for_cache(&device)?)?;
+            let here = setup.engine.capacity(&setup, room_for_cache(&device, setup.engine.pooled())?)?;
             capacity = Some(capacity.filter(|least| least.kv_cache_tokens <= here.kv_cache_tokens).unwrap_or(here));
         }
         match devices.last_mut() {
@@ -44,31 +61,46 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
             _ => devices.push(device),
         }
     }
-    let towers: Vec<&str> = model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
-    if !towers.is_empty() {
-        warnings.push(format!(
+    warnings.extend(of_other_parts(model, setup.weights));
+    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
+    let host = host(&setup, &devices)?;
+    Ok(Estimate { devices, host, capacity, trainable: None, choices: setup.choices, assumptions, warnings })
+}
+
+/// What is said about parts beside the decoder.
+fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
+    let (texts, towers): (Vec<&Component>, Vec<&Component>) =
+        model.anatomy.counted().skip(1).filter(|part| part.kind != ComponentKind::Adapter && !model.is_pipeline()).partition(|component| component.is_text());
+    let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
+    let mut said = Vec::new();
+    let is_gguf = matches!(format, Weights::Mix(_));
+    if is_gguf && !towers.is_empty() {
+        let towers = named(&towers);
+        said.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
+    }
+    let others = if is_gguf { texts } else { [texts, towers].concat() };
+    if !others.is_empty() {
+        said.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",
-            towers.join(", ")
+            named(&others)
         ));
     }
-    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices, host: None, capacity, trainable: None, choices: setup.choices, assumptions, warnings })
+    said
 }
 
 /// The ledger of one rank.
 fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateError> {
     let model = setup.model;
-    let mut entries = vec![weights::entry(setup, warnings)?];
+    let mut blocks = Blocks::default();
+    let mut entries = vec![weights::entry(setup, &mut blocks, warnings)?];
+    if setup.engine.shard_rules().packing == Packing::Fused {
+        entries.extend(blocks.entry()?);
+    }
     entries.extend(setup.engine.kv_cache(setup)?);
     entries.extend(setup.engine.overheads(setup)?);
-    if model.anatomy.is_guess {
-        let is_guessed = |entry: &&mut Entry| match entry.term {
-            Term::Weights => model.provenance.files.is_none(),
-            term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
-        };
-        for entry in entries.iter_mut().filter(is_guessed) {
-            widen(entry)?;
-        }
+    widen_guesses(model, &mut entries)?;
+    if let (Some(offload), Some(weights)) = (setup.scenario.serving.cpu_offload, entries.first_mut()) {
+        *weights = less(weights, offload)?;
     }
     sort_short(&mut entries, |entry| entry.term);
     let mut device = Device {
@@ -78,11 +110,44 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         usable: setup.card.usable,
         budget: setup.engine.budget(setup)?,
         claim: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
+        minimum: None,
+        ledger: Ledger { stages: setup.engine.moments(), entries },
         slack: None,
     };
     device.claim = claim(&device)?;
+    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {
+        let room = room_for_cache(&device, setup.engine.pooled())?;
+        let taken = Bytes(fraction.floor_of(room.get())?);
+        device.claim = Some(device.usable.minus(room)?.plus(taken)?);
+    }
     Ok(device)
+}
+
+/// The weights less what lies on the host.
+fn less(weights: &Entry, offload: Bytes) -> Result<Entry, Overflow> {
+    let offload = Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload"));
+    let away = Expr::Min(vec![offload, weights.formula.clone()]);
+    let gone = Bytes(away.evaluate()?);
+    let less = |size: Bytes| size.minus(gone).unwrap_or(Bytes::ZERO);
+    let Amount { low, expected, high } = weights.amount;
+    let amount = Amount { low: less(low), expected: less(expected), high: less(high) };
+    Ok(Entry { amount, formula: weights.formula.clone().minus(away), ..weights.clone() })
+}
+
+/// What lies on the host: the weights that every GPU leaves there.
+fn host(setup: &Setup, devices: &[Device]) -> Result<Option<Ledger>, Overflow> {
+    let Some(offload) = setup.scenario.serving.cpu_offload else { return Ok(None) };
+    let parts = devices.iter().map(|device| {
+        let weights = device.entries.iter().find(|entry| entry.term == Term::Weights);
+        let all = weights.map_or(Expr::constant(0), |entry| match &entry.formula {
+            Expr::Difference(all, _) => (**all).clone(),
+            formula => formula.clone(),
+        });
+        let gpus = Expr::named(device.ranks.end - device.ranks.start, "GPUs");
+        Expr::Product(vec![gpus, Expr::Min(vec![Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload")), all])])
+    });
+    let entry = Entry::exact(Term::Weights, Expr::sum(parts.collect()), Basis::Derived, "weights that the engine leaves on the host", ALWAYS)?;
+    Ok(Some(Ledger { stages: Stage::SERVING, entries: vec![entry] }))
 }
 
 /// True when two ranks hold the same.
@@ -93,16 +158,16 @@ fn is_alike(one: &Device, other: &Device) -> bool {
 /// What an engine with a budget will hold once started: the budget, and the context outside it.
 fn claim(device: &Device) -> Result<Option<Bytes>, Overflow> {
     let Some(budget) = &device.budget else { return Ok(None) };
-    Ok(Some(budget.bytes.plus(device.term_at(Term::RuntimeContext, device.loaded_stage())?.expected)?))
+    Ok(Some(budget.bytes.plus(device.outside_budget(device.steady_stage())?)?))
 }
 
 /// What is left for keys and values: the limit less the worst stage without them.
-fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
+fn room_for_cache(device: &Device, pooled: &[Term]) -> Result<Bytes, Overflow> {
     let mut most = Bytes::ZERO;
     for &stage in device.stages {
-        let mut others = device.at(stage)?.expected.minus(device.term_at(Term::KvCache, stage)?.expected)?;
-        if device.budget.is_some() {
-            others = others.minus(device.term_at(Term::RuntimeContext, stage)?.expected)?;
+        let mut others = device.at(stage)?.expected.minus(device.outside_budget(stage)?)?;
+        for &term in pooled {
+            others = others.minus(device.term_at(term, stage)?.expected)?;
         }
         most = most.max(others);
     }
@@ -110,7 +175,21 @@ fn room_for_cache(device: &Device) -> Result<Bytes, Overflow> {
     Ok(limit.minus(most).unwrap_or(Bytes::ZERO))
 }
 
-/// A guessed architecture: half to twice, and no better than a rule of thumb.
+/// What rests on a guessed architecture is no better than a rule of thumb.
+fn widen_guesses(model: &Model, entries: &mut [Entry]) -> Result<(), Overflow> {
+    let is_guessed = |entry: &&mut Entry| match entry.term {
+        Term::Weights => model.provenance.files.is_none(),
+        term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
+    };
+    if model.anatomy.is_guess {
+        for entry in entries.iter_mut().filter(is_guessed) {
+            widen(entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Half to twice.
 fn widen(entry: &mut Entry) -> Result<(), Overflow> {
     let wide = Amount::percent(entry.amount.expected, 50, 200)?;
     entry.amount = Amount { low: entry.amount.low.min(wide.low), expected: wide.expected, high: entry.amount.high.max(wide.high) };

@@ -1,36 +1,43 @@
 //! Which tensors a rank's pipeline stage holds, and in which layer each stands.
 
-use crate::model::{Component, Files, Layer, LayerRun, Role, Tensor};
+use crate::model::{Component, Layer, LayerRun, Place, Role, Tensor};
 use crate::runtime::Setup;
+use crate::weights::Stored;
 
 /// A tensor of a rank.
 pub(super) struct Placed<'a> {
-    /// The tensor, whole.
-    pub tensor: &'a Tensor,
-    /// How many times it occurs on the rank's stage.
-    pub times: u64,
+    /// The tensor, whole, in those of its layers that are on the rank's stage.
+    pub stored: Stored<'a>,
     /// The layer that it is in, where it is in one and that is known.
     pub layer: Option<&'a Layer>,
 }
 
-/// Every tensor of the rank's stage: from the files when their headers were read, else as the architecture has them.
-pub(super) fn placed<'a>(setup: &Setup<'a>) -> Vec<Placed<'a>> {
-    let model = setup.model;
-    match &model.provenance.files {
+/// Those tensors that are on the rank's stage.
+pub(super) fn placed<'a>(setup: &Setup<'a>, all: Vec<Stored<'a>>) -> impl Iterator<Item = Placed<'a>> {
+    let placed = move |stored: Stored<'a>| match stored.place {
+        Some(place) => of_architecture(setup, stored, place),
         // Alone, a rank holds everything, wherever it stands.
-        Some(files) if setup.spread.world() == 1 => files.loaded.iter().map(|(tensor, times)| Placed { tensor, times: *times, layer: None }).collect(),
-        Some(files) => of_files(setup, files),
-        None => model.anatomy.counted().enumerate().flat_map(|(index, component)| of_component(setup, component, index == 0)).collect(),
-    }
+        None if setup.spread.world() == 1 => Placed { stored, layer: None },
+        None => of_files(setup, stored),
+    };
+    all.into_iter().map(placed).filter(|placed| placed.stored.times() > 0)
 }
 
 /// Towers and encoders are on every stage; the decoder's layers are cut.
-fn of_component<'a>(setup: &Setup<'a>, component: &'a Component, is_decoder: bool) -> Vec<Placed<'a>> {
-    let outside = component.tensors.iter().map(|tensor| Placed { tensor, times: if is_decoder { times_outside(setup, tensor) } else { 1 }, layer: None });
-    let layers = if is_decoder { setup.place.layers.clone() } else { 0..u64::MAX };
-    let inside =
-        component.runs_in(layers).flat_map(|(count, run)| run.tensors.iter().map(move |tensor| Placed { tensor, times: count, layer: Some(&run.layer) }));
-    outside.chain(inside).filter(|placed| placed.times > 0).collect()
+fn of_architecture<'a>(setup: &Setup<'a>, stored: Stored<'a>, place: Place) -> Placed<'a> {
+    let component = &setup.model.anatomy.components[place.component];
+    let is_decoder = place.component == 0;
+    let run = place.run.checked_sub(1).and_then(|run| component.layers.get(run));
+    let layers = match run {
+        _ if !is_decoder => stored.layers.clone(),
+        Some(_) => {
+            let here = &setup.place.layers;
+            let start = stored.layers.start.max(here.start);
+            start..stored.layers.end.min(here.end).max(start)
+        }
+        None => 0..times_outside(setup, stored.tensor),
+    };
+    Placed { stored: Stored { layers, ..stored }, layer: run.map(|run| &run.layer) }
 }
 
 /// Whether a tensor of the decoder outside its layers is on this stage: what reads tokens on the first, the rest on the last. A
@@ -44,26 +51,24 @@ fn times_outside(setup: &Setup, tensor: &Tensor) -> u64 {
 }
 
 /// The files say how often a tensor occurs; the architecture says in which layers.
-fn of_files<'a>(setup: &Setup<'a>, files: &'a Files) -> Vec<Placed<'a>> {
+fn of_files<'a>(setup: &Setup<'a>, stored: Stored<'a>) -> Placed<'a> {
     let anatomy = &setup.model.anatomy;
     let base = setup.model.decoder().base.as_ref();
-    let placed = files.loaded.iter().map(|(tensor, times)| {
-        let home = anatomy.counted().enumerate().find_map(|(index, component)| Some((index, component, inside(component, base, &tensor.name)?)));
-        match home {
-            Some((index, component, name)) => {
-                let holds = |run: &&LayerRun| run.tensors.iter().any(|other| other.role == tensor.role && module(&other.name) == module(name));
-                let layer = component.layers.iter().find(holds).map(|run| &run.layer);
-                let count = |layers| component.runs_in(layers).filter(|(_, run)| holds(run)).map(|(count, _)| count).sum::<u64>();
-                let times = if index == 0 { part(*times, count(setup.place.layers.clone()), count(0..u64::MAX)) } else { *times };
-                Placed { tensor, times, layer }
-            }
-            None => {
-                let is_of_decoder = setup.model.decoder().tensors.iter().any(|other| module(&tensor.name).ends_with(module(&other.name)));
-                Placed { tensor, times: if is_of_decoder { times.saturating_mul(times_outside(setup, tensor)) } else { *times }, layer: None }
-            }
+    let (tensor, times) = (stored.tensor, stored.times());
+    let home = anatomy.counted().enumerate().find_map(|(index, component)| Some((index, component, inside(component, base, &tensor.name)?)));
+    let (times, layer) = match home {
+        Some((index, component, name)) => {
+            let holds = |run: &&LayerRun| run.tensors.iter().any(|other| other.role == tensor.role && module(&other.name) == module(name));
+            let layer = component.layers.iter().find(holds).map(|run| &run.layer);
+            let count = |layers| component.runs_in(layers).filter(|(_, run)| holds(run)).map(|(count, _)| count).sum::<u64>();
+            (if index == 0 { part(times, count(setup.place.layers.clone()), count(0..u64::MAX)) } else { times }, layer)
         }
-    });
-    placed.filter(|placed| placed.times > 0).collect()
+        None => {
+            let is_of_decoder = setup.model.decoder().tensors.iter().any(|other| module(&tensor.name).ends_with(module(&other.name)));
+            (if is_of_decoder { times.saturating_mul(times_outside(setup, tensor)) } else { times }, None)
+        }
+    };
+    Placed { stored: Stored { layers: 0..times, ..stored }, layer }
 }
 
 /// The name inside its layer of a stored tensor that is in a layer of this component. Files come with and without the base.

@@ -1,13 +1,15 @@
-//! Weights of one rank: a sum over the tensor inventory by role.
+//! Weights of one rank: a sum over what is stored, split by role.
 
+use super::blocks::Blocks;
 use super::placement::{Placed, placed};
-use crate::encoding::Encoding;
-use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::estimate::{ALWAYS, Amount, Basis, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Role, Tensor};
-use crate::quantity::{Bytes, Overflow, ParamCount};
+use crate::quantity::{Bytes, Overflow};
 use crate::runtime::Setup;
 use crate::scenario::Weights;
+use crate::weight_format::Along;
+use crate::weights::{Form, Piece, Stored, Unit, stored};
 
 /// How a tensor is shared by the ranks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,103 +37,130 @@ fn share(tensor: &Tensor, splits_embedding: bool) -> Share {
         Role::Qkv => Share::Fused,
         Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown if tensor.is_vector() => Share::Whole,
         role if role.is_expert() => Share::Expert,
-        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::LatentDown => Share::Whole,
+        Role::Embedding | Role::Position | Role::Score | Role::Norm | Role::Router | Role::Other | Role::Adapter | Role::LatentDown => Share::Whole,
         _ => Share::Split,
     }
 }
 
-/// Elements of one encoding, by how they are shared.
+/// The share of a piece of a tensor: what there is one of for each input is repeated where outputs are split, and the other way round.
+fn share_of(tensor: &Tensor, piece: Piece, splits_embedding: bool) -> Share {
+    let is_row_parallel = matches!(tensor.role, Role::AttentionOutput | Role::MixerOutput | Role::Down | Role::ExpertDown);
+    match piece.along {
+        Along::Matrix => Share::Whole,
+        Along::Inputs if !is_row_parallel => Share::Whole,
+        Along::Outputs if is_row_parallel => Share::Whole,
+        Along::Weights | Along::Inputs | Along::Outputs => share(tensor, splits_embedding),
+    }
+}
+
+/// Things of one kind and size, by how they are shared.
 struct Pile {
-    encoding: Encoding,
+    /// The part of a pipeline; empty for a single model.
+    part: String,
+    what: &'static str,
+    unit: Unit,
     split: u64,
     whole: u64,
     /// KV projections and vocabulary tables: what this rank holds of them.
     of_rank: u64,
 }
 
-/// The weights of one rank.
-pub(super) fn entry(setup: &Setup, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+/// The weights of one rank; every tensor is added to `blocks`.
+pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
     let rules = setup.engine.shard_rules();
     let ranks = setup.spread.tensor.value;
     let are_experts_apart = setup.spread.expert_ranks() != ranks || setup.spread.expert.value > 1;
-    let main = main_encoding(setup);
+    let all = stored(setup.model, setup.weights, setup.dtype)?;
     let mut piles: Vec<Pile> = Vec::new();
-    for placed in placed(setup) {
-        let Placed { tensor, times, .. } = placed;
-        let elements = tensor.elements()?.times(times)?.get();
-        let pile = pile_for(&mut piles, loaded_encoding(setup, main, tensor));
-        let (sum, more) = match share(tensor, rules.splits_embedding) {
-            Share::Vocabulary => {
-                let padded = vocabulary_of_rank(tensor, elements, rules.vocabulary_padding, ranks)?;
-                (if padded == elements { &mut pile.whole } else { &mut pile.of_rank }, padded)
-            }
-            Share::Whole => (&mut pile.whole, elements),
-            Share::Expert if are_experts_apart => (&mut pile.of_rank, experts_of_rank(setup, &placed, elements)?),
-            _ if ranks == 1 => (&mut pile.whole, elements),
-            Share::Split | Share::Expert => (&mut pile.split, elements),
-            Share::KeyValue => (&mut pile.of_rank, heads_of_rank(setup, &placed, elements, 0)?),
-            Share::Fused => (&mut pile.of_rank, heads_of_rank(setup, &placed, elements, 1)?),
-        };
-        *sum = sum.checked_add(more).ok_or(Overflow)?;
-    }
-    let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
-    let is_read = setup.model.provenance.files.is_some();
-    let is_plain = ranks == 1 && piles.iter().all(|pile| pile.of_rank == 0);
-    let basis = if is_plain { Basis::Exact } else { Basis::Derived };
-    let entry = Entry::exact(Term::Weights, formula, basis, rules.source, ALWAYS)?;
-    let expected = entry.amount.expected;
-    if is_read || setup.scenario.weights != Weights::AsStored {
-        return Ok(entry);
-    }
-    if let Some(method) = &setup.model.anatomy.quantization {
-        warnings.push(format!(
-            "the config says `{method}` quantisation, whose size is not derived from a config yet: the weights are counted unquantised and may take a fifth of that; with the headers of the files the size is exact"
-        ));
-        return Ok(entry.with_band(Bytes(expected.get() / 5), expected, Basis::RuleOfThumb));
-    }
-    if setup.is_dtype_known { Ok(entry) } else { Ok(entry.with_band(expected, expected.times(2)?, Basis::RuleOfThumb)) }
-}
-
-/// The float encoding that most bytes of the files have, if there are files.
-fn main_encoding(setup: &Setup) -> Option<Encoding> {
-    let files = setup.model.provenance.files.as_ref()?;
-    let mut sums: Vec<(Encoding, u64)> = Vec::new();
-    for (tensor, times) in &files.loaded {
-        let Some(stored) = tensor.stored.filter(|stored| stored.is_float) else { continue };
-        let elements = tensor.elements().map_or(0, ParamCount::get).saturating_mul(*times);
-        match sums.iter_mut().find(|(encoding, _)| *encoding == stored) {
-            Some((_, sum)) => *sum = sum.saturating_add(elements),
-            None => sums.push((stored, elements)),
+    for placed in placed(setup, all.clone()) {
+        let tensor = placed.stored.tensor;
+        for piece in placed.stored.pieces()? {
+            let pile = pile_for(&mut piles, part_of(setup, &placed), piece.what, piece.unit);
+            // The pile, what is added to it, and what of that is on this rank.
+            let (sum, more, here) = match share_of(tensor, piece, rules.splits_embedding) {
+                share if are_experts_apart && tensor.role.is_expert() => {
+                    let here = experts_of_rank(setup, &placed, piece.count, share == Share::Expert)?;
+                    (&mut pile.of_rank, here, here)
+                }
+                Share::Vocabulary => {
+                    let padded = vocabulary_of_rank(tensor, piece.count, rules.vocabulary_padding, ranks)?;
+                    (if padded == piece.count { &mut pile.whole } else { &mut pile.of_rank }, padded, padded)
+                }
+                Share::Split | Share::Expert if ranks > 1 => (&mut pile.split, piece.count, piece.count.div_ceil(ranks)),
+                kind @ (Share::KeyValue | Share::Fused) if ranks > 1 => {
+                    let here = heads_of_rank(setup, &placed, piece.count, u64::from(kind == Share::Fused))?;
+                    (&mut pile.of_rank, here, here)
+                }
+                _ => (&mut pile.whole, piece.count, piece.count),
+            };
+            *sum = sum.checked_add(more).ok_or(Overflow)?;
+            blocks.add(&placed, piece.what, piece.unit.bytes(here)?);
         }
     }
-    sums.into_iter().max_by_key(|(_, sum)| *sum).map(|(encoding, _)| encoding)
+    let formula = Expr::sum(piles.iter().map(|pile| pile.formula(setup)).collect());
+    let is_read = setup.model.provenance.files.is_some() && setup.weights == Weights::AsStored;
+    let is_packed = !is_read && all.iter().any(|tensor| !matches!(tensor.form, Form::Plain(encoding) if encoding == setup.dtype));
+    let is_whole = ranks == 1 && piles.iter().all(|pile| pile.of_rank == 0);
+    let basis = if is_whole && !is_packed { Basis::Exact } else { Basis::Derived };
+    let entry = Entry::exact(Term::Weights, formula, basis, setup.weights.source().unwrap_or(rules.source), ALWAYS)?;
+    if is_read { Ok(entry) } else { with_doubt(entry, setup, &all, warnings) }
 }
 
-/// What a tensor is in memory: the format that the user asks for; else the dtype of computation for the checkpoint's main
-/// format, and as stored for the few tensors in another one (routers, scales and norms in float32 stay so) and for
-/// everything in quantised checkpoints.
-fn loaded_encoding(setup: &Setup, main: Option<Encoding>, tensor: &Tensor) -> Encoding {
-    let is_asked = setup.scenario.weights != Weights::AsStored;
-    match tensor.stored {
-        Some(stored) if !stored.is_float || setup.model.anatomy.quantization.is_some() => stored,
-        Some(stored) if !is_asked && main != Some(stored) => stored,
-        _ => setup.dtype,
+/// The band of what is not read from headers.
+fn with_doubt(entry: Entry, setup: &Setup, all: &[Stored<'_>], warnings: &mut Vec<String>) -> Result<Entry, Overflow> {
+    let expected = entry.amount.expected;
+    let spread = all.iter().map(|tensor| if let Form::Packed(scheme) = tensor.form { scheme.spread } else { 0 }).max().unwrap_or(0);
+    if spread > 0 {
+        let Amount { low, high, .. } = Amount::percent(expected, 100 - spread, 100 + spread)?;
+        return Ok(entry.with_band(low, high, Basis::Modelled));
+    }
+    if setup.scenario.weights != Weights::AsStored || setup.engine.unpacks(setup.model).is_some() {
+        return Ok(entry);
+    }
+    if setup.weights != Weights::AsStored {
+        // Said by a name only: the files may be what the config describes.
+        let sum = |all: &[Stored<'_>]| all.iter().try_fold(Bytes::ZERO, |sum, tensor| sum.plus(tensor.bytes()?));
+        let (quantised, unquantised) = (sum(all)?, sum(&stored(setup.model, Weights::AsStored, setup.dtype)?)?);
+        let high = u128::from(expected.get()) * u128::from(unquantised.get()) / u128::from(quantised.get().max(1));
+        let high = Bytes(u64::try_from(high).map_err(|_| Overflow)?);
+        return Ok(entry.with_band(expected, high.max(expected), Basis::RuleOfThumb));
+    }
+    match &setup.model.anatomy.quantization {
+        Some(quantization) if quantization.schemes.is_empty() => {
+            warnings.push(format!(
+                "the config says `{}` quantisation, whose size is not derived from a config: the weights are counted unquantised and may take a fifth of that; with the headers of the files the size is exact",
+                quantization.method
+            ));
+            Ok(entry.with_band(Bytes(expected.get() / 5), expected, Basis::RuleOfThumb))
+        }
+        None if !setup.is_dtype_known => Ok(entry.with_band(expected, expected.times(2)?, Basis::RuleOfThumb)),
+        _ => Ok(entry),
     }
 }
 
-fn pile_for(piles: &mut Vec<Pile>, encoding: Encoding) -> &mut Pile {
-    let index = piles.iter().position(|pile| pile.encoding == encoding).unwrap_or_else(|| {
-        piles.push(Pile { encoding, split: 0, whole: 0, of_rank: 0 });
+/// The part of a pipeline that a tensor belongs to.
+fn part_of<'a>(setup: &'a Setup, placed: &Placed<'a>) -> &'a str {
+    let name = match placed.stored.place {
+        _ if !setup.model.is_pipeline() => return "",
+        Some(place) => setup.model.anatomy.components.get(place.component).map_or("", |part| part.name.as_ref()),
+        None => placed.stored.tensor.name.rsplit_once('/').map_or("", |(part, _)| part),
+    };
+    name.split('.').next().unwrap_or(name)
+}
+
+fn pile_for<'a>(piles: &'a mut Vec<Pile>, part: &str, what: &'static str, unit: Unit) -> &'a mut Pile {
+    let index = piles.iter().position(|pile| pile.part == part && pile.what == what && pile.unit == unit).unwrap_or_else(|| {
+        piles.push(Pile { part: part.to_owned(), what, unit, split: 0, whole: 0, of_rank: 0 });
         piles.len() - 1
     });
     &mut piles[index]
 }
 
-/// Rows of the vocabulary are padded to a multiple of `padding` and of the ranks, then divided.
-fn vocabulary_of_rank(tensor: &Tensor, elements: u64, padding: u64, ranks: u64) -> Result<u64, Overflow> {
-    let Some(&rows) = tensor.shape.first() else { return Ok(elements) };
+/// Rows of the vocabulary are padded to a multiple of `padding` and of the ranks, then divided; what is kept of a row goes with it.
+fn vocabulary_of_rank(tensor: &Tensor, count: u64, padding: u64, ranks: u64) -> Result<u64, Overflow> {
+    let Some(&rows) = tensor.shape.first() else { return Ok(count) };
     let padded = rows.div_ceil(padding).checked_mul(padding).ok_or(Overflow)?;
-    padded.div_ceil(ranks).checked_mul(elements / rows.max(1)).ok_or(Overflow)
+    padded.div_ceil(ranks).checked_mul(count / rows.max(1)).ok_or(Overflow)
 }
 
 /// KV projections of one rank, with the query heads' share of a fused matrix (`query_share` = 1).
@@ -145,12 +174,12 @@ fn heads_of_rank(setup: &Setup, placed: &Placed, elements: u64, query_share: u64
     u64::try_from(u128::from(elements) * u128::from(here) / u128::from(all.max(1))).map_err(|_| Overflow)
 }
 
-/// Experts of one rank: as many whole ones as the fullest rank has, each split over the ranks that share it.
-fn experts_of_rank(setup: &Setup, placed: &Placed, elements: u64) -> Result<u64, Overflow> {
-    let experts = placed.layer.and_then(|layer| layer.feed_forward.experts()).unwrap_or(placed.tensor.count).max(1);
+/// Experts of one rank: as many whole ones as the fullest rank has, each split over the ranks that share it, where it `is_split`.
+fn experts_of_rank(setup: &Setup, placed: &Placed, elements: u64, is_split: bool) -> Result<u64, Overflow> {
+    let experts = placed.layer.and_then(|layer| layer.feed_forward.experts()).unwrap_or(placed.stored.tensor.count).max(1);
     let spread = setup.spread.expert.value;
     let here = (elements / experts).checked_mul(experts.div_ceil(spread)).ok_or(Overflow)?;
-    Ok(here.div_ceil(setup.spread.expert_ranks() / spread))
+    Ok(if is_split { here.div_ceil(setup.spread.expert_ranks() / spread) } else { here })
 }
 
 impl Pile {
@@ -158,21 +187,42 @@ impl Pile {
     fn formula(&self, setup: &Setup) -> Expr {
         let ranks = setup.spread.tensor.value;
         let source = || match setup.model.provenance.files {
-            Some(_) => Source::Headers,
-            None => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
+            Some(_) if setup.weights == Weights::AsStored => Source::Headers,
+            _ => Source::Derived(format!("counted from config.json ({})", setup.model.anatomy.model_type).into()),
         };
+        let what = if self.part.is_empty() { self.what.to_owned() } else { format!("{} of {}", self.what, self.part) };
         let mut parts = Vec::new();
         if self.split > 0 {
-            let split = Expr::leaf(self.split, "split parameters", source());
+            let split = Expr::leaf(self.split, format!("split {what}"), source());
             parts.push(setup.spread.per_rank(split));
         }
         if self.whole > 0 {
-            parts.push(Expr::leaf(self.whole, if ranks == 1 { "parameters" } else { "parameters on every GPU" }, source()));
+            let name = if ranks == 1 { what.clone() } else { format!("{what} on every GPU") };
+            parts.push(Expr::leaf(self.whole, name, source()));
         }
         if self.of_rank > 0 {
-            let what = if ranks == 1 { "parameters of padded vocabulary tables" } else { "parameters of this GPU's heads, experts and vocabulary rows" };
-            parts.push(Expr::leaf(self.of_rank, what, source()));
+            let name =
+                if ranks == 1 { format!("{what} of padded vocabulary tables") } else { format!("{what} of this GPU's heads, experts and vocabulary rows") };
+            parts.push(Expr::leaf(self.of_rank, name, source()));
         }
-        Expr::encoded(Expr::sum(parts), self.encoding)
+        let count = Expr::sum(parts);
+        match self.unit {
+            Unit::Value(encoding) => Expr::encoded(count, encoding),
+            Unit::Bits(bits) => match bits.parts() {
+                (bits, 1) if bits.is_multiple_of(8) => Expr::Product(vec![count, Expr::named(bits / 8, "B")]),
+                _ => Expr::Fraction { ratio: bits, name: "bits", source: format_source(setup), of: Box::new(count) }.ceil_div(Expr::constant(8)),
+            },
+            Unit::Bytes(bytes) => {
+                Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: Source::User("bytes per parameter"), of: Box::new(count) }
+            }
+        }
+    }
+}
+
+/// Who says how many bits a weight takes.
+fn format_source(setup: &Setup) -> Source {
+    match setup.scenario.weights {
+        Weights::AsStored => Source::Config("quantization_config".into()),
+        _ => Source::User("weights"),
     }
 }

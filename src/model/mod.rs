@@ -3,13 +3,19 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod inventory;
 mod layer;
+mod quantization;
 mod tensor;
+mod work;
 
 use std::ops::Range;
 
+pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
+pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
+pub use work::{Decoding, Denoising, Work};
 
 use std::borrow::Cow;
 
@@ -38,8 +44,10 @@ pub struct Anatomy {
     pub dtype: Option<Encoding>,
     /// The longest context the model was made for (`max_position_embeddings` and its aliases).
     pub max_context: Option<u64>,
-    /// The quantisation method that config.json names (`quant_method`).
-    pub quantization: Option<String>,
+    /// The rotary position encoding, where it has one.
+    pub rotary: Option<Rotary>,
+    /// The quantised format that config.json describes, with what it leaves.
+    pub quantization: Option<Quantization>,
     /// Keys of config.json that were used.
     pub keys_used: Vec<String>,
     /// Keys of config.json that may matter and were not understood.
@@ -68,6 +76,17 @@ pub struct Computation {
     pub caps_scores: bool,
 }
 
+/// A rotary position encoding: engines keep its sines and cosines as a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotary {
+    /// Values of the table for one position: sines and cosines for the part of a head that turns, over all bases.
+    pub width: u64,
+    /// Positions of the table.
+    pub positions: u64,
+    /// Whether positions have sections for time, height and width.
+    pub has_sections: bool,
+}
+
 /// Where a model's description came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -92,6 +111,8 @@ pub enum Origin {
     Config,
     /// The built-in catalogue.
     Catalogue,
+    /// A GGUF file: its metadata and tensor infos.
+    Gguf,
 }
 
 impl Origin {
@@ -100,6 +121,7 @@ impl Origin {
         match self {
             Self::Headers => "headers",
             Self::Config => "config",
+            Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
         }
     }
@@ -120,6 +142,25 @@ pub struct Files {
     pub left: Vec<(Tensor, u64)>,
 }
 
+impl Files {
+    /// Bytes of each part of a repository of several, by its folder, in the order of the files; none for a single model.
+    ///
+    /// # Errors
+    /// [`Overflow`] when the sizes add up to more than is possible.
+    pub fn by_part(&self) -> Result<Vec<(&str, Bytes)>, Overflow> {
+        let mut parts: Vec<(&str, Bytes)> = Vec::new();
+        for (tensor, times) in self.loaded.iter().chain(&self.left) {
+            let (Some((part, _)), Some(stored)) = (tensor.name.rsplit_once('/'), tensor.stored) else { continue };
+            let bytes = stored.bytes_for(tensor.elements()?.times(*times)?.get())?;
+            match parts.iter_mut().find(|(name, _)| *name == part) {
+                Some((_, sum)) => *sum = sum.plus(bytes)?,
+                None => parts.push((part, bytes)),
+            }
+        }
+        Ok(parts)
+    }
+}
+
 /// What a part of a model does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentKind {
@@ -135,6 +176,12 @@ pub enum ComponentKind {
     Projector,
     /// Predicts further tokens (multi-token prediction); counted apart.
     TokenPredictor,
+    /// Takes the noise out of latents step by step.
+    Denoiser,
+    /// Between pixels and latents.
+    Autoencoder,
+    /// Stands beside the matrices of another part.
+    Adapter,
     /// Anything else.
     Other,
 }
@@ -149,6 +196,9 @@ impl ComponentKind {
             Self::AudioTower => "audio_tower",
             Self::Projector => "projector",
             Self::TokenPredictor => "token_predictor",
+            Self::Denoiser => "denoiser",
+            Self::Autoencoder => "autoencoder",
+            Self::Adapter => "adapter",
             Self::Other => "other",
         }
     }
@@ -173,6 +223,8 @@ pub struct Component {
     pub tensors: Vec<Tensor>,
     /// The layers in order, run-length coded.
     pub layers: Vec<LayerRun>,
+    /// What it works on.
+    pub work: Work,
 }
 
 /// `count` equal layers in a row.
@@ -203,6 +255,11 @@ impl Model {
         &self.anatomy.components[0]
     }
 
+    /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.
+    pub fn is_pipeline(&self) -> bool {
+        self.anatomy.components.iter().any(|part| matches!(part.kind, ComponentKind::Denoiser | ComponentKind::Autoencoder))
+    }
+
     /// The tensors that a loader takes, each with the number of times it occurs: from the files when their headers were
     /// read, else as the architecture has them.
     pub fn weights(&self) -> Box<dyn Iterator<Item = (&Tensor, u64)> + '_> {
@@ -224,6 +281,27 @@ impl Anatomy {
         self.counted().flat_map(Component::tensors)
     }
 
+    /// Every tensor of the architecture with its place and its layers.
+    pub fn inventory(&self) -> impl Iterator<Item = Item<'_>> {
+        let counted = self.components.iter().enumerate().filter(|(_, component)| component.kind != ComponentKind::TokenPredictor);
+        counted.flat_map(|(number, component)| {
+            let item = move |run: usize, tensor: usize, layers: &std::ops::Range<u64>| Item {
+                place: Place { component: number, run, tensor },
+                component,
+                tensor: if run == 0 { &component.tensors[tensor] } else { &component.layers[run - 1].tensors[tensor] },
+                layers: layers.clone(),
+            };
+            let outside = (0..component.tensors.len()).map(move |tensor| item(0, tensor, &(0..1)));
+            let mut first = 0u64;
+            let inside = component.layers.iter().enumerate().flat_map(move |(number, run)| {
+                let layers = first..first.saturating_add(run.count);
+                first = layers.end;
+                (0..run.tensors.len()).map(move |tensor| item(number + 1, tensor, &layers))
+            });
+            outside.chain(inside)
+        })
+    }
+
     /// Parameters of the architecture: tied tensors once, no buffers.
     pub fn parameters(&self) -> Result<ParamCount, Overflow> {
         sum_elements(self.tensors())
@@ -232,6 +310,20 @@ impl Anatomy {
     /// Parameters that one token uses: routed experts only as many as are active.
     pub fn active_parameters(&self) -> Result<ParamCount, Overflow> {
         self.counted().try_fold(ParamCount::ZERO, |sum, component| sum.plus(component.active_parameters()?))
+    }
+}
+
+impl LayerRun {
+    /// Layers in order, equal neighbours as one run.
+    pub fn code(layers: impl IntoIterator<Item = (Layer, Vec<Tensor>)>) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for (layer, tensors) in layers {
+            match runs.last_mut() {
+                Some(run) if run.layer == layer && run.tensors == tensors => run.count += 1,
+                _ => runs.push(Self { count: 1, layer, tensors }),
+            }
+        }
+        runs
     }
 }
 
@@ -260,6 +352,11 @@ impl Component {
                 sum.plus(ParamCount(used))
             })
         })
+    }
+
+    /// True for parts that read or write text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder)
     }
 
     /// Number of layers.

@@ -86,6 +86,8 @@ pub enum Role {
     MixerConvolution,
     /// Decays, time steps and skips of a recurrence.
     MixerState,
+    /// What an adapter puts beside a matrix.
+    Adapter,
     /// Not recognised.
     Other,
 }
@@ -297,6 +299,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::LatentDown, "latent_down", &["q_a_proj", "kv_a_proj_with_mqa"]),
     (Role::LatentUp, "latent_up", &["kv_b_proj"]),
     (Role::ExpertGateUp, "expert_gate_up", &[]),
+    (Role::Adapter, "adapter", &[]),
     (Role::Other, "other", &[]),
 ];
 
@@ -304,6 +307,17 @@ const ROLES: &[(Role, &str, &[&str])] = &[
 const MIXERS: &[&str] = &["mamba", "mixer", "linear_attn", "conv", "mlstm_layer"];
 /// Modules whose last name alone does not tell their role; the first that fits counts.
 const ENDINGS: &[(&str, Role)] = &[
+    // diffusers
+    ("to_q", Role::Query),
+    ("to_k", Role::Key),
+    ("to_v", Role::Value),
+    ("to_out.0", Role::AttentionOutput),
+    ("to_add_out", Role::AttentionOutput),
+    ("add_q_proj", Role::Query),
+    ("add_k_proj", Role::Key),
+    ("add_v_proj", Role::Value),
+    ("net.0.proj", Role::Up),
+    ("net.2", Role::Down),
     ("attention.output.dense", Role::AttentionOutput),
     ("attention.dense", Role::AttentionOutput),
     ("self_attn.output", Role::AttentionOutput),

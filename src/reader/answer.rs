@@ -9,28 +9,25 @@ use crate::{catalogue, config};
 
 /// Reads the model that is wanted. Drop the future to cancel.
 pub async fn answer<T: Transport>(transport: &T, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
-    let mut endpoint = None;
-    let result = match &wish.what {
-        What::BuiltIn(id) => built_in(id, String::new()).ok_or_else(|| Failure {
-            problem: format!("`{id}` is not one of the built-in models."),
-            advice: "Choose one of the list, or reload the page.".to_owned(),
-            may_retry: false,
-            wants_token: false,
-        }),
-        What::Config(text) => pasted(text),
-        What::Hub { text, revision, may_be_built_in } => match reference(text, revision.as_ref()) {
-            Ok(reference) => {
-                endpoint = reference.endpoint.as_ref().map(|own| own.as_str().to_owned());
-                match read(transport, wish, &reference, progress).await {
-                    Err(HubError::Offline { .. } | HubError::TimedOut) if *may_be_built_in && is_built_in(&reference) => {
-                        let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
-                        built_in(reference.id.as_str(), note).ok_or_else(|| failure(&HubError::TimedOut))
-                    }
-                    result => result.map_err(|error| failure(&error)),
-                }
-            }
-            Err(error) => Err(failure(&error)),
+    let (text, revision, may_be_built_in) = match &wish.what {
+        What::Config(text) => return Answer { endpoint: None, result: pasted(text) },
+        What::Named(id) => match built_in(id, String::new()) {
+            Some(found) => return Answer { endpoint: None, result: Ok(found) },
+            None => (id, None, false),
         },
+        What::Hub { text, revision, may_be_built_in } => (text, revision.as_ref(), *may_be_built_in),
+    };
+    let reference = match reference(text, revision) {
+        Ok(reference) => reference,
+        Err(error) => return Answer { endpoint: None, result: Err(failure(&error)) },
+    };
+    let endpoint = reference.endpoint.as_ref().map(|own| own.as_str().to_owned());
+    let result = match read(transport, wish, &reference, progress).await {
+        Err(HubError::Offline { .. } | HubError::TimedOut) if may_be_built_in && is_built_in(&reference) => {
+            let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
+            built_in(reference.id.as_str(), note).ok_or_else(|| failure(&HubError::TimedOut))
+        }
+        result => result.map_err(|error| failure(&error)),
     };
     Answer { endpoint, result }
 }
@@ -110,8 +107,9 @@ mod tests {
 
     #[test]
     fn every_built_in_model_crosses_unchanged() {
+        assert!(crate::reader::built_in_ids().lines().eq(catalogue::ids()));
         for id in catalogue::ids() {
-            let answer = ask(What::BuiltIn(id.to_owned()));
+            let answer = ask(What::Named(id.to_owned()));
             let there = decode::<Answer>(&encode(&answer)).unwrap();
             assert_eq!(there, answer, "{id}");
             assert_eq!(there.result.unwrap().link, ModelLink::Hub { id: id.to_owned(), revision: None });
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn bytes_of_something_else_are_refused() {
-        let bytes = encode(&ask(What::BuiltIn("openai-community/gpt2".to_owned())));
+        let bytes = encode(&ask(What::Named("openai-community/gpt2".to_owned())));
         for end in 0..bytes.len() {
             assert_eq!(decode::<Answer>(&bytes[..end]), None, "{end}");
         }
@@ -144,6 +142,7 @@ mod tests {
         assert!(on_hub("openai-community/gpt2", false).result.unwrap_err().may_retry);
         assert!(on_hub("openai-community/gpt2@v1", true).result.is_err(), "a revision is not what the catalogue has");
         assert!(on_hub("nobody/nothing", true).result.unwrap_err().problem.contains("unplugged"));
+        assert!(ask(What::Named("nobody/nothing".to_owned())).result.unwrap_err().problem.contains("unplugged"), "what is not built in is asked of the Hub");
         assert!(!on_hub("not a name", true).result.unwrap_err().may_retry);
         let other = on_hub("https://hub.example/org/name", false);
         assert_eq!(other.endpoint.as_deref(), Some("https://hub.example"));

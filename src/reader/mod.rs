@@ -8,6 +8,7 @@ mod answer;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
@@ -27,8 +28,8 @@ pub struct Wish {
 /// What names a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum What {
-    /// An id of the built-in catalogue.
-    BuiltIn(String),
+    /// An id: the built-in model, or the Hub's where there is none of that id.
+    Named(String),
     /// The text of a config.json.
     Config(String),
     /// A model on the Hub.
@@ -73,6 +74,12 @@ pub struct Failure {
     pub may_retry: bool,
     /// Whether an access token may help.
     pub wants_token: bool,
+}
+
+/// The ids of the built-in models, a line each.
+#[must_use]
+pub fn built_in_ids() -> String {
+    catalogue::ids().collect::<Vec<_>>().join("\n")
 }
 
 /// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.

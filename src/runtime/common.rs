@@ -1,9 +1,10 @@
 //! What several engines share: the width of a feed-forward, the context on the card, collective operations.
 
 use super::Setup;
+use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, RUNNING, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{FeedForward, Recurrence};
+use crate::model::{FeedForward, LatentAttention, Mixer, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
@@ -14,11 +15,15 @@ pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
             split(vec![Expr::constant(3), Expr::leaf(intermediate, "intermediate_size", Source::Config("intermediate_size".into()))])
         }
         Some(FeedForward::MixtureOfExperts { active, intermediate, shared, .. }) => {
-            let active = || Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
-            let width = Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()));
+            let active = Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
+            let width = |times: u64| {
+                let whole = vec![Expr::constant(times), Expr::leaf(intermediate, "expert width", Source::Config("moe_intermediate_size".into()))];
+                // Experts that are spread are whole.
+                if setup.spread.expert.value > 1 { Expr::Product(whole) } else { split(whole) }
+            };
             let hidden = Expr::leaf(setup.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
-            // Each of a token's copies is kept before and after its expert.
-            let mut parts = vec![split(vec![active(), Expr::constant(3), width]), Expr::Product(vec![active(), hidden])];
+            // A token's copies: gate and up, then what the expert makes, in one buffer; their product in another.
+            let mut parts = vec![Expr::Product(vec![active, Expr::Sum(vec![Expr::Max(vec![width(2), hidden]), width(1)])])];
             if shared > 0 {
                 parts.push(split(vec![Expr::constant(3), Expr::leaf(shared, "shared experts' width", Source::Config("shared expert size".into()))]));
             }
@@ -46,6 +51,53 @@ pub(super) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let source = "non-torch memory in vLLM logs beyond one card's: 0.01 to 1.3 GiB on 2 and 4 GPUs, 2.1 GiB on 8; NVIDIA/nccl issue 964: 544 MB for 2 GPUs";
     let entry = Entry::exact(Term::Communication, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, ALWAYS)?;
     Ok(Some(entry.with_band(Bytes(low), Bytes(high), Basis::Modelled)))
+}
+
+/// The table of sines and cosines of a rotary position encoding, which every layer uses; `sections` is how many times as many
+/// positions it has when they have sections for time, height and width.
+pub(super) fn rotary_table(setup: &Setup, sections: u64, encoding: Encoding) -> Result<Option<Entry>, Overflow> {
+    let Some(rotary) = setup.model.anatomy.rotary else { return Ok(None) };
+    let mut product = vec![
+        Expr::leaf(rotary.positions, "positions", Source::Config("max_position_embeddings".into())),
+        Expr::leaf(rotary.width, "values", Source::Config("head_dim, rotary part, bases".into())),
+    ];
+    if rotary.has_sections && sections > 1 {
+        product.push(Expr::leaf(sections, "for long videos", Source::Runtime("positions with sections: four times as many")));
+    }
+    let source = "sines and cosines of the rotary position encoding for every position, loaded with the weights";
+    Entry::exact(Term::Buffers, Expr::encoded(Expr::Product(product), encoding), Basis::Derived, source, ALWAYS).map(Some)
+}
+
+/// Copies of MLA's `kv_b_proj`, as the two matrices that decoding multiplies with; `None` without MLA.
+pub(super) fn latent_copies(setup: &Setup, source: &'static str) -> Result<Option<Entry>, Overflow> {
+    let width = |latent: &LatentAttention| Expr::Sum(vec![Expr::named(latent.nope_dim, "key"), Expr::named(latent.value_dim, "value")]);
+    let parts = setup.runs().filter_map(|(count, run)| match &run.layer.mixer {
+        Mixer::Latent(latent) => Some(latent_matrix(setup, count, latent, width(latent))),
+        _ => None,
+    });
+    copies(setup, parts.collect(), source)
+}
+
+/// `layers × heads × kv_lora_rank × width`
+pub(super) fn latent_matrix(setup: &Setup, layers: u64, latent: &LatentAttention, width: Expr) -> Expr {
+    let heads = setup.spread.per_rank(Expr::named(latent.heads, "heads"));
+    let rank = Expr::leaf(latent.kv_lora_rank, "kv_lora_rank", Source::Config("kv_lora_rank".into()));
+    Expr::Product(vec![Expr::named(layers, "layers"), heads, rank, width])
+}
+
+/// Matrices beside the parameters, in the dtype of computation.
+pub(super) fn copies(setup: &Setup, parts: Vec<Expr>, source: &'static str) -> Result<Option<Entry>, Overflow> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    Entry::exact(Term::Weights, Expr::encoded(Expr::sum(parts), setup.dtype), Basis::Derived, source, ALWAYS).map(Some)
+}
+
+/// States of one request over the layers of this rank, with each layer's by `state`; `None` without recurrences.
+pub(super) fn per_layer_states(setup: &Setup, state: impl Fn(&Recurrence) -> Expr) -> Option<Expr> {
+    let runs = setup.runs().filter_map(|(count, run)| Some((count, run.layer.mixer.recurrence()?)));
+    let parts: Vec<Expr> = runs.map(|(count, recurrence)| Expr::Product(vec![Expr::named(count, "layers"), state(recurrence)])).collect();
+    if parts.is_empty() { None } else { Some(Expr::sum(parts)) }
 }
 
 /// Recurrent and convolution states of the chosen load: of fixed size per request, whatever the context.

@@ -1,7 +1,14 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
+mod asked;
 mod common;
+mod diffusers;
+mod llama_cpp;
+mod mlx;
 mod parallel;
+mod pile;
+mod sglang;
+mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
@@ -9,12 +16,12 @@ pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Version};
+use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,6 +47,103 @@ pub enum EstimateError {
     Unsupported(String),
 }
 
+/// How an engine lays out the tensors that it loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As they are, one after the other.
+    Tight,
+    /// In blocks of PyTorch's allocator, with projections of one input fused into one matrix.
+    Fused,
+}
+
+/// The settings that say what share of the card an engine takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fraction {
+    /// `gpu_memory_utilization`: of the card.
+    Utilization,
+    /// `mem_fraction_static`: of what is free at the start.
+    Static,
+    /// `free_gpu_memory_fraction`: of what is free once the model is loaded.
+    Free,
+}
+
+impl Fraction {
+    /// The setting's name.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Utilization => "gpu_memory_utilization",
+            Self::Static => "mem_fraction_static",
+            Self::Free => "free_gpu_memory_fraction",
+        }
+    }
+
+    /// What the user chose for it.
+    const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
+        match self {
+            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Static => scenario.serving.mem_fraction_static,
+        }
+    }
+}
+
+/// A setting that not every engine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A part of the weights on the host.
+    CpuOffload,
+    /// A prefix that all requests share.
+    PrefixShare,
+    /// Slots for LoRA adapters.
+    Loras,
+    /// SGLang's share of the card.
+    MemFractionStatic,
+    /// Where the prompt ends and the answer begins.
+    Answer,
+}
+
+/// Refuses settings that the engine does not have, rather than pass over them.
+fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), EstimateError> {
+    let serving = &scenario.serving;
+    let asked = [
+        (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
+        (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
+        (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
+        (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
+    ];
+    match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
+        Some((.., what)) => Err(EstimateError::Unsupported(format!("{} has no {what} here; leave the setting out", engine.label()))),
+        None => Ok(()),
+    }
+}
+
+/// What an engine's defaults depend on.
+pub struct Known<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What was asked.
+    pub scenario: &'a Scenario,
+    /// One card.
+    pub card: &'a Card,
+    /// How the model is spread.
+    pub spread: &'a Spread,
+    /// The version.
+    pub version: Version,
+    /// Tokens per request.
+    pub context: u64,
+}
+
+/// Settings that an engine fills in; `None` where it has no such setting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defaults {
+    /// The share of the card that it takes.
+    pub utilization: Option<Decimal>,
+    /// Tokens that one step processes at most.
+    pub step_tokens: Option<u64>,
+    /// Sequences that one step processes at most.
+    pub step_sequences: Option<u64>,
+}
+
 /// How tensor parallelism splits what an engine loads.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardRules {
@@ -47,30 +151,46 @@ pub struct ShardRules {
     pub vocabulary_padding: u64,
     /// Whether the embedding is split over the ranks (else every rank holds it whole).
     pub splits_embedding: bool,
+    /// How tensors lie in memory.
+    pub packing: Packing,
     /// Where the rules were read.
     pub source: &'static str,
 }
 
 /// An engine's rules.
 pub trait Engine: Sync {
-    /// Its name with the version whose rules these are: `vLLM 0.33`.
+    /// Its name.
     fn label(&self) -> &'static str;
+
+    /// The newest version whose rules are known: the default.
+    fn newest(&self) -> Version;
 
     /// The dtype in which it computes a model whose weights say `stored`.
     fn compute_dtype(&self, stored: Encoding) -> Encoding;
 
-    /// The share of the card that it takes unless told otherwise; `None` when it takes what it needs.
-    fn default_utilization(&self) -> Option<Decimal>;
+    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
+    fn fraction(&self) -> Option<Fraction> {
+        None
+    }
 
-    /// Tokens that one step processes at most unless told otherwise; `None` when it has no such setting.
-    fn default_batched_tokens(&self, card: &Card) -> Option<u64>;
+    /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
+    fn unpacks(&self, _model: &Model) -> Option<Encoding> {
+        None
+    }
 
-    /// Sequences that one step processes at most unless told otherwise; `None` when it has no such setting.
-    fn default_sequences(&self, card: &Card) -> Option<u64>;
+    /// What it fills in where the user chooses nothing.
+    fn defaults(&self, _known: &Known) -> Defaults {
+        Defaults::default()
+    }
 
     /// The ways to spread a model that it has besides tensor parallelism.
     fn ways(&self) -> &'static [Way] {
         &[]
+    }
+
+    /// Whether it puts whole layers on further GPUs unless told otherwise.
+    fn places_layers(&self) -> bool {
+        false
     }
 
     /// Whether replicas of a mixture of experts always share the experts.
@@ -79,8 +199,28 @@ pub trait Engine: Sync {
     }
 
     /// How many layers each pipeline stage has.
-    fn stages(&self, _version: Option<Version>, layers: u64, stages: u64) -> Vec<u64> {
+    fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         parallel::even_stages(layers, stages)
+    }
+
+    /// The terms that its cache's room is for.
+    fn pooled(&self) -> &'static [Term] {
+        &[Term::KvCache]
+    }
+
+    /// The settings that it has beside those of every engine.
+    fn settings(&self) -> &'static [Setting] {
+        &[]
+    }
+
+    /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
+    fn default_context(&self, _model: &Model) -> Option<(u64, &'static str)> {
+        None
+    }
+
+    /// The stages of a run, in order.
+    fn moments(&self) -> &'static [Stage] {
+        Stage::SERVING
     }
 
     /// What it cannot do, said plainly.
@@ -102,11 +242,43 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
-/// The rules of an engine.
-pub fn engine(runtime: Runtime) -> &'static dyn Engine {
+/// The rules of the engine that runs this model: pipelines have one of their own.
+fn engine_for(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
+    if model.is_pipeline() { Some(&diffusers::Diffusers) } else { engine(runtime) }
+}
+
+/// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
+pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
-        Runtime::Vllm => &vllm::Vllm,
-        Runtime::Transformers => &transformers::Transformers,
+        Runtime::Vllm => Some(&vllm::Vllm),
+        Runtime::Sglang => Some(&sglang::Sglang),
+        Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
+        Runtime::Transformers => Some(&transformers::Transformers),
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
+    }
+}
+
+/// The answer of an engine that shares layers by devices and the host, or has one memory for all; `None` for the others.
+///
+/// # Errors
+/// As [`crate::memory::estimate`].
+pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+    match scenario.runtime {
+        _ if model.is_pipeline() => None,
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
+        Runtime::Mlx => Some(mlx::estimate(model, scenario)),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => None,
+    }
+}
+
+/// The engine's name with the version whose rules are used.
+pub fn label(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::LlamaCpp => "llama.cpp (late 2026)",
+        Runtime::Ollama => "Ollama (llama.cpp)",
+        Runtime::LmStudio => "LM Studio (llama.cpp)",
+        Runtime::Mlx => mlx::LABEL,
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
     }
 }
 
@@ -134,6 +306,8 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The engine.
     pub engine: &'static dyn Engine,
+    /// Its version.
+    pub version: Version,
     /// One card.
     pub card: Card,
     /// How the model is spread over GPUs.
@@ -142,8 +316,12 @@ pub struct Setup<'a> {
     pub place: Place,
     /// Tokens per request.
     pub context: Chosen,
+    /// How many of them are the answer, where the engine has such a rule; else none.
+    pub answer: Chosen,
     /// Requests at once, of one replica.
     pub batch: Chosen,
+    /// The format of the weights; what "as stored" means where neither files nor config say it.
+    pub weights: Weights,
     /// The dtype of computation.
     pub dtype: Encoding,
     /// False when neither the config nor the files say the dtype.
@@ -165,61 +343,71 @@ pub struct Setup<'a> {
 /// The context that is used when none is chosen.
 pub const DEFAULT_CONTEXT: u64 = 8192;
 
+/// Tokens of an answer that are planned for where the user does not say.
+const LONGEST_ANSWER: u64 = 2048;
+
 /// The largest context, batch or step that is computed.
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine(scenario.runtime);
+        let engine = engine_for(model, scenario.runtime)
+            .ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
+        check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
-        choices.said("runtime", engine.label().to_owned(), None);
+        check_settings(engine, scenario)?;
+        let newest = engine.newest();
+        let version = scenario.serving.runtime_version.unwrap_or(newest);
+        choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
+        choices.said("runtime_version", version.to_string(), scenario.serving.runtime_version.is_none().then(|| "the newest whose rules are known".to_owned()));
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
-        let max_context = model.anatomy.max_context;
-        let (context, rule) = match max_context {
-            Some(max) if max <= DEFAULT_CONTEXT => (max, "the model's maximum"),
-            Some(_) => (DEFAULT_CONTEXT, "8,192 tokens"),
-            None => (DEFAULT_CONTEXT, "8,192 tokens; the config does not say the model's maximum"),
-        };
+        let (context, rule) = engine.default_context(model).unwrap_or_else(|| default_context(model, (DEFAULT_CONTEXT, "8,192 tokens")));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
+        let answer = if engine.settings().contains(&Setting::Answer) {
+            let default = (context.value / 2).min(LONGEST_ANSWER);
+            choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
+        } else {
+            Chosen { value: 0, source: Source::Derived("no rule of this engine depends on it".into()) }
+        };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
-        let spread = Spread::new(model, scenario, engine.shares_experts(), &mut choices)?;
+        let spread = Spread::new(model, scenario, engine, &mut choices)?;
         parallel::check_ways(&spread, engine.ways(), engine.label())?;
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
-        let dtype = scenario.weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
-        choices.said("weights", scenario.weights.name().to_owned(), None);
+        let (weights, reason) = crate::weights::meant(model, scenario.weights);
+        let unpacked = engine.unpacks(model).filter(|_| weights == Weights::AsStored);
+        if let Some(dtype) = unpacked {
+            assumptions.push(format!("{} does not keep quantised weights of this file: they are loaded as {dtype}", engine.label()));
+        }
+        let weights = unpacked.map_or(weights, Weights::Plain);
+        let dtype = weights.encoding().unwrap_or_else(|| engine.compute_dtype(stored));
+        choices.said("weights", weights.name().into_owned(), reason);
         let kv_encoding = scenario.kv_cache.encoding().unwrap_or(dtype);
-        choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        if !model.is_pipeline() {
+            choices.said("kv_cache", kv_encoding.to_string(), scenario.kv_cache.encoding().is_none().then(|| "the dtype of computation".to_owned()));
+        }
 
         let load_tokens = context.value.checked_mul(batch.value).ok_or(Overflow)?;
-        let step_tokens = match engine.default_batched_tokens(&card) {
+        let defaults = engine.defaults(&Known { model, scenario, card: &card, spread: &spread, version, context: context.value });
+        let step_tokens = match defaults.step_tokens {
             Some(default) => {
                 choices.count("max_num_batched_tokens", scenario.max_num_batched_tokens, default, "the engine's default for this card", MAX_COUNT)?
             }
             None => Chosen { value: load_tokens, source: Source::Derived("context × requests, prefilled at once".into()) },
         };
-        let step_sequences = match engine.default_sequences(&card) {
-            Some(default) => choices.count("max_num_seqs", scenario.max_num_seqs, default, "the engine's default for this card", MAX_COUNT)?,
+        let step_sequences = match defaults.step_sequences {
+            Some(default) => {
+                choices.count("max_num_seqs", scenario.max_num_seqs, default.min(step_tokens.value), "the engine's default for this card", MAX_COUNT)?
+            }
             None => Chosen { value: batch.value, source: batch.source.clone() },
         };
-        let utilization = match (engine.default_utilization(), scenario.gpu_memory_utilization) {
-            (None, _) => None,
-            (Some(_), Some(chosen)) if chosen.is_fraction() => Some((chosen, Source::User("GPU memory utilization"))),
-            (Some(_), Some(chosen)) => {
-                return Err(EstimateError::OutOfRange { what: "GPU memory utilization", value: chosen.to_string(), must: "it must be above 0 and at most 1" });
-            }
-            (Some(default), None) => Some((default, Source::Default("the engine's default".into()))),
-        };
-        if let Some((ratio, source)) = &utilization {
-            let default = matches!(source, Source::Default(_)).then(|| "the engine's default".to_owned());
-            choices.said("gpu_memory_utilization", ratio.to_string(), default);
-        }
-        if max_context.is_some_and(|max| context.value > max) {
-            let max = crate::format::grouped(max_context.unwrap_or(0));
-            assumptions.push(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
+        let utilization = fraction(engine, scenario, defaults.utilization, &mut choices)?;
+        assumptions.extend(beyond_maximum(model, context.value));
+        if version > newest {
+            assumptions.push(format!("{} {version} is newer than the rules here: those of {newest} are used", engine.label()));
         }
         assumptions.extend(card.notes.iter().cloned());
         let choices = choices.0;
@@ -227,11 +415,14 @@ impl<'a> Setup<'a> {
             model,
             scenario,
             engine,
+            version,
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             spread,
             context,
+            answer,
             batch,
+            weights,
             dtype,
             is_dtype_known,
             kv_encoding,
@@ -247,7 +438,7 @@ impl<'a> Setup<'a> {
 
     /// The places of every pipeline stage.
     pub fn places(&self) -> Vec<Place> {
-        let stages = self.engine.stages(self.scenario.serving.runtime_version, self.model.decoder().layer_count(), self.spread.pipeline.value);
+        let stages = self.engine.stages(self, self.model.decoder().layer_count(), self.spread.pipeline.value);
         Place::of_stages(&stages)
     }
 
@@ -305,6 +496,55 @@ impl<'a> Setup<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses what only llama.cpp has, rather than pass over it.
+fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
+    let label = label(scenario.runtime);
+    if scenario.llama_cpp != LlamaCpp::default() {
+        return Err(EstimateError::Unsupported(format!("layers on the host, micro-batches and the like are settings of llama.cpp; {label} has none of them")));
+    }
+    if scenario.kv_cache.is_ggml() {
+        return Err(EstimateError::Unsupported(format!("a KV cache in {} is for llama.cpp; {label} has none", scenario.kv_cache)));
+    }
+    if scenario.gpu.as_ref().is_some_and(|names| names.contains(',')) {
+        return Err(EstimateError::Unsupported(format!("several kinds of GPU are for llama.cpp; {label} takes equal ones")));
+    }
+    Ok(())
+}
+
+/// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.
+fn default_context(model: &Model, (tokens, rule): (u64, &'static str)) -> (u64, &'static str) {
+    match model.anatomy.max_context {
+        Some(max) if max <= tokens => (max, "the model's maximum"),
+        None if tokens == DEFAULT_CONTEXT => (tokens, "8,192 tokens; the config does not say the model's maximum"),
+        _ => (tokens, rule),
+    }
+}
+
+/// What a context beyond the model's maximum asks for.
+fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
+    let max = model.anatomy.max_context.filter(|max| context > *max)?;
+    let max = crate::format::grouped(max);
+    Some(format!("the context is longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"))
+}
+
+/// The share of the card that an engine takes, by its own name for it.
+fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
+    let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let key = fraction.key();
+    match (fraction.chosen(scenario), default) {
+        (Some(chosen), _) if chosen.is_fraction() => {
+            choices.said(key, chosen.to_string(), None);
+            Ok(Some((chosen, Source::User(key))))
+        }
+        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
+        (None, Some(default)) => {
+            choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
+            Ok(Some((default, Source::Default("the engine's default".into()))))
+        }
+        (None, None) => Ok(None),
     }
 }
 

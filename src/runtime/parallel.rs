@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{Choices, Chosen, EstimateError, MAX_COUNT};
+use super::{Choices, Chosen, Engine, EstimateError, MAX_COUNT};
 use crate::formula::{Expr, Source};
 use crate::model::Model;
 use crate::quantity::Overflow;
@@ -56,11 +56,12 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The sizes that a scenario asks for. `shares_experts` says whether the engine's replicas of a mixture of experts always
-    /// share the experts.
-    pub(super) fn new(model: &Model, scenario: &Scenario, shares_experts: bool, choices: &mut Choices) -> Result<Self, EstimateError> {
+    /// The sizes that a scenario asks for, as the engine understands a bare number of GPUs.
+    pub(super) fn new(model: &Model, scenario: &Scenario, engine: &dyn Engine, choices: &mut Choices) -> Result<Self, EstimateError> {
         let asked = &scenario.parallel;
-        let pipeline = choices.count("pipeline_parallel", asked.pipeline, 1, "one stage", MAX_GPUS)?;
+        let shares_experts = engine.shares_experts();
+        let placed = scenario.gpus.filter(|_| engine.places_layers() && scenario.tensor_parallel.is_none() && asked.data.is_none());
+        let pipeline = choices.count("pipeline_parallel", asked.pipeline.or(placed), 1, "one stage", MAX_GPUS)?;
         let data = choices.count("data_parallel", asked.data, 1, "one replica", MAX_GPUS)?;
         let others = pipeline.value * data.value;
         let of_gpus = match scenario.gpus {

@@ -1,17 +1,18 @@
-//! Hugging Face transformers, `model.generate()` with the dynamic cache and SDPA attention.
+//! Hugging Face transformers, `model.generate()` with the dynamic cache; attention with SDPA, flash attention, or written out. A static
+//! cache of the same length takes the same. Further GPUs get whole layers (`device_map="auto"`) unless tensor parallelism is asked for.
 //!
 //! Rules read from transformers 5.23: `cache_utils.py` (`DynamicLayer`, `DynamicSlidingWindowLayer`), `generation/utils.py`
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Setup, ShardRules};
+use super::{Engine, EstimateError, Packing, Setting, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Card;
-use crate::model::{Mixer, Span};
-use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::KvCache;
+use crate::gpu::Vendor;
+use crate::model::{Mixer, Model, Origin, Span};
+use crate::quantity::{Bytes, Overflow};
+use crate::scenario::{AttentionImplementation, KvCache, Version};
 
 pub(super) struct Transformers;
 
@@ -19,23 +20,32 @@ const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every 
 
 impl Engine for Transformers {
     fn label(&self) -> &'static str {
-        "transformers 5.23"
+        "transformers"
+    }
+
+    fn newest(&self) -> Version {
+        Version(5, 23, 0)
     }
 
     fn compute_dtype(&self, stored: Encoding) -> Encoding {
         stored // `dtype="auto"` since 5.0
     }
 
-    fn default_utilization(&self) -> Option<Decimal> {
-        None
+    fn unpacks(&self, model: &Model) -> Option<Encoding> {
+        // modeling_gguf_pytorch_utils.py: every tensor is dequantised to float32, and `dtype="auto"` follows the first one.
+        (model.provenance.source == Origin::Gguf).then_some(Encoding::F32)
     }
 
-    fn default_batched_tokens(&self, _card: &Card) -> Option<u64> {
-        None // a prompt is prefilled whole
+    fn ways(&self) -> &'static [Way] {
+        &[Way::Pipeline]
     }
 
-    fn default_sequences(&self, _card: &Card) -> Option<u64> {
-        None
+    fn places_layers(&self) -> bool {
+        true
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[Setting::Answer]
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -49,27 +59,32 @@ impl Engine for Transformers {
         ShardRules {
             vocabulary_padding: 1,
             splits_embedding: false,
+            packing: Packing::Tight,
             source: "transformers 5.23 tp_plan: projections and the head are split, embedding and norms are whole on every rank",
         }
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-        let context = setup.context.leaf("tokens");
         let groups = setup.cache_groups();
-        // Cached tokens of a layer: while prefilling all of them, afterwards at most the window less the token being written.
-        let entry = |stages, is_prefill: bool| {
+        // Cached tokens of a layer: while prefilling all of the prompt's, afterwards at most the window less the token being written.
+        let entry = |stages, tokens: Expr, is_prefill: bool| {
             let parts = groups.iter().map(|group| {
                 let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
                 product.extend(setup.cache_elements(&group.mixer));
                 product.push(match group.span {
                     Span::Sliding(window) if !is_prefill => {
                         let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
-                        Expr::Min(vec![context.clone(), window.minus(Expr::constant(1))])
+                        Expr::Min(vec![tokens.clone(), window.minus(Expr::constant(1))])
                     }
                     Span::Chunked(chunk) if !is_prefill => {
-                        Expr::Min(vec![context.clone(), Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))])
+                        Expr::Min(vec![tokens.clone(), Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))])
                     }
-                    Span::Sliding(_) | Span::Chunked(_) | Span::Full => context.clone(),
+                    // What is kept is a view of the window before and the step: all of it stays.
+                    Span::Sliding(window) if setup.scenario.max_num_batched_tokens.is_some() => {
+                        let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
+                        Expr::Min(vec![tokens.clone(), Expr::Sum(vec![window.minus(Expr::constant(1)), step_of_prefill(setup)])])
+                    }
+                    Span::Sliding(_) | Span::Chunked(_) | Span::Full => tokens.clone(),
                 });
                 product.push(setup.batch.leaf("requests"));
                 Expr::Product(product)
@@ -77,46 +92,52 @@ impl Engine for Transformers {
             let formula = Expr::encoded(Expr::sum(parts.collect()), setup.kv_encoding);
             Entry::exact(Term::KvCache, formula, Basis::Derived, CACHE, stages)
         };
-        if groups.iter().all(|group| group.span == Span::Full) {
-            return Ok(vec![entry(RUNNING, false)?]);
+        if groups.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(vec![entry(&[Stage::Prefill], true)?, entry(&[Stage::Sampling, Stage::Decode], false)?])
+        let prefill = entry(&[Stage::Prefill, Stage::Sampling], prompt(setup), true)?;
+        Ok(vec![prefill, entry(&[Stage::Decode], setup.context.leaf("tokens"), false)?])
     }
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
         let decoder = setup.model.decoder();
-        let requests = setup.batch.leaf("requests");
-        let prompt = Expr::Product(vec![setup.context.leaf("tokens"), requests.clone()]);
-        let width = feed_forward_width(setup);
+        let requests = || setup.batch.leaf("requests");
         let hidden = || Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
-        let per_token = Expr::Sum(vec![width, Expr::Product(vec![Expr::constant(4), hidden()])]);
-        let prefill = Expr::encoded(Expr::Product(vec![prompt, per_token.clone()]), setup.dtype);
-        // One step of decoding holds the old and the new keys and values of one layer while it appends.
+        let per_token = Expr::Sum(vec![feed_forward_width(setup), Expr::Product(vec![Expr::constant(4), hidden()])]);
+        let layer = |tokens: Expr, cached: Expr| {
+            let feed_forward = Expr::encoded(Expr::Product(vec![tokens.clone(), requests(), per_token.clone()]), setup.dtype);
+            match scores(setup, vec![tokens.clone(), cached, requests()]) {
+                Some(scores) => {
+                    let around = Expr::encoded(Expr::Product(vec![tokens, requests(), Expr::constant(4), hidden()]), setup.dtype);
+                    Expr::Max(vec![feed_forward, Expr::Sum(vec![scores, around])])
+                }
+                None => feed_forward,
+            }
+        };
+        // While it appends, a step holds the old and the new keys of one layer, then the old and the new values.
         let largest = setup.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
-        let mut copy = vec![requests.clone(), setup.context.leaf("tokens")];
+        let mut copy = vec![requests(), setup.context.leaf("tokens")];
         copy.extend(largest.map(|mixer| setup.cache_elements(&mixer)).unwrap_or_default());
-        let step = Expr::Sum(vec![
-            Expr::encoded(Expr::Product(vec![requests.clone(), per_token]), setup.dtype),
-            Expr::encoded(Expr::Product(copy), setup.kv_encoding),
-        ]);
+        let copy = Expr::encoded(Expr::Product(copy).ceil_div(Expr::constant(2)), setup.kv_encoding);
+        let step = Expr::Sum(vec![layer(Expr::constant(1), setup.context.leaf("tokens")), copy]);
         let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
         let logits = Expr::Sum(vec![
-            Expr::encoded(Expr::Product(vec![requests.clone(), vocabulary.clone()]), setup.dtype),
-            Expr::encoded(Expr::Product(vec![requests, vocabulary]), Encoding::F32),
+            Expr::encoded(Expr::Product(vec![requests(), vocabulary.clone()]), setup.dtype),
+            Expr::encoded(Expr::Product(vec![requests(), vocabulary]), Encoding::F32),
         ]);
         let mut entries = vec![
             Entry::modelled(
                 Term::Activations,
-                prefill,
-                (0, 130),
-                "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token. Measured ±8 % on Qwen2.5 (transformers 4.46, A100); newer logs show much less",
+                layer(step_of_prefill(setup), prompt(setup)),
+                (0, 115),
+                "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token, by the lifetimes of its tensors; -1 to +5 % in public logs of Qwen2.5 (transformers 4.46, A100). Those of Qwen3 (4.51, H20) show none of it, as when the prompt is read in chunks (prefill_chunk_size)",
                 &[Stage::Prefill],
             )?,
             Entry::modelled(
                 Term::Activations,
                 step,
                 (50, 150),
-                "one layer of one step, with a second copy of its keys and values while they are concatenated",
+                "one layer of one step, while its keys and then its values are concatenated",
                 &[Stage::Decode],
             )?,
             Entry::modelled(
@@ -127,6 +148,7 @@ impl Engine for Transformers {
                 &[Stage::Sampling, Stage::Decode],
             )?,
         ];
+        entries.extend(workspace(setup)?);
         entries.extend(states(setup)?);
         entries.push(context(setup)?);
         entries.extend(communication(setup)?);
@@ -147,4 +169,47 @@ impl Engine for Transformers {
         let hundredths = u128::from(tokens) * 100 / u128::from(setup.context.value);
         Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: u64::try_from(hundredths).unwrap_or(u64::MAX) })
     }
+}
+
+/// Tokens of the prompt: what the answer leaves of the context, at least one.
+fn prompt(setup: &Setup) -> Expr {
+    let tokens = setup.context.value.saturating_sub(setup.answer.value).max(1);
+    Expr::leaf(tokens, "tokens of the prompt", Source::Derived(format!("{} tokens less {} of the answer", setup.context.value, setup.answer.value).into()))
+}
+
+/// Tokens of one step of prefilling: the prompt, or as many as `prefill_chunk_size` allows.
+fn step_of_prefill(setup: &Setup) -> Expr {
+    match setup.scenario.max_num_batched_tokens {
+        Some(chunk) => Expr::Min(vec![prompt(setup), Expr::leaf(chunk, "tokens of a step", Source::User("prefill_chunk_size"))]),
+        None => prompt(setup),
+    }
+}
+
+/// The scores of one layer, where attention is written out (`eager_attention_forward`): in the dtype of computation, and the softmax
+/// in float32, whose input is converted before unless the dtype is float16 on a GPU.
+fn scores(setup: &Setup, sizes: Vec<Expr>) -> Option<Expr> {
+    if setup.scenario.attention != AttentionImplementation::Eager {
+        return None;
+    }
+    let heads = setup.cache_groups().iter().filter_map(|group| group.mixer.attention()).map(|attention| attention.heads).max()?;
+    let bytes = match setup.dtype {
+        dtype if dtype == Encoding::F32 => 8,
+        dtype if dtype == Encoding::F16 => 6,
+        _ => 10,
+    };
+    let heads = setup.spread.per_rank(Expr::leaf(heads, "heads", Source::Config("num_attention_heads".into())));
+    Some(Expr::Product(sizes.into_iter().chain([heads, Expr::named(bytes, "B per score")]).collect()))
+}
+
+/// What PyTorch sets aside for cuBLAS at the first matrix product (`CUDABlas.cpp`, `parseChosenWorkspaceSize`).
+fn workspace(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let (kib, source) = match setup.card.gpu {
+        Some(gpu) if gpu.vendor != Vendor::Nvidia => return Ok(None),
+        Some(gpu) if gpu.architecture == "Hopper" || gpu.architecture == "Blackwell" && gpu.memory_type.starts_with("HBM") => {
+            (32 * 1024, "Hopper and Blackwell of data centres")
+        }
+        _ => (8 * 1024 + 128, "NVIDIA GPUs but Hopper and Blackwell of data centres"),
+    };
+    let formula = Expr::Product(vec![Expr::leaf(kib, "KiB", Source::Default(source.into())), Expr::constant(1024)]);
+    Entry::exact(Term::Workspace, formula, Basis::Derived, "PyTorch's workspace of cuBLAS", RUNNING).map(Some)
 }

@@ -1,16 +1,22 @@
 //! What the user asks: everything chosen, nothing derived. `None` means "the default of the runtime or the model".
 
+mod llama_cpp;
 mod parallel;
+mod picture;
 mod serving;
+mod training;
 
 use std::str::FromStr;
 
 pub use parallel::Parallel;
+pub use picture::Picture;
 pub use serving::{Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
+pub use crate::weight_format::Weights;
+pub use llama_cpp::{FlashAttention, LlamaCpp, TensorOverride};
 
 /// Everything the user chose.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,12 +51,16 @@ pub struct Scenario {
     pub max_num_seqs: Option<u64>,
     /// Without CUDA graphs.
     pub enforce_eager: bool,
+    /// Settings of llama.cpp.
+    pub llama_cpp: LlamaCpp,
     /// Settings that some serving engines have.
     pub serving: Serving,
     /// Settings of training.
     pub training: Training,
     /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
     pub attention: AttentionImplementation,
+    /// What an image or video pipeline makes.
+    pub picture: Picture,
 }
 
 impl Default for Scenario {
@@ -71,9 +81,11 @@ impl Default for Scenario {
             max_num_batched_tokens: None,
             max_num_seqs: None,
             enforce_eager: false,
+            llama_cpp: LlamaCpp::default(),
             serving: Serving::default(),
             training: Training::default(),
             attention: AttentionImplementation::Sdpa,
+            picture: Picture::default(),
         }
     }
 }
@@ -82,9 +94,23 @@ impl Scenario {
     /// The GPU that is chosen when the user has not.
     pub const DEFAULT_GPU: &str = "H100 SXM5 80GB";
 
-    /// The card that is meant.
+    /// The card that is meant; the first where several are named.
     pub fn card(&self) -> Result<Card, GpuError> {
-        match (&self.gpu, self.gpu_capacity) {
+        self.card_named(self.gpu_names().next())
+    }
+
+    /// The cards that are named, `GeForce RTX 3090,GeForce RTX 4060 Ti 16GB` for two unlike ones; one where only its size is given.
+    pub fn cards(&self) -> Result<Vec<Card>, GpuError> {
+        let named: Vec<Card> = self.gpu_names().map(|name| self.card_named(Some(name))).collect::<Result<_, _>>()?;
+        if named.is_empty() { Ok(vec![self.card_named(None)?]) } else { Ok(named) }
+    }
+
+    fn gpu_names(&self) -> impl Iterator<Item = &str> {
+        self.gpu.iter().flat_map(|names| names.split(','))
+    }
+
+    fn card_named(&self, name: Option<&str>) -> Result<Card, GpuError> {
+        match (name, self.gpu_capacity) {
             (Some(name), Some(usable)) => Ok(Card::with_usable(crate::gpu::find(name)?, usable)),
             (Some(name), None) => Ok(Card::of(crate::gpu::find(name)?)),
             (None, Some(usable)) => Ok(Card::custom(usable)),
@@ -118,6 +144,9 @@ macro_rules! choices {
             /// Every choice.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The name and the label of every choice.
+            pub const OPTIONS: &[(&str, &str)] = &[$(($flag, $label)),*];
+
             /// Its name on the command line, in links and in JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $flag,)* }
@@ -150,7 +179,7 @@ macro_rules! choices {
     };
 }
 
-mod training; // after the macro that it uses
+use choices;
 
 pub use training::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
@@ -162,26 +191,20 @@ choices! {
     Runtime, "runtime", {
         /// vLLM.
         Vllm = "vllm", "vLLM";
+        /// SGLang.
+        Sglang = "sglang", "SGLang";
+        /// TensorRT-LLM.
+        TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
-    }
-}
-
-choices! {
-    /// Formats of the weights.
-    Weights, "weight format", {
-        /// As the files have them, in the dtype that the runtime loads.
-        AsStored = "as-stored", "As stored";
-        /// bfloat16.
-        Bf16 = "bf16", "BF16";
-        /// IEEE half precision.
-        Fp16 = "fp16", "FP16";
-        /// IEEE single precision.
-        Fp32 = "fp32", "FP32";
-        /// 4-bit normal float of bitsandbytes, a float32 scale per 64 values.
-        Nf4 = "nf4", "NF4";
-        /// The same with quantised scales ("double quantisation").
-        Nf4Dq = "nf4-dq", "NF4, double quantised";
+        /// llama.cpp: its library, server and command-line tools.
+        LlamaCpp = "llama.cpp", "llama.cpp";
+        /// Ollama.
+        Ollama = "ollama", "Ollama";
+        /// LM Studio with its llama.cpp engine.
+        LmStudio = "lmstudio", "LM Studio";
+        /// MLX on Apple's unified memory.
+        Mlx = "mlx", "MLX";
     }
 }
 
@@ -198,6 +221,18 @@ choices! {
         Fp32 = "fp32", "FP32";
         /// 8-bit float with one scale per tensor.
         Fp8 = "fp8", "FP8";
+        /// 8-bit integers with a scale for 32 (llama.cpp).
+        Q8_0 = "q8_0", "Q8_0";
+        /// 5-bit integers with a scale and a minimum for 32 (llama.cpp).
+        Q5_1 = "q5_1", "Q5_1";
+        /// 5-bit integers with a scale for 32 (llama.cpp).
+        Q5_0 = "q5_0", "Q5_0";
+        /// 4-bit integers with a scale and a minimum for 32 (llama.cpp).
+        Q4_1 = "q4_1", "Q4_1";
+        /// 4-bit integers with a scale for 32 (llama.cpp).
+        Q4_0 = "q4_0", "Q4_0";
+        /// 4-bit integers off a curve with a scale for 32 (llama.cpp).
+        Iq4Nl = "iq4_nl", "IQ4_NL";
     }
 }
 
@@ -213,14 +248,12 @@ choices! {
     }
 }
 
-impl Weights {
-    /// The encoding that it names; `None` for "as stored".
-    pub fn encoding(self) -> Option<Encoding> {
-        Encoding::from_flag(self.name())
-    }
-}
-
 impl KvCache {
+    /// True for ggml's blocks, which only llama.cpp and what is built on it have.
+    pub fn is_ggml(self) -> bool {
+        self.encoding().is_some_and(|encoding| encoding.block_elements > 1)
+    }
+
     /// The encoding that it names; `None` for "as the model".
     pub fn encoding(self) -> Option<Encoding> {
         Encoding::from_flag(self.name())
@@ -236,13 +269,11 @@ mod tests {
         for runtime in Runtime::ALL {
             assert_eq!(runtime.name().parse(), Ok(*runtime));
         }
-        for weights in Weights::ALL {
-            assert_eq!(weights.encoding().is_none(), matches!(weights, Weights::AsStored | Weights::Nf4 | Weights::Nf4Dq));
-        }
         for kv_cache in KvCache::ALL {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
-        let error = "ollama".parse::<Runtime>().unwrap_err();
-        assert_eq!(error.to_string(), "`ollama` is not a runtime; it is one of: vllm, transformers");
+        let error = "exllama".parse::<Runtime>().unwrap_err();
+        let all = "vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio, mlx";
+        assert_eq!(error.to_string(), format!("`exllama` is not a runtime; it is one of: {all}"));
     }
 }

@@ -18,6 +18,8 @@ pub struct Serving {
     pub max_loras: Option<u64>,
     /// The largest rank of an adapter.
     pub max_lora_rank: Option<u64>,
+    /// How many of a request's tokens are the answer; the others are the prompt.
+    pub answer: Option<u64>,
 }
 
 /// A version as engines number them: `0.10.2`, `v0.8.5.post1`, `b6123`. What follows the third number is not kept.

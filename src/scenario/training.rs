@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::UnknownChoice;
+use super::{UnknownChoice, choices};
 use crate::quantity::Decimal;
 
 /// Everything that training adds to a scenario; `None` means the default, which the estimate reports.

@@ -54,6 +54,26 @@ const onHub = (verb, id, ...more) => [verb, id, "--endpoint", hub.endpoint, ...m
 const entry = (report, term) => report.devices[0].entries.filter((row) => row.term === term).reduce((sum, row) => sum + row.bytes, 0);
 const steady = (report, term) => report.devices[0].entries.filter((row) => row.term === term).reduce((sum, row) => sum + row.at.steady, 0);
 
+test("repositories of several parts: a pipeline, an adapter, sentence-transformers", async () => {
+  const pipeline = await json(onHub("estimate", "stand-in/pipeline", ...CARD));
+  const transformer = 2 * 3072 * 64 * 2;
+  const vae = 512 * 16 * 9 * 2;
+  assert.deepEqual(pipeline.model.stored_bytes_by_part, { transformer, vae });
+  assert.equal(entry(pipeline, "weights"), transformer + vae);
+  assert.deepEqual(pipeline.devices[0].stages.map((stage) => stage.name), ["load", "text_encode", "denoise", "vae_decode"]);
+  assert.equal(hub.requests.filter((request) => /fp16|whole/.test(request.path ?? request.url)).length, 0);
+
+  const base = await json(onHub("estimate", "stand-in/mixed-dtypes", ...CARD, "--runtime", "transformers"));
+  const lora = await json(onHub("estimate", "stand-in/lora", ...CARD, "--runtime", "transformers"));
+  const { hidden_size: hidden, num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kvHeads = heads } = configs.tinyLlama;
+  const parameters = layers * 8 * (2 * hidden + hidden + (hidden / heads) * kvHeads);
+  assert.equal(lora.model.parameters.by_component.adapter, parameters);
+  assert.equal(entry(lora, "weights") - entry(base, "weights"), 4 * parameters);
+
+  const embedder = await json(onHub("inspect", "stand-in/embedder"));
+  assert.equal(embedder.model.parameters.by_component["2_Dense"], 64 * hidden + 64);
+});
+
 test("two shards: the weights to the byte", async () => {
   const report = await json(onHub("estimate", MISTRAL, ...CARD));
   assert.equal(report.model.id, MISTRAL);
@@ -86,7 +106,7 @@ test("addresses name models too", async () => {
 });
 
 test("mixed types, buffers, long headers: what the files hold", async () => {
-  const mixed = await json(onHub("estimate", "stand-in/mixed-dtypes", ...CARD));
+  const mixed = await json(onHub("estimate", "stand-in/mixed-dtypes", "--runtime", "transformers", ...CARD));
   assert.equal(mixed.model.stored_bytes, 2_200_281_088);
   assert.equal(entry(mixed, "weights"), 2_200_281_088);
 

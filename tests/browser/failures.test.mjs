@@ -81,7 +81,7 @@ test("rate limited: says to wait", failing(async (page) => {
 
 test("a server in trouble: Try again", failing(async (page) => {
   page.hub.set(SMALL, { status: 503 });
-  await page.open({ m: SMALL });
+  await page.open({ m: SMALL, rt: "transformers" });
   await page.fails(/503|server|trouble|unavailable/i);
   page.hub.set(SMALL, null);
   await page.button("Try again").click();
@@ -150,7 +150,7 @@ test("headers that are broken are never believed", failing(async (page) => {
 }));
 
 test("no safetensors: estimated from the config, and said", lab.journey(async (page) => {
-  await page.open({ m: "stand-in/only-bin" });
+  await page.open({ m: "stand-in/only-bin", rt: "transformers" });
   await page.known(/1\.10?\s*B/, /config/i);
   await page.remarked(/safetensors/i, /config/i);
   await page.term("weights", 2_200_096_768);

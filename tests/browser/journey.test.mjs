@@ -167,7 +167,7 @@ test("a copied link gives the same numbers in a new tab", lab.journey(async (pag
 }));
 
 test("Back returns to the model before", lab.journey(async (page) => {
-  await page.open();
+  await page.open({ rt: "transformers" });
   await page.choose(MISTRAL);
   await page.known(/7\.24\s*B/, /header/i);
   const numbers = await page.numbers();
@@ -203,8 +203,8 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify(configs.qwen3_4b, null, 2));
   await page.known(/4\.02\s*B/, /config/i);
-  await page.term("weights", 8_044_936_192);
   await page.tab.locator("#runtime").selectOption("transformers");
+  await page.term("weights", 8_044_936_192);
   await page.type("context", 32_768);
   await page.term("kv_cache", 4_831_838_208);
   const numbers = await page.numbers();
@@ -214,6 +214,25 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   const twin = await page.another(link);
   await twin.known(/4\.02\s*B/, /config/i);
   await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+}));
+
+test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async (page) => {
+  await page.open({ endpoint: null });
+  await page.paste(JSON.stringify({ ...configs.qwen3_next, gate_of_tomorrow: 3 }));
+  await page.known(/79\.67\s*B/, /config/i);
+  await page.tab.locator("#anatomy summary").click();
+  const rows = await until(
+    () => page.tab.locator("#anatomy tr").evaluateAll((rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))),
+    (rows) => rows.length > 10, "the tables should open");
+  const row = (name) => rows.find(([first]) => first.startsWith(name));
+  // 48 layers of 512 experts, each three projections of 2,048 by 512.
+  assert.deepEqual(row("expert_up"), ["expert_up", (48 * 512 * 2048 * 512).toLocaleString("en-US"), "32.3 %"]);
+  assert.equal(row("text")[1], "79,674,391,296");
+  assert.equal(row("mtp")[2], "beside", "multi-token prediction is not in the total");
+  // Keys and values of 2 heads of 256; a state of 32 heads of 128 by 128 and a convolution of 8,192 channels over 4 tokens.
+  assert.deepEqual(row("GQA 16/2").slice(1), ["12", "1,024", "0"]);
+  assert.deepEqual(row("gated delta-net").slice(1), ["36", "0", (32 * 128 * 128 + 8192 * 4).toLocaleString("en-US")]);
+  assert.match(await page.tab.locator("#anatomy").textContent(), /not understood: gate_of_tomorrow\./);
 }));
 
 test("what the page does not know, it says", lab.journey(async (page) => {
@@ -226,13 +245,13 @@ test("what the page does not know, it says", lab.journey(async (page) => {
   await page.remarked(/zorblux/);
   await page.known(/1\.10\s*B|1\.1\s*B/);
 
-  await page.open({ m: "stand-in/bare-infinity" });
+  await page.open({ m: "stand-in/bare-infinity", rt: "transformers" });
   await page.known(/1\.10\s*B|1\.1\s*B/, /header/i);
   await page.term("weights", 2_200_096_768);
 }));
 
 test("long headers and mixed types are read to the byte", lab.journey(async (page) => {
-  await page.open({ m: "stand-in/long-header" });
+  await page.open({ m: "stand-in/long-header", rt: "transformers" });
   await page.known(/header/i);
   await page.term("weights", 774_636_544);
   assert.equal(page.hub.log("resolve", "stand-in/long-header").filter((entry) => entry.file === "model.safetensors").length, 2, "a header over 100,000 bytes takes a second range");
@@ -248,7 +267,7 @@ test("long headers and mixed types are read to the byte", lab.journey(async (pag
 test("163 shards: one request each, at most eight at once", lab.journey(async (page) => {
   const id = "stand-in/many-shards";
   page.hub.set(`${id}:*.safetensors`, { delay: 10 });
-  await page.open({ m: id });
+  await page.open({ m: id, rt: "transformers" });
   await page.known(/36\.4\s*B|36\.38\s*B/, /header/i);
   await page.term("weights", 72_769_642_496);
   const asked = page.hub.requests.filter((entry) => entry.at === "hub" && entry.kind !== "resolve-cache");

@@ -1,7 +1,12 @@
 //! What the engine's tests share.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod quantized;
+
+use vramfit::estimate::{Device, Term};
 use vramfit::model::{Model, Origin, Provenance};
+
+pub mod gguf;
 
 /// Fields of published configs that matter for memory (repository of the same name on the Hub).
 pub mod fixture {
@@ -33,6 +38,12 @@ pub mod fixture {
 pub fn model(config: &str) -> Model {
     let anatomy = vramfit::config::read(config).expect("a fixture");
     Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() } }
+}
+
+/// Bytes of the parameters on a device, without what engines load beside them (tables, remains of segments).
+pub fn parameter_bytes(device: &Device) -> u64 {
+    let entry = device.entries.iter().find(|entry| entry.term == Term::Weights).expect("weights");
+    entry.amount.expected.get()
 }
 
 /// Bytes in `n` GiB.

@@ -265,6 +265,33 @@ export const configs = {
     use_sliding_window: false,
     vocab_size: 152064,
   },
+  qwen3_next: {
+    architectures: ["Qwen3NextForCausalLM"],
+    decoder_sparse_step: 1,
+    full_attention_interval: 4,
+    head_dim: 256,
+    hidden_act: "silu",
+    hidden_size: 2048,
+    intermediate_size: 5120,
+    linear_conv_kernel_dim: 4,
+    linear_key_head_dim: 128,
+    linear_num_key_heads: 16,
+    linear_num_value_heads: 32,
+    linear_value_head_dim: 128,
+    max_position_embeddings: 262144,
+    mlp_only_layers: [],
+    model_type: "qwen3_next",
+    moe_intermediate_size: 512,
+    num_attention_heads: 16,
+    num_experts: 512,
+    num_experts_per_tok: 10,
+    num_hidden_layers: 48,
+    num_key_value_heads: 2,
+    shared_expert_intermediate_size: 512,
+    tie_word_embeddings: false,
+    torch_dtype: "bfloat16",
+    vocab_size: 151936,
+  },
   qwen3_4b: {
     architectures: ["Qwen3ForCausalLM"],
     attention_bias: false,
@@ -409,6 +436,33 @@ const manyLayers = { ...configs.llama31_8b, num_hidden_layers: 162, rope_scaling
 const manyNames = { ...configs.tinyLlama, hidden_size: 512, intermediate_size: 1376, num_hidden_layers: 128, num_attention_heads: 8, num_key_value_heads: 2 };
 const unknownFamily = { ...configs.tinyLlama, architectures: ["ZorbluxForCausalLM"], model_type: "zorblux" };
 
+/** A LoRA adapter as PEFT names its tensors. */
+function loraLayout({ hidden_size: hidden, num_hidden_layers: layers, num_attention_heads: heads, num_key_value_heads: kvHeads = heads }, rank) {
+  const outputs = { q_proj: hidden, v_proj: (hidden / heads) * kvHeads };
+  return Array.from({ length: layers }, (_, layer) => Object.entries(outputs).flatMap(([name, output]) => {
+    const path = `base_model.model.model.layers.${layer}.self_attn.${name}`;
+    return [tensor(`${path}.lora_A.weight`, "BF16", rank, hidden), tensor(`${path}.lora_B.weight`, "BF16", output, rank)];
+  })).flat();
+}
+
+/** A pipeline of two parts with a few tensors each, and one file that holds all of it once more. */
+function pipelineRepository(id) {
+  const index = { _class_name: "FluxPipeline", transformer: ["diffusers", "FluxTransformer2DModel"], vae: ["diffusers", "AutoencoderKL"], scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"] };
+  return repository({
+    id,
+    files: [
+      smallFile("model_index.json", json(index)),
+      smallFile("transformer/config.json", json({ _class_name: "FluxTransformer2DModel", num_layers: 1, num_single_layers: 1, guidance_embeds: true })),
+      weightFile("transformer/diffusion_pytorch_model-00001-of-00002.safetensors", [tensor("x_embedder.weight", "BF16", 3072, 64)]),
+      weightFile("transformer/diffusion_pytorch_model-00002-of-00002.safetensors", [tensor("proj_out.weight", "BF16", 64, 3072)]),
+      smallFile("vae/config.json", json({ _class_name: "AutoencoderKL", block_out_channels: [128, 256, 512, 512], latent_channels: 16 })),
+      weightFile("vae/diffusion_pytorch_model.safetensors", [tensor("decoder.conv_in.weight", "BF16", 512, 16, 3, 3)]),
+      weightFile("vae/diffusion_pytorch_model.fp16.safetensors", [tensor("decoder.conv_in.weight", "F16", 512, 16, 3, 3)]),
+      weightFile("whole.safetensors", [tensor("everything", "BF16", 1_000_000_000)]),
+    ],
+  });
+}
+
 function brokenWeights(id, head, size) {
   return repository({ id, config: configs.tinyLlama, files: [largeFile("model.safetensors", size, head)] });
 }
@@ -473,6 +527,27 @@ export function repositories() {
       shards: splitBySize(llamaLayout(configs.llama31_8b), 5 * GB),
       files: [largeFile("original/consolidated.00.pth", 16_060_617_592)],
       gated: "manual",
+    }),
+
+    pipelineRepository("stand-in/pipeline"),
+    repository({
+      id: "stand-in/lora",
+      files: [
+        smallFile("adapter_config.json", json({ peft_type: "LORA", base_model_name_or_path: "stand-in/mixed-dtypes", r: 8, target_modules: ["q_proj", "v_proj"] })),
+        weightFile("adapter_model.safetensors", loraLayout(configs.tinyLlama, 8)),
+      ],
+    }),
+    repository({
+      id: "stand-in/embedder",
+      config: configs.tinyLlama,
+      shards: [tiny()],
+      files: [
+        smallFile("modules.json", json(["Transformer", "1_Pooling", "2_Dense"].map((path, idx) => ({
+          idx, name: String(idx), path: idx ? path : "", type: `sentence_transformers.models.${path.replace(/^\d_/, "")}`,
+        })))),
+        smallFile("2_Dense/config.json", json({ in_features: configs.tinyLlama.hidden_size, out_features: 64, bias: true })),
+        weightFile("2_Dense/model.safetensors", [tensor("linear.weight", "F32", 64, configs.tinyLlama.hidden_size), tensor("linear.bias", "F32", 64)]),
+      ],
     }),
 
     repository({ id: "stand-in/mixed-dtypes", config: configs.tinyLlama, shards: [llamaLayout(configs.tinyLlama, { normType: "F32" })] }),

@@ -14,6 +14,12 @@ mod module {
 
     use super::transport::FetchTransport;
 
+    /// The ids of the built-in models, a line each.
+    #[wasm_bindgen]
+    pub fn models() -> String {
+        reader::built_in_ids()
+    }
+
     /// Reads the model that the bytes of a [`Wish`] ask for; the bytes of its [`Answer`]. `progress` is called with the files read,
     /// the files in all, and the bytes received.
     #[wasm_bindgen]

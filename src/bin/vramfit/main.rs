@@ -5,6 +5,10 @@
 #[cfg(not(target_family = "wasm"))]
 mod args;
 #[cfg(not(target_family = "wasm"))]
+mod files;
+#[cfg(not(target_family = "wasm"))]
+mod folder;
+#[cfg(not(target_family = "wasm"))]
 mod print;
 #[cfg(not(target_family = "wasm"))]
 mod source;

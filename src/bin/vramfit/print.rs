@@ -4,13 +4,14 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Choice, Estimate};
+use vramfit::estimate::{Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
 use vramfit::plan::{Largest, LongestContext, Question};
 use vramfit::quantity::Overflow;
 use vramfit::report;
+use vramfit::weight_format::Weights;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -37,27 +38,20 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     println!("{}\n", verdict.summary);
 
     let device = estimate.worst()?;
-    let (peak_stage, peak) = device.peak()?;
-    println!("{BOLD}{:<28}{:>10}{:>9}  basis{BOLD:#}", "Where it goes", unit.name(), "share");
-    for term in device.terms() {
-        let amount = device.term_at(term, peak_stage)?;
-        if amount.expected.get() == 0 {
-            continue;
-        }
-        let entries = || device.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
-        let basis = entries().next().map_or("", |entry| entry.basis.name());
-        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
-        let name = term.label();
-        println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
-        for entry in entries() {
-            match &entry.formula {
-                Expr::Leaf(Leaf { source: Some(source), .. }) => println!("  {DIM}{source}{DIM:#}"),
-                formula => println!("  {DIM}{formula} = {} B{DIM:#}", grouped(entry.amount.expected.get())),
-            }
-        }
+    for device in &estimate.devices {
+        let title = match estimate.devices.len() {
+            1 => "Where it goes".to_owned(),
+            _ => format!("GPU {}, {}", numbers(device), device.gpu),
+        };
+        ledger(&title, device)?;
     }
-    println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
+    if let Some(host) = &estimate.host {
+        ledger("Host memory", host)?;
+    }
 
+    if let Some(minimum) = device.minimum {
+        println!("{:<28}{:>10}  one request of this context", "Minimum to run", unit.number(minimum));
+    }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
     if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
@@ -74,8 +68,10 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
             grouped(capacity.kv_cache_tokens)
         );
     }
-    let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
-    println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
+    if !model.is_pipeline() {
+        let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
+        println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
+    }
     println!();
     let is_plain = |choice: &&Choice| choice.default.is_some() && !(choice.key.ends_with("_parallel") && choice.value == "1");
     for choice in estimate.choices.iter().filter(is_plain) {
@@ -84,6 +80,40 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     for sentence in estimate.warnings.iter().chain(&estimate.assumptions) {
         println!("note: {sentence}");
     }
+    Ok(())
+}
+
+/// `1`, or `1 to 3`.
+fn numbers(device: &Device) -> String {
+    match (device.ranks.start, device.ranks.end - 1) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    }
+}
+
+/// The entries at the peak, with their formulas, and the peak.
+fn ledger(title: &str, ledger: &Ledger) -> Result<(), Overflow> {
+    let unit = Unit::Gib;
+    let (peak_stage, peak) = ledger.peak()?;
+    println!("{BOLD}{:<28}{:>10}{:>9}  basis{BOLD:#}", title, unit.name(), "share");
+    for term in ledger.terms() {
+        let amount = ledger.term_at(term, peak_stage)?;
+        if amount.expected.get() == 0 {
+            continue;
+        }
+        let entries = || ledger.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
+        let basis = entries().next().map_or("", |entry| entry.basis.name());
+        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let name = term.label();
+        println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
+        for entry in entries() {
+            match &entry.formula {
+                Expr::Leaf(Leaf { source: Some(source), .. }) => println!("  {DIM}{source}{DIM:#}"),
+                formula => println!("  {DIM}{formula} = {} B{DIM:#}", grouped(entry.amount.expected.get())),
+            }
+        }
+    }
+    println!("{BOLD}{:<28}{:>10}{BOLD:#}  {}\n", "Peak", unit.number(peak.expected), peak_stage.doing());
     Ok(())
 }
 
@@ -125,6 +155,9 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
     }
     if let Some(files) = &model.provenance.files {
         println!("\n{} files hold {} elements in {} bytes", files.count, grouped(files.elements.get()), grouped(files.bytes.get()));
+        for (part, bytes) in files.by_part()? {
+            println!("{part:<20}{:>20} bytes, {}", grouped(bytes.get()), Unit::Gib.text(bytes));
+        }
     }
     println!("\nkeys used: {}", anatomy.keys_used.join(", "));
     if !anatomy.keys_not_understood.is_empty() {
@@ -165,11 +198,28 @@ pub fn gpus() {
     }
 }
 
-/// Every storage format.
+/// Every format: of weights, then of the values that they consist of. What one shares with the one before is not said again.
 pub fn formats() {
-    println!("{BOLD}{:<14}{:<20}{:<12}{:>10}{BOLD:#}", "safetensors", "config.json", "flag", "bits");
+    println!("{BOLD}{:<16}{:>10}  What it stores{BOLD:#}", "--weights", "bits");
+    let mut before = Default::default();
+    for format in Weights::all() {
+        let number = if format.number().is_some() { "N" } else { "" };
+        println!("{:<16}{:>10}  {}", format!("{}{number}", format.stem()), format.bits_per_weight().unwrap_or_default(), format.layout());
+        let shared = (format.takes(), format.source());
+        if let ((takes, leaves), Some(source)) = &shared
+            && shared != before
+        {
+            println!("{:<28}takes {takes}; leaves {leaves}", "");
+            println!("{:<28}{DIM}{source}{DIM:#}", "");
+        }
+        before = shared;
+    }
+    println!();
+    println!("{BOLD}{:<14}{:<20}{:<12}{:>8}{:>8}{:>10}{BOLD:#}", "Values", "config.json", "flag", "block", "bytes", "bits");
     for encoding in Encoding::all() {
-        println!("{:<14}{:<20}{:<12}{:>10}", encoding.name, encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"), encoding.bits());
+        let (config_name, flag) = (encoding.config_name.unwrap_or("–"), encoding.flag.unwrap_or("–"));
+        let (elements, bytes) = (encoding.block_elements, encoding.block_bytes);
+        println!("{:<14}{config_name:<20}{flag:<12}{elements:>8}{bytes:>8}{:>10}", encoding.name, encoding.bits());
     }
 }
 

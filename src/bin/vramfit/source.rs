@@ -1,38 +1,57 @@
 //! What MODEL names: a path, or a model on the Hub.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vramfit::checkpoint::{Header, Parsed, match_inventory, parse_header};
-use vramfit::config;
 use vramfit::hub::{self, Endpoint, ModelRef, Progress};
-use vramfit::model::{Model, Origin, Provenance};
+use vramfit::model::Model;
 
 use crate::args::ModelArguments;
 use crate::transport::Http;
+use crate::{files, folder};
 
-/// Bytes of a weight file that are read first; most headers are shorter.
-const FIRST_READ: u64 = 100_000;
-
-/// Opens what the arguments name.
+/// Opens what the arguments name: files that are there, else a model on the Hub.
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
-    let path = Path::new(&arguments.model);
-    if path.exists() {
-        return from_path(path);
+    let named = &arguments.model;
+    if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
+        return from_hub(arguments, name);
     }
-    let looks_like_path = [".json", ".safetensors"].iter().any(|end| arguments.model.ends_with(end)) && !arguments.model.contains("://")
-        || [".", "/", "~"].iter().any(|start| arguments.model.starts_with(start));
-    if looks_like_path {
-        return Err(format!("there is no file or folder `{}`", arguments.model));
+    match named.iter().find(|name| !Path::new(name).exists()) {
+        Some(missing) => Err(format!("there is no file or folder `{missing}`")),
+        None => {
+            let paths: Vec<PathBuf> = named.iter().map(PathBuf::from).collect();
+            let parts = if let [path] = paths.as_slice() { folder_of_parts(path, arguments) } else { None };
+            parts.unwrap_or_else(|| files::open(&paths, arguments.quant_config.as_deref()))
+        }
     }
-    from_hub(arguments)
 }
 
-fn from_hub(arguments: &ModelArguments) -> Result<Model, String> {
+/// The folder, or the folder of the file that names its parts, when it holds more than one config with its weights.
+fn folder_of_parts(path: &Path, arguments: &ModelArguments) -> Option<Result<Model, String>> {
+    const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
+    let names_parts = path.is_file() && path.file_name().is_some_and(|name| NAMING.iter().any(|naming| name == *naming));
+    let folder = if names_parts { path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")) } else { path };
+    if !folder.is_dir() {
+        return None;
+    }
+    // An adapter's base is a folder, seen from the adapter or from here, or a model on the Hub.
+    folder::open(folder, &|name, revision| match [folder.join(name), PathBuf::from(name)].into_iter().find(|base| base.is_dir()) {
+        Some(base) if folder::is_adapter(&base) => Err(format!("the adapter's base `{}` is an adapter too", base.display())),
+        Some(base) => files::open(&[base], None),
+        None => from_hub(&ModelArguments { revision: revision.map(str::to_owned), ..arguments.clone() }, name),
+    })
+}
+
+/// Whether the text is meant as a path: because it is one, or because it looks like one.
+fn is_path(text: &str) -> bool {
+    let has_ending = [".json", ".safetensors", ".gguf"].iter().any(|end| text.ends_with(end)) && !text.contains("://");
+    Path::new(text).exists() || has_ending || [".", "/", "~"].iter().any(|start| text.starts_with(start))
+}
+
+fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     let said = |error: &hub::HubError| format!("{error}. {}", error.advice());
-    let mut reference: ModelRef = arguments.model.parse().map_err(|error| said(&error))?;
+    let mut reference: ModelRef = name.parse().map_err(|error| said(&error))?;
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
     }
@@ -62,62 +81,4 @@ fn progress_bar() -> ProgressBar {
     }
     let style = ProgressStyle::with_template("reading headers {bar:30} {pos}/{len} files");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// A folder with config.json and weights, a weight file beside its config.json, or a config by whatever name.
-fn from_path(path: &Path) -> Result<Model, String> {
-    let is_weights = path.extension().is_some_and(|extension| extension == "safetensors");
-    let mut notes = Vec::new();
-    let (config, weights) = if path.is_dir() {
-        (path.join("config.json"), weight_files(path, &mut notes)?)
-    } else if is_weights {
-        (path.with_file_name("config.json"), vec![path.to_owned()])
-    } else {
-        (path.to_owned(), Vec::new())
-    };
-    let text = std::fs::read(&config).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            format!("there is no config.json beside the weights: `{}` is missing, and the architecture is read from it", config.display())
-        }
-        _ => format!("`{}` cannot be read: {error}", config.display()),
-    })?;
-    let text = String::from_utf8(text)
-        .map_err(|_| format!("`{}` is not a text file; give the path of a config.json, a .safetensors file or their folder", config.display()))?;
-    let anatomy = config::read(&text).map_err(|error| format!("`{}`: {error}", config.display()))?;
-    let headers = weights.iter().map(|file| header(file)).collect::<Result<Vec<_>, String>>()?;
-    let files = if headers.is_empty() {
-        None
-    } else {
-        let matched = match_inventory(&anatomy, headers.iter()).map_err(|error| error.to_string())?;
-        notes.extend(matched.notes);
-        Some(matched.files)
-    };
-    let source = if files.is_some() { Origin::Headers } else { Origin::Config };
-    Ok(Model { anatomy, provenance: Provenance { id: Some(path.display().to_string()), revision: None, source, files, notes } })
-}
-
-fn weight_files(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("`{}` cannot be read: {error}", folder.display()))?;
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    let choice = hub::choose(&names, "", None);
-    notes.extend(choice.notes);
-    Ok(choice.files.into_iter().map(|name| folder.join(name)).collect())
-}
-
-/// The header of a weight file; nothing past it is read.
-fn header(path: &Path) -> Result<Header, String> {
-    let said = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-    let file = File::open(path).map_err(|error| said(&error))?;
-    let size = file.metadata().map_err(|error| said(&error))?.len();
-    let mut prefix = Vec::new();
-    let mut wanted = FIRST_READ;
-    loop {
-        (&file).take(wanted - prefix.len() as u64).read_to_end(&mut prefix).map_err(|error| said(&error))?;
-        match parse_header(&prefix, Some(size)).map_err(|error| said(&error))? {
-            Parsed::Header(header) => return Ok(header),
-            Parsed::NeedMore { bytes } if bytes > prefix.len() as u64 && bytes <= size => wanted = bytes,
-            Parsed::NeedMore { .. } => return Err(said(&"the file ends before its header does: it is cut off")),
-        }
-    }
 }

@@ -13,7 +13,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let experts = f.optional_count("num_experts")?.unwrap_or(8);
     let step = f.optional_count("moe_layer_frequency")?.unwrap_or(2);
     let has_residual = f.flag("parallel_attn_mlp_res", false)?;
-    let mixture = Mixture { experts, active: f.active_experts(experts, 1)?, width, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 1)?, width, shared: 0, bias: false };
     // The file says how experts were trained, and slides nowhere.
     for key in ["use_residual", "sliding_window"] {
         f.touch(key);

@@ -16,7 +16,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let width = f.count("intermediate_size")?;
     let experts = f.optional_count("num_experts")?.unwrap_or(8);
     let shared = f.optional_count_or_zero("n_shared_experts")?.unwrap_or(2);
-    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared: shared.saturating_mul(width) };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared: shared.saturating_mul(width), bias: false };
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias).linear("mlp.router", shape.hidden, experts, false);
     Mixture::add_fused(

@@ -68,7 +68,9 @@ fn language_model(text: &Fields, default: &'static str) -> Result<Draft, ConfigE
         text.touch(key);
     }
     let decoder = &mut draft.decoder;
-    decoder.tied_by_default = text.flag("tie_word_embeddings", decoder.tied_by_default)?;
+    // The wrapper's own key decides.
+    text.touch("tie_word_embeddings");
+    decoder.tied_by_default = false;
     if decoder.base == "model" && decoder.layer_prefix == "model.layers" {
         for tensor in &mut decoder.tensors {
             tensor.name.insert_str(0, "language_model.");

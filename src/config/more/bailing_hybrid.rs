@@ -14,14 +14,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let sparse = sparse_layers(f, &shape, 2)?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 512, active: 8, width: 768, shared: 1 })?;
     let latent = Latent { query_rank: None, ..Latent::read(f, shape.heads, LATENT)? };
-    let delta = Delta {
-        heads: shape.heads,
-        head_dim: f.optional_count("head_dim")?.unwrap_or(128),
-        kernel: f.optional_count("short_conv_kernel_size")?.unwrap_or(4),
-        forget: Gate::Full,
-        output: Gate::Full,
-        decays: shape.heads,
+    // Files that transformers writes have the rotary size under `head_dim`.
+    let head_dim = match f.optional_count("linear_head_dim")? {
+        Some(size) => f.touch("head_dim").unwrap_or(size),
+        None => f.optional_count("head_dim")?.unwrap_or(128),
     };
+    let delta_heads = f.optional_count("linear_num_heads")?.unwrap_or(shape.heads);
+    let kernel = f.optional_count("short_conv_kernel_size")?.unwrap_or(4);
+    let kernel = f.optional_count("linear_conv_kernel_dim")?.unwrap_or(kernel);
+    let delta = Delta { heads: delta_heads, head_dim, kernel, forget: Gate::Full, output: Gate::Full, decays: delta_heads };
     let group = f.optional_count("layer_group_size")?.unwrap_or(6);
     let is_full = match f.optional_texts("layer_types")? {
         Some(types) if types.len() != sparse.len() => return Err(f.impossible("layer_types", "it must have one entry per layer (`num_hidden_layers`)")),

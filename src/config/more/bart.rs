@@ -110,6 +110,8 @@ fn build(
         tensors.linear("classification_head.dense", hidden, hidden, true).linear("classification_head.out_proj", hidden, labels, true);
     } else if is("ForQuestionAnswering") {
         tensors.linear("qa_outputs", hidden, labels(f)?, true);
+    } else if is("ForCausalLM") {
+        return Ok(decoder_alone(kin, &decoder, tied, layers(&decoder.sizes, true)?));
     } else if is("MTModel") || !is("Model") {
         if !tied {
             tensors.linear("lm_head", hidden, vocab, false);
@@ -126,6 +128,17 @@ fn build(
     Ok(Draft { assumptions, ..draft.with(component) })
 }
 
+/// The decoder without an encoder, as speech and vision models take it; it still attends to one.
+fn decoder_alone(kin: &Kin, decoder: &Stack, tied: bool, layers: Vec<(Layer, Vec<Tensor>)>) -> Draft {
+    let (hidden, vocab) = (decoder.sizes.hidden, decoder.sizes.vocab);
+    let mut tensors = Tensors::default();
+    tensors.embedding("model.decoder.embed_tokens", vocab, hidden).extend(outside(kin, decoder, "decoder"));
+    if !tied {
+        tensors.linear("lm_head", hidden, vocab, false);
+    }
+    decoder.sizes.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers)
+}
+
 pub(super) fn read_bart(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["add_final_layer_norm", "normalize_before", "normalize_embedding", "add_bias_logits", "static_position_embeddings"] {
         f.flag(key, false)?;
@@ -139,6 +152,31 @@ pub(super) fn read_mbart(f: &Fields) -> Result<Draft, ConfigError> {
 
 pub(super) fn read_plbart(f: &Fields) -> Result<Draft, ConfigError> {
     read_kin(f, &Kin { vocab: 50005, hidden: 768, encoder: [6, 12, 3072], decoder: [6, 12, 3072], ..BART })
+}
+
+/// MVP: BART, unless it has prompts of its own.
+pub(super) fn read_mvp(f: &Fields) -> Result<Draft, ConfigError> {
+    if f.flag("use_prompt", false)? {
+        return Err(f.impossible("use_prompt", "the prompts of this model type are not known here"));
+    }
+    for key in ["prompt_length", "prompt_mid_dim"] {
+        f.touch(key);
+    }
+    read_kin(f, &Kin { vocab: 50_267, labels: 3, ..BART })
+}
+
+/// BigBird-Pegasus: attention without biases unless `use_bias` says so.
+pub(super) fn read_bigbird_pegasus(f: &Fields) -> Result<Draft, ConfigError> {
+    let kin = Kin { vocab: 96_103, encoder: [16, 16, 4096], decoder: [16, 16, 4096], positions: 4096, more_positions: Some(0), ..BART };
+    let bias = f.flag("use_bias", false)?;
+    f.touch("num_random_blocks");
+    build(f, &kin, "max_position_embeddings", "max_position_embeddings", |stack, crosses| {
+        let mut tensors = seq2seq_layer(stack.hidden, stack.inner, crosses, true);
+        let is_bias = |name: &str| name.ends_with("_proj.bias");
+        tensors.retain(|tensor| bias || !is_bias(&tensor.name));
+        let keeps = if crosses { Keeps::Own } else { Keeps::Nothing };
+        Ok(stack.equal_layers(keeps, &tensors))
+    })
 }
 
 /// Pegasus: its positions are sines, yet stored.

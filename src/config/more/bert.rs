@@ -35,7 +35,7 @@ macro_rules! layer {
     };
 }
 
-const LAYER: Blocks = layer!(("attention.output.LayerNorm", Norm(Hidden)), ("output.LayerNorm", Norm(Hidden)));
+pub(super) const LAYER: Blocks = layer!(("attention.output.LayerNorm", Norm(Hidden)), ("output.LayerNorm", Norm(Hidden)));
 
 /// `cls.predictions` and what else stands above.
 macro_rules! predictions {
@@ -58,11 +58,11 @@ const NARROW_PREDICTIONS: Blocks = &[
     ("cls.predictions.decoder", UntiedLinear(Embedding, Vocab)),
 ];
 
-const CLASSIFIER: (&str, Block) = ("classifier", Linear(Hidden, Labels));
-const CHOICE: (&str, Block) = ("classifier", Linear(Hidden, Fixed(1)));
-const SPANS: (&str, Block) = ("qa_outputs", Linear(Hidden, Labels));
+pub(super) const CLASSIFIER: (&str, Block) = ("classifier", Linear(Hidden, Labels));
+pub(super) const CHOICE: (&str, Block) = ("classifier", Linear(Hidden, Fixed(1)));
+pub(super) const SPANS: (&str, Block) = ("qa_outputs", Linear(Hidden, Labels));
 const NEXT_SENTENCE: (&str, Block) = ("cls.seq_relationship", Linear(Hidden, Fixed(2)));
-const DEEP_CLASSIFIER: Blocks = &[("classifier.dense", Linear(Hidden, Hidden)), ("classifier.out_proj", Linear(Hidden, Labels))];
+pub(super) const DEEP_CLASSIFIER: Blocks = &[("classifier.dense", Linear(Hidden, Hidden)), ("classifier.out_proj", Linear(Hidden, Labels))];
 
 /// BERT's heads with this pooler.
 macro_rules! bert_heads {
@@ -115,7 +115,7 @@ const GENERATOR: Blocks = &[
     ("generator_lm_head", UntiedMatrix(Embedding, Vocab)),
 ];
 
-const ELECTRA_HEADS: Heads = &[
+pub(super) const ELECTRA_HEADS: Heads = &[
     (
         "ForPreTraining",
         &[("discriminator_predictions.dense", Linear(Hidden, Hidden)), ("discriminator_predictions.dense_prediction", Linear(Hidden, Fixed(1)))],

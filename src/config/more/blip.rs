@@ -70,7 +70,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let vocab = own.1;
     let projection = f.optional_count("projection_dim")?.unwrap_or(512);
     let shared = f.optional_count("image_text_hidden_size")?.unwrap_or(256);
-    let tied = f.optional_flag("tie_word_embeddings")?.unwrap_or(true);
+    // The text part ties its head whatever the file says.
+    f.touch("tie_word_embeddings");
     let vision = |draft: Draft| draft.with(tower.component("vision", ComponentKind::VisionTower));
     let decoder = |(mut text, vocab): (Tower, u64)| {
         text.layers = caching(text.layers);
@@ -78,9 +79,6 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         linear(&mut t, Role::Other, "text_decoder.cls.predictions.transform.dense", width, width, true);
         norm(&mut t, "text_decoder.cls.predictions.transform.LayerNorm", width, true);
         t.tensor("text_decoder.cls.predictions.bias", Role::Head, &[vocab]);
-        if !tied {
-            t.tensor("text_decoder.cls.predictions.decoder.weight", Role::Head, &[vocab, width]);
-        }
         text.below("text_decoder.bert").with(t).draft(ComponentKind::TextDecoder, "", vocab)
     };
     Ok(match class.as_str() {
@@ -181,6 +179,9 @@ fn q_former(f: &Fields, features: u64, always_reads_text: bool) -> Result<Compon
 
 /// GIT: one BERT-like decoder over the image's features and the text.
 pub(super) fn read_git(f: &Fields) -> Result<Draft, ConfigError> {
+    if f.architecture()?.as_deref() == Some(super::grok::CLASS) {
+        return super::grok::read(f);
+    }
     let f = &with_defaults(f, [30_522, 768, 3072, 6, 12, 1024]);
     let e = Encoder::read(f)?;
     let vocab = f.count("vocab_size")?;

@@ -3,7 +3,7 @@
 use super::decoder::{Draft, Tensors};
 use super::vision::{BERT, CLIP, Encoder, Task, Tower, bare, classifier, linear, norm, task, tower};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::{Component, ComponentKind, Role};
 
 /// Keys whose defaults differ between the text classes.
 const DEFAULTS: [&str; 6] = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"];
@@ -14,6 +14,7 @@ fn with_defaults(f: &Fields, values: [u64; 6]) -> Fields {
 }
 
 const CLIP_TEXT: [u64; 6] = [49_408, 512, 2048, 12, 8, 77];
+const OWL_TEXT: [u64; 6] = [49_408, 512, 2048, 12, 8, 16];
 const SIGLIP_TEXT: [u64; 6] = [32_000, 768, 3072, 12, 12, 64];
 const CHINESE_TEXT: [u64; 6] = [30_522, 768, 3072, 12, 12, 512];
 const ALTCLIP_TEXT: [u64; 6] = [250_002, 1024, 4096, 24, 16, 514];
@@ -66,6 +67,11 @@ fn part(f: &Fields, legacy: &str, key: &'static str) -> Result<Fields, ConfigErr
     Ok(part)
 }
 
+/// The vision tower of a config that holds CLIP's two parts.
+pub(in crate::config) fn vision_of(f: &Fields) -> Result<Component, ConfigError> {
+    Ok(vision_part(f, "clip_vision_model")?.component("vision", ComponentKind::VisionTower))
+}
+
 fn vision_part(f: &Fields, default_type: &str) -> Result<Tower, ConfigError> {
     tower(&part(f, "vision_config_dict", "vision_config")?, default_type)
 }
@@ -114,6 +120,38 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = text(&part(f, "text_config_dict", "text_config")?, CLIP_TEXT, false)?;
     let width = text.tower.hidden();
     joined(f, text, width, vision, 512)
+}
+
+/// OWL-ViT: CLIP whose patches are each a candidate, with a class and a box.
+pub(super) fn read_owl(f: &Fields) -> Result<Draft, ConfigError> {
+    owl(f, "owlvit_vision_model", &["box_head"])
+}
+
+/// OWL 2: the same with a judgement of whether there is an object.
+pub(super) fn read_owl2(f: &Fields) -> Result<Draft, ConfigError> {
+    owl(f, "owlv2_vision_model", &["box_head", "objectness_head"])
+}
+
+fn owl(f: &Fields, vision_type: &str, heads: &[&str]) -> Result<Draft, ConfigError> {
+    let vision = vision_part(f, vision_type)?;
+    let text = text(&part(f, "text_config_dict", "text_config")?, OWL_TEXT, false)?;
+    let (width, features) = (text.tower.hidden(), vision.hidden());
+    let mut t = Tensors::default();
+    if f.architecture()?.is_some_and(|class| class.ends_with("ForObjectDetection")) {
+        norm(&mut t, "layer_norm", features, true);
+        linear(&mut t, Role::Other, "class_head.dense0", features, width, true);
+        for name in ["logit_shift", "logit_scale"] {
+            linear(&mut t, Role::Other, &format!("class_head.{name}"), features, 1, true);
+        }
+        for (head, outputs) in heads.iter().zip([4, 1]) {
+            for (number, outputs) in [features, features, outputs].into_iter().enumerate() {
+                linear(&mut t, Role::Other, &format!("{head}.dense{number}"), features, outputs, true);
+            }
+        }
+    }
+    let mut draft = joined(f, text, width, vision, 512)?;
+    draft.decoder.tensors.extend(t.build());
+    Ok(draft)
 }
 
 /// CLIP's text encoder, with its projection or without.

@@ -20,7 +20,9 @@ fn convnext(f: &Fields, base: &'static str, is_scaled: bool, is_second: bool) ->
     let depths = depths(f, &[3, 3, 9, 3])?;
     let widths = per_stage_of(f, "hidden_sizes", &[96, 192, 384, 768], depths.len())?;
     // Said besides the lists, and read only for their defaults.
-    f.touch("num_stages");
+    if f.optional_count("num_stages")?.is_some_and(|stages| stages != depths.len() as u64) {
+        return Err(f.impossible("num_stages", "it must be the number of entries in `depths`"));
+    }
     let patch = if f.has("patch_size") { pair(f, "patch_size")? } else { [4, 4] };
     // Images of any size pass.
     f.touch("image_size");

@@ -35,6 +35,15 @@ const GLM_LITE: Kin = Kin { latent: Some(mla(768, 192, 256)), mixture: mixture(6
 const GLM_DSA: Kin = Kin { latent: Some(mla(2048, 192, 256)), mixture: mixture(256, 8, 2048, 1), first_dense: 3, indexer: Some(32), ..V1 };
 const AXK1: Kin = Kin { latent: Some(mla(1536, 128, 128)), mixture: mixture(192, 8, 2048, 1), first_dense: 1, norms_experts: true, ..V1 };
 
+/// `Mistral4Config` of transformers 5.23.
+const MISTRAL4_SIZES: &[(&str, u64)] =
+    &[("vocab_size", 131_072), ("hidden_size", 4096), ("intermediate_size", 12_288), ("num_hidden_layers", 36), ("num_attention_heads", 32)];
+const MISTRAL4: Kin = Kin { latent: Some(Defaults { rank: 256, ..mla(1024, 64, 128) }), mixture: mixture(128, 4, 2048, 1), ..V1 };
+
+pub(super) fn read_mistral4(f: &Fields) -> Result<Draft, ConfigError> {
+    read(&f.with_defaults(MISTRAL4_SIZES), &MISTRAL4)
+}
+
 pub(super) fn read_v1(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &V1)
 }
@@ -89,6 +98,8 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
     let has_experts = kin.latent.is_some() || f.has_any("num_experts");
     let sparse = if has_experts { sparse_layers(f, &shape, kin.first_dense)? } else { vec![false; usize::try_from(shape.layers).unwrap_or(0)] };
     let mixture = Mixture::read(f, kin.mixture)?;
+    // DeepSeek-V2's class alone reads it.
+    let mixture = Mixture { bias: f.flag("mlp_bias", false)? && kin.latent.is_some() && kin.indexer.is_none(), ..mixture };
     let latent = latent.map(|defaults| Latent::read(f, shape.heads, defaults)).transpose()?;
     let indexed = indexed_layers(f, kin, &shape)?;
     let indexer = kin.indexer.map(|heads| Indexer::read(f, heads)).transpose()?;
@@ -109,7 +120,9 @@ fn parts(f: &Fields, kin: &Kin) -> Result<(Decoder, Option<Component>), ConfigEr
             tensors.extend(Tensors::default().norm("mlp.post_mlp_layernorm", shape.hidden, false).build());
         }
     }
-    let predictor = token_predictor(&shape, predictors(f)?, layers.last());
+    // The predictor has an indexer of its own even where the last layers use an earlier one's.
+    let like = indexed.iter().rposition(|is_own| *is_own).map_or(layers.last(), |number| layers.get(number));
+    let predictor = token_predictor(&shape, predictors(f)?, like);
     Ok((Decoder::llama_like(shape, layers, false), predictor))
 }
 
@@ -128,6 +141,11 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
         return Ok(vec![false; count]);
     }
     f.touch("layer_types");
+    indexer_schedule(f, count)
+}
+
+/// The same by `indexer_types`, `index_topk_pattern`, or every so many layers.
+pub(super) fn indexer_schedule(f: &Fields, count: usize) -> Result<Vec<bool>, ConfigError> {
     let own = |kind: &str| match kind {
         "full" | "F" => Ok(true),
         "shared" | "S" => Ok(false),
@@ -143,5 +161,5 @@ fn indexed_layers(f: &Fields, kin: &Kin, shape: &Shape) -> Result<Vec<bool>, Con
     }
     let step = f.optional_count_or_zero("index_topk_freq")?.unwrap_or(1).max(1);
     let offset = f.optional_count_or_zero("index_skip_topk_offset")?.unwrap_or(2);
-    Ok((0..shape.layers).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
+    Ok((0..count as u64).map(|number| (number + 1).saturating_sub(offset).is_multiple_of(step)).collect())
 }

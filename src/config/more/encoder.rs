@@ -270,20 +270,34 @@ impl Spec {
         }
         let mut tensors = sizes.tensors(self.outside);
         tensors.extend(sizes.tensors(head_of(f, self.heads, &mut assumptions)?));
-        let (kind, keeps) = kind(f, &mut assumptions)?;
-        let layers = sizes.equal_layers(keeps, &sizes.tensors(self.layer));
+        let (kind, keeps) = kind(f)?;
+        let mut layer = sizes.tensors(self.layer);
+        if kind == ComponentKind::TextDecoder && f.flag("add_cross_attention", false)? {
+            // Where the norm follows attention, that to the encoder is built like that to the text itself.
+            if self.layer.iter().any(|(name, _)| *name == "attention.output.LayerNorm") {
+                layer.extend(sizes.tensors(CROSS));
+            } else {
+                assumptions.push("`add_cross_attention`: the cross-attention of this decoder is not counted".to_owned());
+            }
+        }
+        let layers = sizes.equal_layers(keeps, &layer);
         Ok(Draft { assumptions, ..sizes.model(kind, self.base, self.layer_prefix, tensors, layers) })
     }
 }
 
+/// BERT's attention to an encoder.
+const CROSS: Blocks = &[
+    ("crossattention.self.query", Block::Linear(Dim::Hidden, Dim::Hidden)),
+    ("crossattention.self.key", Block::Linear(Dim::Hidden, Dim::Hidden)),
+    ("crossattention.self.value", Block::Linear(Dim::Hidden, Dim::Hidden)),
+    ("crossattention.output.dense", Block::Linear(Dim::Hidden, Dim::Hidden)),
+    ("crossattention.output.LayerNorm", Block::Norm(Dim::Hidden)),
+];
+
 /// An encoder, or the decoder that `is_decoder` makes of it, which then caches.
-pub fn kind(f: &Fields, assumptions: &mut Vec<String>) -> Result<(ComponentKind, Keeps), ConfigError> {
-    let crosses = f.flag("add_cross_attention", false)?;
+pub fn kind(f: &Fields) -> Result<(ComponentKind, Keeps), ConfigError> {
     if !f.flag("is_decoder", false)? {
         return Ok((ComponentKind::TextEncoder, Keeps::Nothing));
-    }
-    if crosses {
-        assumptions.push("`add_cross_attention`: the cross-attention of this decoder is not counted".to_owned());
     }
     Ok((ComponentKind::TextDecoder, Keeps::Own))
 }

@@ -34,6 +34,8 @@ pub struct Mixture {
     pub width: u64,
     /// Inner width of all shared experts together; 0 without.
     pub shared: u64,
+    /// Whether shared experts and dense layers have biases.
+    pub bias: bool,
 }
 
 /// The sizes that a class gives where the config is silent.
@@ -54,7 +56,7 @@ impl Mixture {
         let width = f.optional_count("moe_intermediate_size")?.unwrap_or(defaults.width);
         // A file that says null has none.
         let shared = if f.has_any("n_shared_experts") { f.optional_count_or_zero("n_shared_experts")?.unwrap_or(0) } else { defaults.shared };
-        Ok(Self { experts, active: f.active_experts(experts, defaults.active.min(experts))?, width, shared: shared.saturating_mul(width) })
+        Ok(Self { experts, active: f.active_experts(experts, defaults.active.min(experts))?, width, shared: shared.saturating_mul(width), bias: false })
     }
 
     /// Its tensors.
@@ -62,7 +64,7 @@ impl Mixture {
         tensors.linear(names.router, hidden, self.experts, false);
         self.add_routed(tensors, names, hidden);
         if self.shared > 0 {
-            gated(tensors, names.shared, hidden, self.shared, false);
+            gated(tensors, names.shared, hidden, self.shared, self.bias);
         }
     }
 
@@ -139,7 +141,7 @@ pub fn dense_or_sparse(
             mixture.add(&mut tensors, MLP, shape.hidden);
             mixture.feed_forward()
         } else {
-            tensors.gated_mlp(shape.hidden, dense, false);
+            tensors.gated_mlp(shape.hidden, dense, mixture.bias);
             FeedForward::Dense { intermediate: dense, gated: true }
         };
         Ok((Layer { mixer, feed_forward }, tensors.norms(norms, shape.hidden).build()))

@@ -172,7 +172,8 @@ fn attention(f: &Fields, plan: &Plan, number: u64, span: Span) -> Result<Attenti
     let usual = plan.shape.attention(span);
     let keeps = if number >= plan.first_shared { Keeps::Shared } else { Keeps::Own };
     let (kv_heads, head_dim) = if let Some(layers) = f.nested(&["per_layer_config"])? {
-        match layers.nested(&[&number.to_string()])? {
+        // Newer files pad the numbers to one length.
+        match layers.nested(&[&number.to_string(), &format!("{number:02}"), &format!("{number:03}")])? {
             Some(layer) => (layer.optional_count("num_key_value_heads")?, layer.optional_count("head_dim")?),
             None => (None, None),
         }

@@ -12,7 +12,9 @@ pub(super) fn read_glm4_moe(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// The decoder and its token predictor, for GLM-4.5V too.
 pub(super) fn text(f: &Fields) -> Result<(Decoder, Option<Component>), ConfigError> {
-    let shape = Shape::read_with(f, None, Some(8))?;
+    // The class rounds the size of a head down where the config leaves it out.
+    let head_dim = f.count("hidden_size")? / f.count("num_attention_heads")?;
+    let shape = Shape::read_with(f, Some(head_dim.max(1)), Some(8))?;
     let sparse = sparse_layers(f, &shape, 1)?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 128, active: 8, width: 1408, shared: 1 })?;
     let has_norms = f.flag("use_qk_norm", false)?;

@@ -71,6 +71,21 @@ const OCR_VISION: &[(&str, u64)] = &[
     ("intermediate_size", 4096),
 ];
 
+/// `Glm5NextVisionConfig`.
+const NEXT_VISION: &[(&str, u64)] = &[
+    ("depth", 24),
+    ("hidden_size", 1024),
+    ("num_heads", 16),
+    ("in_channels", 3),
+    ("image_size", 336),
+    ("patch_size", 14),
+    ("spatial_merge_size", 2),
+    ("temporal_patch_size", 2),
+    ("out_hidden_size", 1536),
+    ("intermediate_size", 4096),
+    ("projection_intermediate_size", 10_240),
+];
+
 /// GLM-4's norms: before and after attention and feed-forward.
 const NORMS: &[&str] = &["input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"];
 
@@ -99,7 +114,9 @@ fn dense(f: &Fields, qkv_bias: bool) -> Result<Draft, ConfigError> {
 
 pub(super) fn read_moe_text(f: &Fields) -> Result<Draft, ConfigError> {
     let f = f.with_defaults(MOE_TEXT);
-    let shape = Shape::read(&f)?;
+    // The class rounds the size of a head down where the config leaves it out.
+    let head_dim = f.count("hidden_size")? / f.count("num_attention_heads")?;
+    let shape = Shape::read_with_head_dim(&f, head_dim.max(1))?;
     let attention_bias = f.flag("attention_bias", true)?;
     let experts = f.count("num_experts")?;
     let active = f.active_experts(experts, 8)?;
@@ -151,6 +168,11 @@ pub(super) fn read_ocr(f: &Fields) -> Result<Draft, ConfigError> {
     wrap(f, Kind { text: "glm_ocr_text", defaults: OCR_VISION, ocr: true })
 }
 
+/// GLM-5.3: GLM-OCR's tower, with a merger of a width of its own.
+pub(super) fn read_next(f: &Fields) -> Result<Draft, ConfigError> {
+    wrap(f, Kind { text: "glm5_next_text", defaults: NEXT_VISION, ocr: true })
+}
+
 fn wrap(f: &Fields, kind: Kind) -> Result<Draft, ConfigError> {
     let wrapper = Wrapper { default_type: kind.text, names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Either };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
@@ -179,7 +201,11 @@ fn tower(f: &Fields, ocr: bool) -> Result<[Component; 2], ConfigError> {
         tensors.embedding("embeddings.position_embedding", positions, hidden).norm("post_conv_layernorm", hidden, false);
     }
     let side = f.count("spatial_merge_size")?;
-    let context = if ocr { out.saturating_mul(f.count("in_channels")?) } else { intermediate };
+    let context = match f.optional_count("projection_intermediate_size")? {
+        Some(width) => width,
+        None if ocr => out.saturating_mul(f.count("in_channels")?),
+        None => intermediate,
+    };
     let merger = Tensors::default()
         .convolution("downsample", &[out, hidden, side, side], true)
         .linear("merger.proj", out, out, false)

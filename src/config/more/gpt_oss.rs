@@ -11,7 +11,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let bias = f.flag("attention_bias", true)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(128);
     let width = f.count("intermediate_size")?;
-    let mixture = Mixture { experts, active: f.active_experts(experts, 4.min(experts))?, width, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 4.min(experts))?, width, shared: 0, bias: false };
     let both = width.saturating_mul(2);
     let mut tensors = Tensors::default();
     tensors

@@ -22,7 +22,7 @@ fn decoder(f: &Fields, shared: u64, slides: bool) -> Result<Draft, ConfigError> 
     let bias = f.flag("attention_bias", false)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(8);
     let width = f.count("intermediate_size")?;
-    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 2.min(experts))?, width, shared, bias: false };
     let both = width.saturating_mul(2);
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias);

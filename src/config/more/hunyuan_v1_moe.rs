@@ -22,7 +22,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let layers = (0..usize::try_from(shape.layers).unwrap_or(0)).map(|number| {
         let active = per_layer.as_ref().map_or_else(|| f.active_experts(experts, 1), |list| Ok(list[number]))?;
-        let mixture = Mixture { experts, active, width, shared: width };
+        let mixture = Mixture { experts, active, width, shared: width, bias: false };
         let mut tensors = Tensors::default();
         tensors.attention(&shape, bias, bias).norm("self_attn.query_layernorm", shape.head_dim, false).norm("self_attn.key_layernorm", shape.head_dim, false);
         mixture.add(&mut tensors, NAMES, shape.hidden);

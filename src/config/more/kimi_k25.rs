@@ -23,7 +23,7 @@ fn with_vision(f: &Fields, decoder: Decoder) -> Result<Draft, ConfigError> {
     let draft = Draft::from(decoder.within_language_model());
     let Some(vision) = f.nested(&["vision_config"])? else { return Ok(draft) };
     let (tower, width) = tower(&vision)?;
-    Ok(draft.with(tower).with(projector(&vision, width, hidden)?))
+    Ok(draft.with(tower).with(projector(f, &vision, width, hidden)?))
 }
 
 /// The tower, and its width. K3 norms without centring, has no biases, and widens queries, keys and values.
@@ -68,8 +68,9 @@ fn tower(f: &Fields) -> Result<(Component, u64), ConfigError> {
 }
 
 /// Merged patches to the language model's width. The second version of the merger norms its output instead of its input.
-fn projector(f: &Fields, width: u64, hidden: u64) -> Result<Component, ConfigError> {
+fn projector(outer: &Fields, f: &Fields, width: u64, hidden: u64) -> Result<Component, ConfigError> {
     let width = f.optional_count("mm_hidden_size")?.unwrap_or(width);
+    let normed = outer.optional_count("projection_hidden_size")?.unwrap_or(width);
     let merge = f.optional_counts("merge_kernel_size")?.unwrap_or_else(|| vec![2, 2]);
     let merged = merge.iter().fold(width, |product, &one| product.saturating_mul(one));
     let second = f.optional_text("mm_projector_type")?.is_some_and(|kind| kind == "patchmergerv2");
@@ -81,7 +82,7 @@ fn projector(f: &Fields, width: u64, hidden: u64) -> Result<Component, ConfigErr
             false,
         );
     } else {
-        tensors.norm("mm_projector.pre_norm", width, true).linear("mm_projector.proj.0", merged, merged, true).linear(
+        tensors.norm("mm_projector.pre_norm", normed, true).linear("mm_projector.proj.0", merged, merged, true).linear(
             "mm_projector.proj.2",
             merged,
             hidden,

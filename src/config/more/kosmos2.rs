@@ -27,15 +27,13 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let vocab = number("vocab_size", 65_037)?;
     // Positions are computed.
     text.touch("max_position_embeddings");
-    let class = f.architecture()?.unwrap_or_else(|| "Kosmos2ForConditionalGeneration".to_owned());
-    let tied = f.optional_flag("tie_word_embeddings")?.unwrap_or(true);
+    f.touch("architectures");
+    // The class ties its head whatever the file says.
+    f.touch("tie_word_embeddings");
     text.touch("tie_word_embeddings");
     let mut t = Tensors::default();
     t.tensor("model.embed_tokens.weight", Role::Embedding, &[vocab, e.hidden]);
     norm(&mut t, "model.layer_norm", e.hidden, true);
-    if !tied && class.ends_with("ForConditionalGeneration") {
-        t.tensor("lm_head.weight", Role::Head, &[vocab, e.hidden]);
-    }
     let style = Style { up: "ffn.fc1", down: "ffn.fc2", norms: &["self_attn.inner_attn_ln", "self_attn_layer_norm", "final_layer_norm"], ..CLIP };
     let mut more = Tensors::default();
     norm(&mut more, "ffn.ffn_layernorm", e.intermediate, true);

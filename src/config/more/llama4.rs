@@ -107,7 +107,7 @@ fn spans(f: &Fields, shape: &Shape) -> Result<Vec<Span>, ConfigError> {
 }
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let wrapper = Wrapper { default_type: "llama4_text", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText };
+    let wrapper = Wrapper { default_type: "llama4_text", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::Text };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     let draft = language_in(f, &text, &wrapper)?;
     let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(VISION);

@@ -23,7 +23,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     // Experts that pass their input on have no parameters, but the router knows them.
     let idle = f.optional_count_or_zero("zero_expert_num")?.unwrap_or(256);
     let routed = experts.saturating_add(idle);
-    let mixture = Mixture { experts, active: f.active_experts(routed, 12.min(experts))?.min(experts), width, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(routed, 12.min(experts))?.min(experts), width, shared: 0, bias: false };
     let router_bias = f.flag("router_bias", false)?;
     let mut layers = Vec::new();
     for _ in 0..pairs {

@@ -9,6 +9,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with(f, Some(128), Some(8))?;
     let experts = f.optional_count("num_experts")?.unwrap_or(256);
     let mixture = Mixture {
+        bias: false,
         experts,
         active: f.active_experts(experts, 8.min(experts))?,
         width: f.count("intermediate_size")?,

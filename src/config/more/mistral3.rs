@@ -1,13 +1,22 @@
 //! Mistral Small 3.x, Ministral 3 and Devstral: Pixtral's tower, a projector that merges `spatial_merge_size`² patches, Mistral.
 
 use super::decoder::{Draft, Tensors};
-use super::multimodal::{Wrapper, feature_layers, language, squared, vision, with_projector};
+use super::multimodal::{Tie, Wrapper, feature_layers, language, squared, vision, with_projector};
 use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::Role;
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let draft = language(f, &Wrapper::new("mistral"))?;
+    around(f, &Wrapper::new("mistral"))
+}
+
+/// LightOn OCR: the same around Qwen3.
+pub(super) fn read_lighton(f: &Fields) -> Result<Draft, ConfigError> {
+    around(f, &Wrapper { tie: Tie::Wrapper { default: true }, ..Wrapper::new("qwen3") })
+}
+
+fn around(f: &Fields, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
+    let draft = language(f, wrapper)?;
     let width = draft.decoder.shape.hidden;
     let tower = vision(f, "pixtral")?.below("vision_tower");
     let bias = f.flag("multimodal_projector_bias", false)?;

@@ -72,7 +72,8 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let wrapper = Wrapper { default_type: "mllama_text_model", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText };
+    let wrapper =
+        Wrapper { default_type: "mllama_text_model", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: false } };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     let draft = language_in(f, &text, &wrapper)?;
     let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(VISION);

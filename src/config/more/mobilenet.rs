@@ -170,8 +170,8 @@ pub(super) fn read_efficient(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let top = width(1280);
     t.convolution("efficientnet.encoder.top_conv", &[top, last, 1, 1], false);
-    norm(&mut t, "efficientnet.encoder.top_bn", top, true);
-    // What the classifier takes in; the same as the last width in every published size.
+    // The class norms and classifies this width; it is that of the last convolution in every published size.
     let hidden = f.optional_count("hidden_dim")?.unwrap_or(2560);
+    norm(&mut t, "efficientnet.encoder.top_bn", hidden, true);
     Ok(finish(t, hidden, task, &class, "efficientnet", false))
 }

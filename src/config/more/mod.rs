@@ -12,8 +12,10 @@ mod bailing_hybrid;
 mod bailing_linear;
 mod bailing_moe;
 mod bamba;
+mod bark;
 mod bart;
 mod bert;
+mod bert_kin;
 mod blip;
 mod bloom;
 mod chameleon;
@@ -21,7 +23,9 @@ mod chatglm;
 mod classic;
 mod clip;
 mod cohere;
+mod cohere_moe;
 mod cohere_vision;
+mod convbert;
 mod convnet;
 mod cpmant;
 mod dbrx;
@@ -31,24 +35,34 @@ mod deepseek_v4;
 mod deepseek_vl;
 mod delta;
 mod depth_anything;
+mod detr;
+mod diffusion_lm;
 mod distilbert;
 mod dots1;
+mod dpt;
+mod encodec;
 mod encoder;
+mod encoder_decoder;
 mod ernie4_5_moe;
 mod ernie4_5_vl;
+mod esm;
 mod eurobert;
 mod exaone;
 mod exaone_moe;
 mod experts;
 mod falcon;
+mod florence2;
+mod forecast;
 mod fuyu;
 mod gemma3;
 mod gemma3_vision;
 mod gemma3n;
 mod gemma4;
+pub(super) mod generic;
 mod glm;
 mod glm4_moe;
 mod glm4v;
+mod glm5_next;
 mod gpt2_kin;
 mod gpt_bigcode;
 mod gpt_neo;
@@ -60,7 +74,9 @@ mod granitemoe;
 mod granitemoehybrid;
 mod grok;
 mod hunyuan_v1_moe;
+mod hy_v4;
 mod idefics;
+mod idefics1;
 pub(super) mod infer;
 mod internlm;
 mod internvl;
@@ -74,6 +90,7 @@ mod kimi_vl;
 mod kosmos2;
 mod latent;
 mod latent_dense;
+mod layouts;
 mod lfm2;
 mod lfm2_vl;
 mod llama4;
@@ -88,6 +105,7 @@ mod minicpm;
 mod minicpmv;
 mod minimax;
 mod minimax_m2;
+mod minimax_m3;
 mod ministral;
 mod mistral3;
 mod mllama;
@@ -97,6 +115,7 @@ mod modernbert_decoder;
 mod moonshine;
 mod mpt;
 mod multimodal;
+mod muse_glimmer;
 mod nemotron_h;
 mod nomic_bert;
 mod normed_moe;
@@ -106,6 +125,7 @@ mod olmoe;
 mod openai_gpt;
 mod openelm;
 mod opt;
+mod paddleocr;
 mod paligemma;
 mod persimmon;
 mod phi;
@@ -126,9 +146,11 @@ mod recurrent_gemma;
 mod rwkv;
 mod sam;
 mod segformer;
+mod spectrogram;
 mod stablelm;
 mod starcoder2;
 mod step3_text;
+mod step3p7;
 mod swin;
 mod t5;
 mod t5gemma;
@@ -147,10 +169,12 @@ mod zamba;
 mod zaya;
 
 use super::decoder::{self, Draft};
-use super::{ConfigError, Family, Fields, family, family_of, gemma, phi3, qwen2, qwen3, qwen3_moe};
+use super::{ConfigError, Family, Fields, family, family_of, gemma, gpt2, llama, phi3, qwen2, qwen3, qwen3_moe};
+pub(super) use clip::vision_of as clip_vision;
 
 /// Their rows.
 pub(super) static FAMILIES: &[Family] = &[
+    family("Dream", diffusion_lm::read_dream),
     family("RefinedWeb", falcon::read_refined_web),
     family("RefinedWebModel", falcon::read),
     family("Yi", llama_kin::unbiased),
@@ -163,6 +187,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("arctic", arctic::read),
     family("aria", aria::read),
     family("aria_text", aria_text::read),
+    family("audio-spectrogram-transformer", spectrogram::read_ast),
     family("axk1", deepseek::read_axk1),
     family("axk2", axk2::read),
     family("aya_vision", cohere_vision::read_aya),
@@ -172,11 +197,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("bailing_moe_linear", bailing_linear::read),
     family("bailing_moe_v2", bailing_moe::read_v2),
     family("bamba", bamba::read_bamba),
+    family("bark", bark::read),
     family("bart", bart::read_bart),
     family("beit", vit::read_beit),
     family("bert", bert::read_bert),
     family("bert-generation", bert::read_bert_generation),
     family("big_bird", bert::read_big_bird),
+    family("bigbird_pegasus", bart::read_bigbird_pegasus),
     family("biogpt", xglm::read_biogpt),
     family("bitnet", llama_more::bitnet),
     family("blenderbot", bart::read_blenderbot),
@@ -196,8 +223,10 @@ pub(super) static FAMILIES: &[Family] = &[
     family("codeshell", gpt2_kin::codeshell),
     family("cohere", cohere::read),
     family("cohere2", cohere::read_cohere2),
+    family("cohere2_moe", cohere_moe::read),
     family("cohere2_vision", cohere_vision::read_command),
     family("colpali", paligemma::read_colpali),
+    family("convbert", convbert::read_convbert),
     family("convnext", convnet::read_convnext),
     family("convnextv2", convnet::read_convnext2),
     family("cpmant", cpmant::read),
@@ -211,6 +240,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deberta-v2", bert::read_deberta_v2),
     family("deci", decilm::read_deci),
     family("deepseek", deepseek::read_v1),
+    family("deepseek_ref", deepseek_v4::read),
     family("deepseek_v2", deepseek::read_v2),
     family("deepseek_v3", deepseek::read_v3),
     family("deepseek_v32", deepseek::read_v32),
@@ -219,6 +249,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deepseek_vl_v2", deepseek_vl::read_v2),
     family("deit", vit::read_deit),
     family("depth_anything", depth_anything::read),
+    family("detr", detr::read),
     family("diffllama", llama_more::diffllama),
     family("dinov2", vit::read_dinov2),
     family("dinov2_with_registers", vit::read_dinov2_registers),
@@ -226,25 +257,33 @@ pub(super) static FAMILIES: &[Family] = &[
     family("dinov3_vit", vit::read_dinov3),
     family("distilbert", distilbert::read),
     family("doge", llama_more::doge),
+    family("donut-swin", swin::read_donut),
     family("dots1", dots1::read),
     family("dpr", bert::read_dpr),
+    family("dpt", dpt::read),
     family("efficientnet", mobilenet::read_efficient),
     family("electra", bert::read_electra),
+    family("encodec", encodec::read),
+    family("encoder-decoder", encoder_decoder::read),
     family("ernie", bert::read_ernie),
     family("ernie4_5", llama_kin::ernie4_5),
     family("ernie4_5_moe", ernie4_5_moe::read),
     family("ernie4_5_moe_vl", ernie4_5_vl::read),
     family("ernie4_5_vl_moe", ernie4_5_vl::read),
     family("ernie4_5_vl_moe_text", ernie4_5_vl::read_text),
+    family("esm", esm::read),
     family("eurobert", eurobert::read),
     family("exaone", exaone::read),
     family("exaone4", exaone::read_exaone4),
+    family("exaone4_5", qwen_vl::read_exaone4_5),
     family("exaone_moe", exaone_moe::read),
     family("falcon", falcon::read),
     family("falcon_h1", bamba::read_falcon_h1),
     family("falcon_mamba", mamba::read_mamba),
     family("flaubert", distilbert::read_xlm),
     family("flex_olmo", olmoe::read_flex_olmo),
+    family("florence2", florence2::read),
+    family("fnet", bert_kin::read_fnet),
     family("fuyu", fuyu::read),
     family("gemma3", gemma3_vision::read),
     family("gemma3_text", gemma3::read),
@@ -264,10 +303,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("glm4v_moe", glm4v::read_moe),
     family("glm4v_moe_text", glm4v::read_moe_text),
     family("glm4v_text", glm4v::read_text),
+    family("glm5_next", glm4v::read_next),
+    family("glm5_next_text", glm5_next::read_text),
     family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
     family("glm_ocr", glm4v::read_ocr),
     family("glm_ocr_text", glm4v::read_ocr_text),
     family("got_ocr2", sam::read_got),
+    family("gpt-sw3", gpt2::read),
     family("gpt_bigcode", gpt_bigcode::read),
     family("gpt_neo", gpt_neo::read),
     family("gpt_neox", gpt_neox::read),
@@ -281,15 +323,19 @@ pub(super) static FAMILIES: &[Family] = &[
     family("granitemoe_swa", granitemoe::read_sliding),
     family("granitemoehybrid", granitemoehybrid::read),
     family("granitemoeshared", granitemoe::read_shared),
+    family("grinmoe", phimoe::read),
     family("grok-1", grok::read),
     family("gte", nomic_bert::read_gte),
     family("helium", llama_kin::helium),
     family("hf_olmo", olmo::read_own),
     family("hubert", wav2vec2::read_hubert),
+    family("hunyuan", hunyuan_v1_moe::read),
     family("hunyuan_v1_dense", llama_kin::hunyuan),
     family("hunyuan_v1_moe", hunyuan_v1_moe::read),
     family("hy_v3", normed_moe::read_hy_v3),
+    family("hy_v4", hy_v4::read),
     family("hyperclovax", llama_kin::hyperclovax),
+    family("idefics", idefics1::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
     family("ijepa", vit::read_ijepa),
@@ -314,15 +360,22 @@ pub(super) static FAMILIES: &[Family] = &[
     family("kimi_k3", kimi_k25::read_k3),
     family("kimi_linear", kimi_linear::read),
     family("kimi_vl", kimi_vl::read),
+    family("kolibri1", normed_moe::read_kolibri),
     family("kosmos-2", kosmos2::read),
     family("laguna", normed_moe::read_laguna),
+    family("layoutlm", layouts::read_layoutlm),
+    family("layoutlmv3", layouts::read_layoutlmv3),
     family("led", bart::read_led),
     family("lfm2", lfm2::read),
     family("lfm2_moe", lfm2::read_moe),
     family("lfm2_vl", lfm2_vl::read),
     family("lfm3", lfm2::read_lfm3),
+    family("lighton_ocr", mistral3::read_lighton),
+    family("lilt", layouts::read_lilt),
+    family("llada", diffusion_lm::read_llada),
     family("llama4", llama4::read),
     family("llama4_text", llama4::read_text),
+    family("llama_bidirec", llama::read),
     family("llava", llava::read),
     family("llava_llama", llava::read),
     family("llava_mistral", llava::read_first_mistral),
@@ -349,10 +402,16 @@ pub(super) static FAMILIES: &[Family] = &[
     family("minicpm3", latent_dense::read_minicpm3),
     family("minicpmv", minicpmv::read),
     family("minimax", minimax::read),
+    family("minimax_m1", minimax::read),
     family("minimax_m2", minimax_m2::read),
+    family("minimax_m3", minimax_m3::read_text),
+    family("minimax_m3_vl", minimax_m3::read),
+    family("minimax_m3_vl_text", minimax_m3::read_text),
+    family("minimax_text_01", minimax::read),
     family("ministral", ministral::read),
     family("ministral3", ministral::read_ministral3),
     family("mistral3", mistral3::read),
+    family("mistral4", deepseek::read_mistral4),
     family("mllama", mllama::read),
     family("mllama_text_model", mllama::read_text),
     family("mobilellm", llama_kin::mobilellm),
@@ -364,8 +423,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("moss", gptj::read_codegen),
     family("mpnet", bert::read_mpnet),
     family("mpt", mpt::read),
+    family("mra", bert_kin::read_mra),
     family("mt5", t5::read_mt5),
     family("multi_modality", janus::read_multi_modality),
+    family("muse_glimmer", muse_glimmer::read),
+    family("muse_glimmer_text", muse_glimmer::read_text),
+    family("musicgen", encodec::read_musicgen),
+    family("mvp", bart::read_mvp),
     family("nanochat", ungated::nanochat),
     family("nemotron", ungated::nemotron),
     family("nemotron-nas", decilm::read),
@@ -374,6 +438,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("new", nomic_bert::read_gte),
     family("nllb-moe", bart::read_nllb_moe),
     family("nomic_bert", nomic_bert::read_nomic),
+    family("nystromformer", bert_kin::read_nystromformer),
     family("olmo", olmo::read),
     family("olmo2", olmo::read_olmo2),
     family("olmo3", olmo::read_olmo3),
@@ -383,7 +448,12 @@ pub(super) static FAMILIES: &[Family] = &[
     family("openelm", openelm::read),
     family("opt", opt::read),
     family("orion", stablelm::read_orion),
+    family("owlv2", clip::read_owl2),
+    family("owlvit", clip::read_owl),
+    family("paddleocr_vl", paddleocr::read),
+    family("paddleocr_vl_text", paddleocr::read_text),
     family("paligemma", paligemma::read),
+    family("patchtst", forecast::read_patchtst),
     family("pegasus", bart::read_pegasus),
     family("persimmon", persimmon::read),
     family("phi", phi::read),
@@ -431,8 +501,10 @@ pub(super) static FAMILIES: &[Family] = &[
     family("rwkv5", rwkv::read_rwkv5),
     family("sam", sam::read),
     family("sam_vision_model", sam::read_vision),
+    family("sdar", qwen3::read),
     family("seed_oss", llama_kin::seed_oss),
     family("segformer", segformer::read),
+    family("shieldgemma2", gemma3_vision::read),
     family("siglip", clip::read_siglip),
     family("siglip2", clip::read_siglip2),
     family("siglip2_text_model", clip::read_siglip_text),
@@ -444,23 +516,31 @@ pub(super) static FAMILIES: &[Family] = &[
     family("smolvlm", idefics::read3),
     family("solar", llama_kin::solar),
     family("solar_open", glm4_moe::read_solar_open),
+    family("speech-encoder-decoder", encoder_decoder::read),
+    family("speech_to_text", spectrogram::read_speech_to_text),
     family("squeezebert", bert::read_squeezebert),
     family("stablelm", stablelm::read),
     family("stablelm_epoch", stablelm::read),
     family("starcoder2", starcoder2::read),
     family("step3_text", step3_text::read),
+    family("step3p5", step3p7::read_text),
+    family("step3p7", step3p7::read),
     family("swin", swin::read),
     family("swinv2", swin::read2),
     family("switch_transformers", t5::read_switch),
     family("t5", t5::read_t5),
     family("t5gemma", t5gemma::read),
+    family("table-transformer", detr::read_table),
     family("telechat", telechat::read),
+    family("timesfm", forecast::read_timesfm),
+    family("trocr", encoder_decoder::read_trocr),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
+    family("vision-encoder-decoder", encoder_decoder::read),
     family("vit", vit::read),
     family("vit_mae", vit::read_mae),
     family("vit_msn", vit::read_msn),
@@ -473,10 +553,12 @@ pub(super) static FAMILIES: &[Family] = &[
     family("xlm", distilbert::read_xlm),
     family("xlm-roberta", bert::read_xlm_roberta),
     family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
+    family("xlnet", convbert::read_xlnet),
     family("xlstm", xlstm::read),
     family("xmod", bert::read_xmod),
     family("xverse", llama_kin::unbiased),
     family("yolos", vit::read_yolos),
+    family("yoso", bert_kin::read_yoso),
     family("youtu", latent_dense::read_youtu),
     family("zamba", zamba::read),
     family("zamba2", zamba::read_zamba2),
@@ -488,6 +570,6 @@ fn read_language_model(f: &Fields, default: &'static str) -> Result<Draft, Confi
     let model_type = f.optional_text("model_type")?.unwrap_or_else(|| default.to_owned());
     match family_of(&model_type) {
         Some(family) => (family.read)(f),
-        None => Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() }),
+        None => generic::read(f, &model_type),
     }
 }

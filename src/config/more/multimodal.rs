@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use super::decoder::{Draft, Head, Tensors, component, has_language_head};
+use super::decoder::{Draft, Head, Tensors, Top, by_architecture, component};
 use super::vision::{Tower, tower};
 use super::{ConfigError, Fields, family_of};
 use crate::model::{ComponentKind, Tensor};
@@ -65,10 +65,10 @@ pub(super) fn language_in(f: &Fields, text: &Fields, wrapper: &Wrapper) -> Resul
 
 /// The same for a language model whose fields `text` holds under another name than its own.
 pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper: &Wrapper) -> Result<Draft, ConfigError> {
-    let Some(family) = family_of(&model_type) else {
-        return Err(ConfigError::UnknownType { model_type, why: "it is the language model inside this one".to_owned() });
+    let mut draft = match family_of(&model_type) {
+        Some(family) => (family.read)(&text.with_defaults(&class_defaults(&model_type)))?,
+        None => super::generic::read(text, &model_type)?,
     };
-    let mut draft = (family.read)(&text.with_defaults(&class_defaults(&model_type)))?;
     text.touch("architectures");
     text.touch("torch_dtype");
     text.touch("dtype");
@@ -83,13 +83,15 @@ pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper
         Tie::Text => of_text,
     };
     let bias = matches!(decoder.head, Head::LanguageWithBias | Head::ByArchitectureWithBias);
-    let is_wanted = match wrapper.head {
-        Head::ByArchitecture | Head::ByArchitectureWithBias => has_language_head(f, &mut draft.assumptions)?,
-        Head::Language | Head::LanguageWithBias => true,
-        Head::Nothing => false,
+    let top = match wrapper.head {
+        Head::ByArchitecture | Head::ByArchitectureWithBias => by_architecture(f, &mut draft.assumptions)?,
+        Head::Language | Head::LanguageWithBias => Top::Language,
+        Head::Nothing => Top::Nothing,
     };
     let mut head = Tensors::default();
-    if is_wanted && decoder.head != Head::Nothing {
+    if let Top::Score { labels, bias } = top {
+        head.linear("score", decoder.shape.hidden, labels, bias);
+    } else if matches!(top, Top::Language) && decoder.head != Head::Nothing {
         match (tied, bias) {
             (false, bias) => _ = head.linear(decoder.head_module, decoder.shape.hidden, decoder.shape.vocab, bias),
             // A tied head still has a bias of its own.

@@ -49,7 +49,7 @@ pub(super) fn read_nomic(f: &Fields) -> Result<Draft, ConfigError> {
         ("emb_ln", Norm(Hidden)),
     ]);
     tensors.extend(sizes.tensors(head_of(f, NOMIC_HEADS, &mut assumptions)?));
-    let (kind, keeps) = kind(f, &mut assumptions)?;
+    let (kind, keeps) = kind(f)?;
     let layer = |number: u64| {
         let mut tensors = Tensors::default();
         let mut layer = sizes.layer(Span::Full, keeps);

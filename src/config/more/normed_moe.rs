@@ -1,6 +1,7 @@
-//! Hy3, Laguna and Mellum: Qwen3's norms of queries and keys over DeepSeek's mixture. Laguna gates attention's output, may have
+//! Hy3, Laguna, Mellum and Kolibri: Qwen3's norms of queries and keys over DeepSeek's mixture. Laguna gates attention's output, may have
 //! another number of heads in every layer, and keeps its balancing bias as a parameter.
 
+use super::classic::{spans_with, window_or};
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, spans_by_layer_types};
 use super::experts::{Mixture, MixtureDefaults, dense_or_sparse, sparse_layers};
 use super::{ConfigError, Fields};
@@ -9,6 +10,7 @@ use crate::model::{Mixer, Role, Span};
 pub(super) fn read_hy_v3(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with(f, Some(128), Some(8))?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 192, active: 8, width: 1536, shared: 1 })?;
+    let mixture = Mixture { bias: f.flag("mlp_bias", false)?, ..mixture };
     plain(f, shape, &sparse_layers(f, &shape, 1)?, &mixture)
 }
 
@@ -16,6 +18,22 @@ pub(super) fn read_mellum(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with(f, Some(128), Some(4))?;
     let mixture = Mixture::read(f, MixtureDefaults { experts: 64, active: 8, width: 896, shared: 0 })?;
     plain(f, shape, &sparse_layers(f, &shape, 0)?, &mixture)
+}
+
+/// Kolibri 1: four norms in every layer, four sliding layers to one full.
+pub(super) fn read_kolibri(f: &Fields) -> Result<Draft, ConfigError> {
+    const NORMS: &[&str] = &["input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"];
+    let f = &f.with_defaults(&[("vocab_size", 128_000), ("hidden_size", 2560), ("num_hidden_layers", 50), ("num_attention_heads", 48)]);
+    let shape = Shape::read_with(f, Some(128), Some(4))?;
+    let mixture = Mixture::read(f, MixtureDefaults { experts: 384, active: 6, width: 512, shared: 0 })?;
+    let mixture = Mixture { shared: f.optional_count_or_zero("shared_expert_intermediate_size")?.unwrap_or(512), ..mixture };
+    let spans = spans_with(f, &shape, window_or(f, 513)?, |number| !(number + 1).is_multiple_of(5))?;
+    let sparse = vec![true; spans.len()];
+    let layers = dense_or_sparse(f, &shape, &sparse, &mixture, NORMS, |number, tensors| {
+        tensors.attention(&shape, false, false).query_key_norm(&shape);
+        Ok(Mixer::Attention(shape.attention(spans[number])))
+    })?;
+    Ok(Decoder::llama_like(shape, layers, false).into())
 }
 
 fn plain(f: &Fields, shape: Shape, sparse: &[bool], mixture: &Mixture) -> Result<Draft, ConfigError> {

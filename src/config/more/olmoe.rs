@@ -19,7 +19,7 @@ fn read(f: &Fields, (experts, active): (u64, u64), norms: &[&str]) -> Result<Dra
     let shape = Shape::read(f)?;
     let bias = f.flag("attention_bias", false)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(experts);
-    let mixture = Mixture { experts, active: f.active_experts(experts, active.min(experts))?, width: f.count("intermediate_size")?, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(experts, active.min(experts))?, width: f.count("intermediate_size")?, shared: 0, bias: false };
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias).norm("self_attn.q_norm", shape.heads.saturating_mul(shape.head_dim), false).norm(
         "self_attn.k_norm",

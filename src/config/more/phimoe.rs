@@ -8,7 +8,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read_with(f, None, Some(8))?;
     let bias = f.flag("attention_bias", false)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(16);
-    let mixture = Mixture { experts, active: f.active_experts(experts, 2)?, width: f.count("intermediate_size")?, shared: 0 };
+    let mixture = Mixture { experts, active: f.active_experts(experts, 2)?, width: f.count("intermediate_size")?, shared: 0, bias: false };
     let mut tensors = Tensors::default();
     tensors.attention(&shape, bias, bias);
     mixture.add(&mut tensors, BLOCK_SPARSE, shape.hidden);

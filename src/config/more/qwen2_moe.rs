@@ -12,6 +12,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let bias = f.flag("qkv_bias", true)?;
     let experts = f.optional_count("num_experts")?.unwrap_or(60);
     let mixture = Mixture {
+        bias: false,
         experts,
         active: f.active_experts(experts, 4.min(experts))?,
         width: f.optional_count("moe_intermediate_size")?.unwrap_or(1408),

@@ -49,7 +49,10 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 pub(super) fn read_text3(f: &Fields) -> Result<Draft, ConfigError> {
-    qwen3_moe::read(&f.with_defaults(TEXT3))
+    let f = f.with_defaults(TEXT3);
+    // The class rounds the size of a head down where the config leaves it out.
+    let head_dim = f.count("hidden_size")? / f.count("num_attention_heads")?;
+    qwen3_moe::read(&f.with_defaults(&[("head_dim", head_dim.max(1))]))
 }
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {

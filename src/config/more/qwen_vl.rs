@@ -89,7 +89,7 @@ pub(super) fn read_qwen2_vl(f: &Fields) -> Result<Draft, ConfigError> {
     // Qwen2-VL calls the tower's width `embed_dim`, and the width that it gives out `hidden_size`.
     let embed = vision.count("embed_dim")?;
     let inner = embed.saturating_mul(vision.count("mlp_ratio")?);
-    let tower = Shape2 { hidden: embed, out: vision.count("hidden_size")?, intermediate: inner, gated: false, layer_norm: true, separate: false };
+    let tower = Shape2 { hidden: embed, out: vision.count("hidden_size")?, intermediate: inner, gated: false, layer_norm: true, separate: false, keys: embed };
     with_tower(f, "qwen2_vl_text", &vision, &tower)
 }
 
@@ -112,11 +112,13 @@ struct Shape2 {
     layer_norm: bool,
     /// Query, key and value apart.
     separate: bool,
+    /// Width of the keys, and of the values.
+    keys: u64,
 }
 
 fn shape2_5(vision: &Fields) -> Result<Shape2, ConfigError> {
     let (hidden, out) = (vision.count("hidden_size")?, vision.count("out_hidden_size")?);
-    Ok(Shape2 { hidden, out, intermediate: vision.count("intermediate_size")?, gated: true, layer_norm: false, separate: false })
+    Ok(Shape2 { hidden, out, intermediate: vision.count("intermediate_size")?, gated: true, layer_norm: false, separate: false, keys: hidden })
 }
 
 fn with_tower(f: &Fields, text_type: &'static str, vision: &Fields, shape: &Shape2) -> Result<Draft, ConfigError> {
@@ -130,6 +132,23 @@ fn with_tower(f: &Fields, text_type: &'static str, vision: &Fields, shape: &Shap
     Ok(draft.with(tower).with(merger))
 }
 
+/// EXAONE 4.5: Qwen2.5-VL's tower with fewer heads for keys and values, before EXAONE 4.
+pub(super) fn read_exaone4_5(f: &Fields) -> Result<Draft, ConfigError> {
+    let wrapper = Wrapper { default_type: "exaone4", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText };
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
+    let draft = language_in(f, &text, &wrapper)?;
+    let v = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(&[("hidden_size", 3584), ("num_key_value_heads", 8)]);
+    let v = v.with_defaults(TOWER2);
+    let shape = shape2_5(&v)?;
+    let (heads, groups) = (v.count("num_heads")?, v.count("num_key_value_heads")?);
+    if !shape.hidden.is_multiple_of(heads) {
+        return Err(v.impossible("num_heads", "it must divide `hidden_size`"));
+    }
+    let keys = (shape.hidden / heads).saturating_mul(groups);
+    let [tower, merger] = tower2(&v, &Shape2 { keys, ..shape }, "model.visual", "model.visual.blocks")?;
+    Ok(draft.with(tower).with(merger))
+}
+
 /// The tower of Qwen2.5-Omni behind `prefix`, and its merger: that of Qwen2.5-VL with query, key and value apart.
 pub(super) fn omni_tower(f: &Fields, prefix: &str, layer_prefix: &'static str) -> Result<[Component; 2], ConfigError> {
     let vision = f.with_defaults(TOWER2);
@@ -137,7 +156,7 @@ pub(super) fn omni_tower(f: &Fields, prefix: &str, layer_prefix: &'static str) -
 }
 
 fn tower2(f: &Fields, shape: &Shape2, prefix: &str, layer_prefix: &'static str) -> Result<[Component; 2], ConfigError> {
-    let &Shape2 { hidden, out, intermediate, gated, layer_norm, separate } = shape;
+    let &Shape2 { hidden, out, intermediate, gated, layer_norm, separate, keys } = shape;
     let tower = Tower { hidden, layers: f.count("depth")?, heads: f.count("num_heads")?, intermediate, gated }.checked(f, "depth", "num_heads")?;
     let mut layer = Tensors::default();
     layer.norm("norm1", hidden, layer_norm).norm("norm2", hidden, layer_norm);
@@ -146,7 +165,7 @@ fn tower2(f: &Fields, shape: &Shape2, prefix: &str, layer_prefix: &'static str) 
             layer.linear(name, hidden, hidden, true);
         }
     } else {
-        fused_attention(&mut layer, hidden, true, true);
+        layer.linear("attn.qkv", hidden, hidden.saturating_add(keys.saturating_mul(2)), true).linear("attn.proj", hidden, hidden, true);
     }
     if gated {
         layer.gated_mlp(hidden, intermediate, true);

@@ -9,9 +9,7 @@ const KINDS: &[Kind] = &[Kind::Recurrent, Kind::Full];
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let stated = Shape::read(f)?;
-    // The class divides the hidden size whatever the file says.
-    let head_dim = divided(f, "num_attention_heads", stated.hidden, stated.heads, "it must divide `hidden_size`")?;
-    let shape = Shape { head_dim, ..stated };
+    let (head_dim, shape) = (stated.head_dim, stated);
     let lru = f.optional_count("lru_width")?.unwrap_or(shape.hidden);
     let block = divided(f, "lru_width", lru, shape.heads, "`num_attention_heads` must divide it")?;
     let kernel = f.optional_count("conv1d_width")?.unwrap_or(4);

@@ -8,7 +8,9 @@ use crate::model::Role;
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let depths = depths(f, &[2, 2, 2, 2])?;
     let stages = depths.len();
-    f.touch("num_encoder_blocks");
+    if f.optional_count("num_encoder_blocks")?.is_some_and(|blocks| blocks != stages as u64) {
+        return Err(f.impossible("num_encoder_blocks", "it must be the number of entries in `depths`"));
+    }
     let list = |key, default: &[u64]| per_stage_of(f, key, default, stages);
     let widths = list("hidden_sizes", &[32, 64, 160, 256])?;
     let heads = list("num_attention_heads", &[1, 2, 5, 8])?;

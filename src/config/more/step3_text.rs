@@ -22,6 +22,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
     let queries = shape.heads.saturating_mul(head);
     let experts = f.optional_count("num_experts")?.unwrap_or(48);
     let mixture = Mixture {
+        bias: false,
         experts,
         active: f.active_experts(experts, 3.min(experts))?,
         width: f.optional_count("moe_intermediate_size")?.unwrap_or(5120),
@@ -58,7 +59,7 @@ pub(super) fn text(f: &Fields) -> Result<Decoder, ConfigError> {
 }
 
 /// `moe_layers_enum`: layer numbers in a list or in a text with commas; all but the first layer when it is absent.
-fn sparse_layers(f: &Fields) -> Result<Option<Vec<u64>>, ConfigError> {
+pub(super) fn sparse_layers(f: &Fields) -> Result<Option<Vec<u64>>, ConfigError> {
     if !f.raw("moe_layers_enum").is_some_and(serde_json::Value::is_string) {
         return if f.raw("moe_layers_enum").is_some() { f.layer_numbers("moe_layers_enum").map(Some) } else { Ok(None) };
     }

@@ -16,6 +16,13 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     stages(f, "swin", [4, 0], style, |heads| Tensors::default().tensor("attention.self.relative_position_bias_table", Role::Position, &[table, heads]).build())
 }
 
+/// Donut's Swin has no norm at its end.
+pub(super) fn read_donut(f: &Fields) -> Result<Draft, ConfigError> {
+    let mut draft = read(f)?;
+    draft.decoder.tensors.retain(|tensor| !tensor.name.starts_with("swin.layernorm."));
+    Ok(draft)
+}
+
 /// Swin 2.
 pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("window_size");

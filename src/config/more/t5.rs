@@ -135,7 +135,8 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
         Some(kind) => kind.starts_with("gated"),
         None => kin.gated,
     };
-    f.flag("is_gated_act", gated)?;
+    // Written by the class beside the text, and read before it.
+    let gated = f.flag("is_gated_act", gated)?;
     f.optional_text("dense_act_fn")?;
     let (hidden, inner, vocab) = (or("d_model", kin.hidden)?, or("d_ff", kin.inner)?, or("vocab_size", kin.vocab)?);
     let layers = layer_count(f, "num_layers", kin.layers)?;
@@ -150,16 +151,20 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let decoder = Sizes { layers: decoder_layers, ..encoder };
     let tied = f.flag("tie_word_embeddings", kin.tied)? || kin.always_tied;
     // Every how many layers; without sparse layers a step as long as the stack, which makes one only where that is 1.
-    let sparse = |key: &str, layers: u64| -> Result<Option<(u64, u64)>, ConfigError> {
+    let sparse = |key: &str, step: &str, layers: u64| -> Result<Option<(u64, u64)>, ConfigError> {
         let Some(experts) = experts else { return Ok(None) };
         let sparse = f.optional_count_or_zero(key)?.unwrap_or(3);
-        Ok(Some((experts, layers.checked_div(sparse).unwrap_or(layers))))
+        let step = f.optional_count_or_zero(step)?.or(layers.checked_div(sparse)).unwrap_or(layers);
+        Ok(Some((experts, step)))
     };
     let router_bias = experts.is_some() && f.flag("router_bias", false)?;
     let feed_forward = if experts.is_some() { "mlp" } else { "DenseReluDense" };
-    let (table_in_every_layer, sparse_encoder, sparse_decoder) =
-        (kin.table_in_every_layer, sparse("num_sparse_encoder_layers", layers)?, sparse("num_sparse_decoder_layers", decoder_layers)?);
-    for key in ["encoder_sparse_step", "decoder_sparse_step", "expert_capacity", "num_hidden_layers"] {
+    let (table_in_every_layer, sparse_encoder, sparse_decoder) = (
+        kin.table_in_every_layer,
+        sparse("num_sparse_encoder_layers", "encoder_sparse_step", layers)?,
+        sparse("num_sparse_decoder_layers", "decoder_sparse_step", decoder_layers)?,
+    );
+    for key in ["expert_capacity", "num_hidden_layers"] {
         f.touch(key);
     }
     let stack = Stack {
@@ -193,6 +198,9 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     } else if !is("Model") || is("WithLMHeadModel") {
         if !tied {
             tensors.linear("lm_head", hidden, vocab, false);
+            if experts.is_some() {
+                tensors.embedding("encoder.embed_tokens", vocab, hidden).embedding("decoder.embed_tokens", vocab, hidden);
+            }
         }
         if !is("ForConditionalGeneration") && !is("WithLMHeadModel") {
             assumptions.push("counted with encoder, decoder and language-model head".to_owned());

@@ -37,5 +37,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         tensors.linear("proj_out", hidden, vocab, false);
     }
     let layers = decoder.equal_layers(Keeps::Own, &seq2seq_layer(hidden, decoder.inner, true, false));
+    if class.ends_with("ForCausalLM") {
+        return Ok(decoder.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers));
+    }
     Ok(decoder.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers).with(component))
 }

@@ -1,12 +1,12 @@
 //! What a rank holds of the model before anything is shared: every tensor of its stage, whether it is trained, and its adapters.
 
 use super::modules::{Module, is_feed_forward, modules};
-use super::run::{Frozen, Run};
+use super::run::Run;
 use super::targets;
-use crate::encoding::Encoding;
 use crate::model::{Component, Layer, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::scenario::Method;
+use crate::weights::{Form, Stored, Unit};
 
 /// Equal tensors of a rank.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,8 @@ pub(super) struct Holdings<'a> {
     pub adapter_shapes: Vec<(bool, u64, u64, u64)>,
 }
 
-/// Frozen matrices in pieces of one encoding: what they are, how many values, in which encoding.
-pub(super) type Piece = (&'static str, u64, Encoding);
+/// Equal things that frozen tensors are stored as: what they are, how many, what one takes.
+pub(super) type Piece = (&'static str, u64, Unit);
 
 impl<'a> Holdings<'a> {
     /// What the rank has.
@@ -174,6 +174,19 @@ impl<'a> Holdings<'a> {
         Ok((layers.into_iter().max().unwrap_or(0), root))
     }
 
+    /// Bytes of the largest layer as it is stored.
+    pub fn stored_layer(&self, run: &Run) -> Result<u64, Overflow> {
+        let mut layers: Vec<u64> = Vec::new();
+        for held in self.tensors.iter().filter(|held| held.is_in_layer) {
+            layers.resize(layers.len().max(held.unit), 0);
+            for (_, count, unit) in stored(run, held, 1)? {
+                let sum = &mut layers[held.unit - 1];
+                *sum = sum.checked_add(unit.bytes(count)?.get()).ok_or(Overflow)?;
+            }
+        }
+        Ok(layers.into_iter().max().unwrap_or(0))
+    }
+
     /// Elements of the largest tensor of which `wanted`.
     pub fn largest(&self, wanted: impl Fn(&Held) -> bool) -> u64 {
         self.tensors.iter().filter(|held| wanted(held)).map(|held| held.elements / held.tensor.count.max(1)).max().unwrap_or(0)
@@ -184,10 +197,10 @@ impl<'a> Holdings<'a> {
         let mut piles: Vec<(Piece, bool)> = Vec::new();
         for held in self.tensors.iter().filter(|held| !held.is_trained) {
             let is_expert = held.tensor.role.is_expert();
-            for (what, count, encoding) in stored(run, held)? {
-                match piles.iter_mut().find(|((name, _, of), expert)| *name == what && *of == encoding && *expert == is_expert) {
+            for (what, count, unit) in stored(run, held, held.times)? {
+                match piles.iter_mut().find(|((name, _, of), expert)| *name == what && *of == unit && *expert == is_expert) {
                     Some(((_, sum, _), _)) => *sum = sum.checked_add(count).ok_or(Overflow)?,
-                    None => piles.push(((what, count, encoding), is_expert)),
+                    None => piles.push(((what, count, unit), is_expert)),
                 }
             }
         }
@@ -195,31 +208,40 @@ impl<'a> Holdings<'a> {
     }
 }
 
-/// How bitsandbytes 0.50 stores what it takes: linear layers but the head (`transformers/integrations/bitsandbytes.py`), two values a
-/// byte, a float32 scale per 64 values; with double quantisation these are 8 bits, with a float32 scale per 256 of them.
-fn stored(run: &Run, held: &Held) -> Result<Vec<Piece>, Overflow> {
-    let count = held.elements.checked_mul(held.times).ok_or(Overflow)?;
-    Ok(match run.frozen {
-        Frozen::Nf4(is_nested) if is_quantised(held) => {
-            let scales = count.div_ceil(64);
-            let bytes = Encoding::from_safetensors("U8").unwrap_or(Encoding::F8_E4M3);
-            let packed = ("pairs of 4-bit values", count.div_ceil(2), bytes);
-            if is_nested {
-                vec![packed, ("8-bit scales", scales, bytes), ("scales of scales", scales.div_ceil(256), Encoding::F32)]
-            } else {
-                vec![packed, ("scales", scales, Encoding::F32)]
+/// What a frozen tensor consists of as it is stored, `times` of it.
+fn stored(run: &Run, held: &Held, times: u64) -> Result<Vec<Piece>, Overflow> {
+    let forms: Vec<&Stored> = forms(run, held).collect();
+    let plain = |encoding, times: u64| Ok(vec![("frozen parameters", held.elements.checked_mul(times).ok_or(Overflow)?, Unit::Value(encoding))]);
+    let (Some(first), Some(end)) = (forms.iter().map(|form| form.layers.start).min(), forms.iter().map(|form| form.layers.end).max()) else {
+        return plain(run.base, times);
+    };
+    let mut pieces = Vec::new();
+    for form in forms {
+        // A rank has as much of each form as all have.
+        let times = times.checked_mul(form.times()).ok_or(Overflow)?.div_ceil((end - first).max(1));
+        match form.form {
+            Form::Plain(encoding) => pieces.extend(plain(encoding, times)?),
+            Form::Bytes(bytes) => pieces.push(("frozen parameters", held.elements.checked_mul(times).ok_or(Overflow)?, Unit::Bytes(bytes))),
+            Form::Packed(scheme) => {
+                let (count, columns) = (form.matrix.count.max(1), form.matrix.columns.max(1));
+                let rows = (held.elements / count).div_ceil(columns);
+                let parts = scheme.parts(count.checked_mul(times).ok_or(Overflow)?, rows, columns)?;
+                pieces.extend(parts.map(|part| (part.what, part.count, Unit::Bits(part.bits))));
             }
         }
-        _ => vec![("frozen parameters", count, run.base)],
-    })
+    }
+    Ok(pieces)
 }
 
-/// True for matrices that bitsandbytes takes.
-pub(super) fn is_quantised(held: &Held) -> bool {
-    let role = held.tensor.role;
-    let is_matrix = held.tensor.shape.len() == 2 && held.tensor.name.ends_with(".weight") || role.is_expert() && held.tensor.shape.len() >= 2;
-    is_matrix
-        && !matches!(role, Role::Embedding | Role::Position | Role::Head | Role::Score | Role::Norm | Role::Router | Role::MixerConvolution | Role::MixerState)
+/// The forms of a tensor, by layers.
+fn forms<'r>(run: &'r Run, held: &Held) -> impl Iterator<Item = &'r Stored<'r>> {
+    let tensor: *const Tensor = held.tensor;
+    run.packed.iter().flatten().filter(move |stored| std::ptr::eq(stored.tensor, tensor))
+}
+
+/// True for matrices that are stored in a quantised format.
+pub(super) fn is_quantised(run: &Run, held: &Held) -> bool {
+    forms(run, held).any(|stored| matches!(stored.form, Form::Packed(_)))
 }
 
 /// Layers of a component that are alike and alike in being trained.

@@ -33,6 +33,9 @@ const SLACK: (u64, u64, u64) = (0, 15, 40);
 
 /// The answer for one training scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    if model.is_pipeline() {
+        return Err(run::unsupported("training of diffusion pipelines is not known here yet".to_owned()));
+    }
     let mut run = Run::new(model, scenario)?;
     let mut devices: Vec<Device> = Vec::new();
     let mut host: Vec<Entry> = Vec::new();
@@ -96,6 +99,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
         claim: None,
         ledger: Ledger { stages: phases::stages(run), entries },
         slack: None,
+        minimum: None,
     };
     device.slack = Some(slack(&device)?);
     Ok((device, host))
@@ -168,8 +172,9 @@ fn warnings(run: &Run) -> Vec<String> {
         warnings.push(format!("`{name}` is one operator here; transformers writes it out and keeps more of it (--kernels transformers)"));
     }
     if let Some(method) = &run.model.anatomy.quantization
-        && run.frozen == run::Frozen::Plain
+        && run.packed.is_none()
     {
+        let method = &method.method;
         warnings.push(format!("the config says `{method}` quantisation: weights are counted in {} as they would be after loading unquantised", run.base));
     }
     warnings

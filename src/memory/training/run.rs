@@ -14,18 +14,10 @@ use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Scenario, Schedule,
     Sharding, Targets, Trainable, Weights,
 };
+use crate::weights::{Stored, of_architecture};
 
 /// The length of a sequence when none is chosen.
 const DEFAULT_LENGTH: u64 = 2048;
-
-/// How frozen matrices are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Frozen {
-    /// Like everything else.
-    Plain,
-    /// bitsandbytes' 4-bit normal float; true with quantised scales.
-    Nf4(bool),
-}
 
 /// A training run on one rank.
 pub(super) struct Run<'a> {
@@ -51,8 +43,8 @@ pub(super) struct Run<'a> {
     pub recipe: Recipe,
     /// The type of frozen weights.
     pub base: Encoding,
-    /// How frozen matrices are stored.
-    pub frozen: Frozen,
+    /// How frozen tensors are stored, where they are quantised.
+    pub packed: Option<Vec<Stored<'a>>>,
     /// Whether 16-bit computation goes with wider states.
     pub is_mixed: bool,
     /// Matrices in 8-bit float.
@@ -156,15 +148,8 @@ impl<'a> Run<'a> {
                 pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
             recipe = recipe.of_adapters(if adapter == AdapterDtype::Fp32 { Encoding::F32 } else { recipe.compute });
         }
-        let frozen = match (scenario.weights, method) {
-            (Weights::Nf4, _) => Frozen::Nf4(false),
-            (Weights::Nf4Dq, _) | (Weights::AsStored, Method::Qlora) => Frozen::Nf4(true),
-            _ => Frozen::Plain,
-        };
-        if frozen != Frozen::Plain && !method.is_adapter() {
-            return Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned()));
-        }
-        choices.said("weights", scenario.weights.name().to_owned(), None);
+        let packed = packed(model, scenario.weights, method, base)?;
+        choices.said("weights", scenario.weights.name().into_owned(), None);
 
         let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
         let accumulation = accumulation(scenario, &world, micro_batch.value, &mut choices)?;
@@ -257,7 +242,7 @@ impl<'a> Run<'a> {
             optimizer_rank,
             recipe,
             base,
-            frozen,
+            packed,
             is_mixed,
             is_fp8: precision == Precision::Fp8,
             rows,
@@ -340,6 +325,26 @@ impl<'a> Run<'a> {
         self.accumulation.value > 1 || self.recipe.has_gradient_buffer
     }
 }
+
+/// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.
+fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Result<Option<Vec<Stored<'_>>>, EstimateError> {
+    let anatomy = &model.anatomy;
+    let is_packed_already = anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
+    let format = match asked {
+        Weights::AsStored if method == Method::Qlora && !is_packed_already => PAPER.parse().unwrap_or(asked),
+        Weights::Mix(_) | Weights::Bytes(_) => return Err(unsupported(format!("{} is a format to run models in, not to train them", asked.name()))),
+        asked => asked,
+    };
+    let is_packed = format.scheme().is_some() || format == Weights::AsStored && is_packed_already && method.is_adapter();
+    match (is_packed, method.is_adapter()) {
+        (false, _) => Ok(None),
+        (true, true) => Ok(Some(of_architecture(anatomy, format, base)?)),
+        (true, false) => Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned())),
+    }
+}
+
+/// The format of QLoRA's paper: 4-bit normal floats with quantised scales.
+const PAPER: &str = "nf4-dq";
 
 pub(super) fn unsupported(sentence: String) -> EstimateError {
     EstimateError::Unsupported(sentence)

@@ -68,10 +68,10 @@ fn gathered(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Overflow> {
     let (recipe, leaf) = (run.recipe, |count: u64, name: &'static str| Expr::leaf(count, name, Source::Derived("counted from config.json".into())));
     let units = run.prefetch.value.checked_add(1).ok_or(Overflow)?;
     // Quantised units are gathered as they are stored.
-    let layers = Expr::Product(vec![Expr::leaf(units, "gathered units", run.prefetch.source.clone()), leaf(layer, "parameters of the largest layer")]);
-    let layers = match run.frozen {
-        super::run::Frozen::Plain => Expr::encoded(layers, recipe.compute),
-        super::run::Frozen::Nf4(_) => Expr::Product(vec![Expr::named(9, "B"), layers]).ceil_div(Expr::named(16, "values")),
+    let units = Expr::leaf(units, "gathered units", run.prefetch.source.clone());
+    let layers = match run.packed {
+        None => Expr::encoded(Expr::Product(vec![units, leaf(layer, "parameters of the largest layer")]), recipe.compute),
+        Some(_) => Expr::Product(vec![units, leaf(holdings.stored_layer(run)?, "B of the largest layer as it is stored")]),
     };
     let root_bytes = Expr::encoded(leaf(root, "parameters outside of layers"), recipe.compute);
     let mut entries = vec![Entry::modelled(Term::Communication, Expr::Sum(vec![root_bytes, layers]), (60, 130), FSDP, PASSES)?];

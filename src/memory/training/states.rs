@@ -3,14 +3,15 @@
 use super::activations::Fullest;
 use super::holdings::{Holdings, is_quantised};
 use super::optimizer::{all_states, is_paged, source, steps_in_backward};
-use super::run::{Frozen, Run};
+use super::run::Run;
 use super::stages::{ALL, AT_STEP, BACKWARD, BACKWARD_AND_STEP, IN_MATRICES, STEPPING};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::model::Role;
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{Optimizer, Sharding};
+use crate::scenario::{Optimizer, Sharding, Weights};
+use crate::weights::Unit;
 
 fn counted(run: &Run) -> Source {
     Source::Derived(format!("counted from config.json ({})", run.model.anatomy.model_type).into())
@@ -19,6 +20,22 @@ fn counted(run: &Run) -> Source {
 /// `count` elements of what is and what is not an expert's: a rank's share of them, or all.
 pub(super) fn share_of(run: &Run, counts: [u64; 2], is_shared: bool, name: &'static str) -> Expr {
     if is_shared { run.world.shared(counts, name, &counted(run)) } else { Expr::leaf(counts[0].saturating_add(counts[1]), name, counted(run)) }
+}
+
+/// The bytes of `count` things of a unit.
+fn of_unit(run: &Run, count: Expr, unit: Unit) -> Expr {
+    let source = || match run.scenario.weights {
+        Weights::AsStored => Source::Config("quantization_config, or the method's own format".into()),
+        _ => Source::User("weights"),
+    };
+    match unit {
+        Unit::Value(encoding) => Expr::encoded(count, encoding),
+        Unit::Bits(bits) => match bits.parts() {
+            (bits, 1) if bits.is_multiple_of(8) => Expr::Product(vec![count, Expr::named(bits / 8, "B")]),
+            _ => Expr::Fraction { ratio: bits, name: "bits", source: source(), of: Box::new(count) }.ceil_div(Expr::constant(8)),
+        },
+        Unit::Bytes(bytes) => Expr::Fraction { ratio: bytes, name: "bytes per parameter", source: source(), of: Box::new(count) },
+    }
 }
 
 /// Where parameters that are shared stand in the papers and in code.
@@ -63,19 +80,19 @@ pub(super) fn entries(run: &Run, holdings: &Holdings, fullest: Fullest) -> Resul
 fn weights(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Overflow> {
     let is_shared = run.sharding.shares_weights();
     let mut parts = Vec::new();
-    for ((what, count, encoding), is_expert) in holdings.frozen(run)? {
+    for ((what, count, unit), is_expert) in holdings.frozen(run)? {
         let counts = if is_expert { [0, count] } else { [count, 0] };
-        parts.push(Expr::encoded(share_of(run, counts, is_shared, what), encoding));
+        parts.push(of_unit(run, share_of(run, counts, is_shared, what), unit));
     }
     let own = holdings.trained()?;
     if own != [0, 0] {
         parts.push(Expr::encoded(share_of(run, own, is_shared, "parameters"), run.recipe.weight));
     }
-    let is_plain = run.world.ranks() == 1 && run.frozen == Frozen::Plain;
-    let source = if run.frozen == Frozen::Plain {
+    let is_plain = run.world.ranks() == 1 && run.packed.is_none();
+    let source = if run.packed.is_none() {
         sharding_source(run.sharding)
     } else {
-        "bitsandbytes 0.50: linear layers but the head in 4 bits with their scales; embeddings, head and norms as they are"
+        "frozen matrices as their format stores them; embeddings, head and norms as it leaves them"
     };
     let mut entries = vec![Entry::exact(Term::Weights, Expr::sum(parts), if is_plain { Basis::Exact } else { Basis::Derived }, source, ALL)?];
     if holdings.adapters != [0, 0] {
@@ -154,10 +171,10 @@ fn optimizer(run: &Run, holdings: &Holdings, trained: [u64; 2]) -> Result<Vec<En
 
 /// Quantised matrices are made whole one at a time when they are used.
 fn dequantised(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Overflow> {
-    if run.frozen == Frozen::Plain {
+    if run.packed.is_none() {
         return Ok(None);
     }
-    let largest = holdings.largest(|held| !held.is_trained && is_quantised(held));
+    let largest = holdings.largest(|held| !held.is_trained && is_quantised(run, held));
     let formula = Expr::encoded(Expr::leaf(largest, "parameters of the largest matrix", counted(run)), run.recipe.compute);
     let source = "bitsandbytes 0.50 autograd/_functions.py `MatMul4Bit`: a matrix is dequantised for its product, forward and backward";
     Entry::exact(Term::Workspace, formula, Basis::Derived, source, IN_MATRICES).map(Some)

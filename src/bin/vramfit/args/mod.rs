@@ -1,12 +1,13 @@
 //! The flags.
 
+mod llama_cpp;
 mod serving;
 mod training;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Runtime, Scenario, Task, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Task, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -98,16 +99,20 @@ impl Question {
     }
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or a path to config.json or a .safetensors file
-    pub model: String,
+    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
+    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    pub model: Vec<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,
     /// Address of the Hub, for mirrors and self-hosted ones
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
+    /// File that describes the quantisation where config.json does not [default: `hf_quant_config.json` beside it]
+    #[arg(long, value_name = "PATH")]
+    pub quant_config: Option<std::path::PathBuf>,
     /// Environment variable that holds the access token
     #[arg(long, value_name = "NAME", default_value = "HF_TOKEN")]
     pub token_env: String,
@@ -115,7 +120,7 @@ pub struct ModelArguments {
 
 #[derive(Args)]
 pub struct ScenarioArguments {
-    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only
+    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
     #[arg(long, value_name = "NAME", help_heading = "Hardware")]
     gpu: Option<String>,
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
@@ -130,7 +135,7 @@ pub struct ScenarioArguments {
     /// What the model is for: serve or train
     #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
-    /// Engine: vllm or transformers
+    /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -139,10 +144,13 @@ pub struct ScenarioArguments {
     /// Requests at once [default: 1]
     #[arg(long, value_name = "N", help_heading = "Task")]
     batch: Option<u64>,
-    /// Weight format: as-stored, bf16, fp16 or fp32
+    /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, fp8, nf4, awq-int4, `q4_k_m` ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
     weights: Weights,
-    /// Format of keys and values: auto, bf16, fp16, fp32 or fp8
+    /// Bytes that every parameter takes, whatever its format (0.5625)
+    #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
+    bytes_per_param: Option<Decimal>,
+    /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
@@ -157,15 +165,23 @@ pub struct ScenarioArguments {
     /// Without CUDA graphs
     #[arg(long, help_heading = "Task")]
     enforce_eager: bool,
+    /// How attention is computed in transformers and in training: eager, sdpa or flash
+    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
+    attention: AttentionImplementation,
+    /// Width and height of a picture that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "WxH", value_parser = Picture::parse_size, help_heading = "Task")]
+    image_size: Option<(u64, u64)>,
+    /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
+    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
+    frames: Option<u64>,
+    #[command(flatten)]
+    llama_cpp: llama_cpp::LlamaCppArguments,
     #[command(flatten)]
     parallel: serving::ParallelArguments,
     #[command(flatten)]
     serving: serving::ServingArguments,
     #[command(flatten)]
     training: training::TrainingArguments,
-    /// How attention is computed in transformers and in training: eager, sdpa or flash
-    #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
-    attention: AttentionImplementation,
 }
 
 impl ScenarioArguments {
@@ -181,16 +197,18 @@ impl ScenarioArguments {
             runtime: self.runtime,
             context: self.context,
             batch: self.batch,
-            weights: self.weights,
+            weights: self.bytes_per_param.map_or(self.weights, Weights::Bytes),
             kv_cache: self.kv_cache,
             gpu_memory_utilization: self.gpu_memory_utilization,
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
+            llama_cpp: self.llama_cpp.to_llama_cpp(),
+            attention: self.attention,
+            picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),
-            attention: self.attention,
         }
     }
 }

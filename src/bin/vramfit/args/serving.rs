@@ -49,6 +49,9 @@ pub struct ServingArguments {
     /// The largest rank of an adapter [default: 16]
     #[arg(long, value_name = "N", help_heading = "Task")]
     max_lora_rank: Option<u64>,
+    /// How many of the context's tokens are the answer, in transformers [default: half of them, at most 2,048]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    answer_tokens: Option<u64>,
 }
 
 impl ServingArguments {
@@ -60,6 +63,7 @@ impl ServingArguments {
             cpu_offload: self.cpu_offload_gib,
             max_loras: self.max_loras,
             max_lora_rank: self.max_lora_rank,
+            answer: self.answer_tokens,
         }
     }
 }

@@ -1,0 +1,132 @@
+//! sentence-transformers: `modules.json` names what follows on a model's hidden states: pooling, dense layers, norms.
+//!
+//! Read from sentence-transformers 5.1 (`SentenceTransformer._load_sbert_model`, `models/Dense.py`, `models/Pooling.py`).
+
+use serde_json::Value;
+
+use super::parts::{Part, together};
+use super::{Content, RepositoryError, Shelf, within};
+use crate::checkpoint::quotable;
+use crate::config::{self, json};
+use crate::model::{Anatomy, Component, ComponentKind, Computation, Role, Tensor, Work};
+
+/// Where the modules are named.
+pub(super) const MODULES: &str = "modules.json";
+
+/// Classes that wrap a model of transformers.
+const MODELS: &[&str] = &["Transformer", "CLIPModel", "MLMTransformer"];
+/// Classes that have no weights.
+const WITHOUT_WEIGHTS: &[&str] = &["Pooling", "Normalize", "Dropout", "SpladePooling"];
+
+pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S::Error> {
+    let path = within(folder, MODULES);
+    let modules = modules(&shelf.text(&path).await?, &path)?;
+    let (mut parts, mut notes, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for (class, subfolder) in &modules {
+        let here = within(folder, subfolder);
+        names.push(class.as_str());
+        if WITHOUT_WEIGHTS.contains(&class.as_str()) {
+            continue;
+        }
+        let config = within(&here, "config.json");
+        let anatomy = if MODELS.contains(&class.as_str()) {
+            let mut anatomy = config::read(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
+            limit_context(shelf, &here, &mut anatomy).await?;
+            anatomy
+        } else if let Some((_, shapes)) = SIMPLE.iter().find(|(name, _)| name == class) {
+            let value = json::parse(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
+            simple(class, subfolder, shapes(&value).ok_or_else(|| RepositoryError::key(&config, "in_features, out_features or dimension"))?)?
+        } else {
+            notes.push(format!("the module `{}` of class {} is not understood: weights that it has are not counted", quotable(subfolder), quotable(class)));
+            continue;
+        };
+        parts.push(Part::new(shelf.names(), here, anatomy, true));
+    }
+    if parts.is_empty() {
+        return Err(RepositoryError::key(&path, "Transformer").into());
+    }
+    let model_type = parts[0].anatomy.model_type.clone();
+    notes.push(format!("sentence-transformers runs these modules one after the other: {}", names.join(", ")));
+    together(shelf, model_type, parts, notes).await
+}
+
+/// The last name of each module's class, and its folder.
+fn modules(text: &str, path: &str) -> Result<Vec<(String, String)>, RepositoryError> {
+    let list = json::parse(text).map_err(RepositoryError::config(path))?;
+    let module = |entry: &Value| {
+        let class = entry.get("type")?.as_str()?;
+        let folder = entry.get("path")?.as_str()?;
+        Some((class.rsplit('.').next().unwrap_or(class).to_owned(), folder.trim_matches('/').to_owned()))
+    };
+    let modules = list.as_array().and_then(|list| list.iter().map(module).collect::<Option<Vec<_>>>());
+    modules.ok_or_else(|| RepositoryError::key(path, "type or path"))
+}
+
+/// `max_seq_length` of the wrapper cuts texts off before the model's own limit does.
+async fn limit_context<S: Shelf>(shelf: &S, folder: &str, anatomy: &mut Anatomy) -> Result<(), S::Error> {
+    const WRAPPER: &str = "sentence_bert_config.json";
+    let path = within(folder, WRAPPER);
+    if !shelf.names().contains(&path) {
+        return Ok(());
+    }
+    let wrapper = json::parse(&shelf.text(&path).await?).map_err(RepositoryError::config(&path))?;
+    if let Some(limit) = size(&wrapper, "max_seq_length") {
+        anatomy.max_context = Some(limit);
+        anatomy.keys_used.push(format!("{WRAPPER}: max_seq_length"));
+    }
+    Ok(())
+}
+
+type Shapes = Vec<(&'static str, Vec<u64>)>;
+
+type Reader = fn(&Value) -> Option<Shapes>;
+
+/// Classes of a few tensors, by their configs.
+const SIMPLE: &[(&str, Reader)] = &[("Dense", dense), ("LayerNorm", layer_norm)];
+
+fn dense(config: &Value) -> Option<Shapes> {
+    let (inputs, outputs) = (size(config, "in_features")?, size(config, "out_features")?);
+    let has_bias = config.get("bias").and_then(Value::as_bool).unwrap_or(true);
+    let bias = has_bias.then(|| ("linear.bias", vec![outputs]));
+    Some([("linear.weight", vec![outputs, inputs])].into_iter().chain(bias).collect())
+}
+
+fn layer_norm(config: &Value) -> Option<Shapes> {
+    let width = size(config, "dimension")?;
+    Some(vec![("norm.weight", vec![width]), ("norm.bias", vec![width])])
+}
+
+fn size(config: &Value, key: &str) -> Option<u64> {
+    config.get(key).and_then(Value::as_u64).filter(|size| (1..1 << 40).contains(size))
+}
+
+/// A module of a few tensors.
+fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, RepositoryError> {
+    let hidden_size = shapes[0].1[0];
+    let tensor = |(name, shape): (&str, Vec<u64>)| Tensor { role: Role::Other, name: name.to_owned(), shape, count: 1, stored: None };
+    let component = Component {
+        name: folder.to_owned().into(),
+        kind: ComponentKind::Projector,
+        hidden_size,
+        vocab_size: 0,
+        base: "".into(),
+        layer_prefix: "".into(),
+        tensors: shapes.into_iter().map(tensor).collect(),
+        layers: Vec::new(),
+        work: Work::Tokens,
+    };
+    component.parameters()?;
+    Ok(Anatomy {
+        model_type: class.to_owned(),
+        components: vec![component],
+        dtype: None,
+        max_context: None,
+        rotary: None,
+        quantization: None,
+        keys_used: Vec::new(),
+        keys_not_understood: Vec::new(),
+        assumptions: Vec::new(),
+        is_guess: false,
+        computation: Computation::default(),
+    })
+}

@@ -1,0 +1,147 @@
+//! vLLM: a budget of the card, a memory profile at its start, paged keys, values and states in what the budget leaves.
+//!
+//! Rules by version in [`version`]; read from the sources of 0.6.3 to 0.33.0.
+
+mod cache;
+mod loaded;
+mod lora;
+mod profile;
+mod version;
+
+use super::common::per_layer_states;
+use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use crate::encoding::Encoding;
+use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::formula::Expr;
+use crate::gpu::Vendor;
+use crate::quantity::{Bytes, Overflow};
+use crate::scenario::{KvCache, Version};
+use cache::Pool;
+use version::Rules;
+
+pub(super) struct Vllm;
+
+/// The rules of the version that was asked for.
+fn rules(setup: &Setup) -> Rules {
+    Rules::of(setup.version, &setup.card)
+}
+
+impl Engine for Vllm {
+    fn label(&self) -> &'static str {
+        "vLLM"
+    }
+
+    fn newest(&self) -> Version {
+        version::NEWEST
+    }
+
+    fn compute_dtype(&self, stored: Encoding) -> Encoding {
+        // `dtype="auto"`: float32 checkpoints are run in 16 bits.
+        if stored == Encoding::F32 { Encoding::BF16 } else { stored }
+    }
+
+    fn fraction(&self) -> Option<Fraction> {
+        Some(Fraction::Utilization)
+    }
+
+    fn defaults(&self, known: &Known) -> Defaults {
+        Rules::of(known.version, known.card).defaults(known)
+    }
+
+    fn ways(&self) -> &'static [Way] {
+        &[Way::Pipeline, Way::Data, Way::Expert, Way::Context]
+    }
+
+    fn shares_experts(&self) -> bool {
+        true
+    }
+
+    fn stages(&self, setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
+        rules(setup).stages(layers, stages)
+    }
+
+    fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
+        if setup.card.gpu.is_some_and(|gpu| matches!(gpu.vendor, Vendor::Apple)) {
+            return Err(EstimateError::Unsupported(format!("vLLM does not run on {}; choose the transformers runtime", setup.card.name)));
+        }
+        if setup.scenario.kv_cache == KvCache::Fp32 {
+            return Err(EstimateError::Unsupported("vLLM keeps keys and values in the dtype of computation or in FP8; FP32 is for transformers".to_owned()));
+        }
+        let (spread, ranks) = (&setup.spread, setup.spread.expert_ranks());
+        if spread.expert.value > 1 && spread.expert.value != ranks {
+            return Err(EstimateError::Unsupported(format!(
+                "vLLM spreads experts over all {ranks} ranks of tensor and data parallelism: the expert-parallel size is {ranks}, not {}",
+                spread.expert.value
+            )));
+        }
+        setup.check_division(true)
+    }
+
+    fn shard_rules(&self) -> ShardRules {
+        ShardRules {
+            vocabulary_padding: 64,
+            splits_embedding: true,
+            packing: Packing::Fused,
+            source: "vLLM: projections, embedding and head are split (the vocabulary padded to a multiple of 64), norms and routers are whole on every rank, KV heads are repeated when there are fewer than ranks",
+        }
+    }
+
+    fn pooled(&self) -> &'static [Term] {
+        &[Term::KvCache, Term::State]
+    }
+
+    fn settings(&self) -> &'static [Setting] {
+        &[Setting::CpuOffload, Setting::PrefixShare, Setting::Loras]
+    }
+
+    fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
+        let Some(pool) = Pool::new(setup, rules(setup))? else { return Ok(Vec::new()) };
+        let source = "vLLM v1/kv_cache_interface.py: whole blocks; layers of all kinds share one pool of them";
+        let entry = |term, formula, stages| Entry::exact(term, formula, Basis::Derived, source, stages);
+        let mut entries = Vec::new();
+        if pool.shrinks() {
+            for (is_steady, stages) in [(false, &[Stage::Prefill, Stage::Sampling][..]), (true, &[Stage::Decode][..])] {
+                entries.extend(pool.tokens(is_steady).map(|formula| entry(Term::KvCache, formula, stages)).transpose()?);
+            }
+        } else {
+            entries.extend(pool.tokens(true).map(|formula| entry(Term::KvCache, formula, RUNNING)).transpose()?);
+        }
+        entries.extend(pool.states().map(|formula| entry(Term::State, formula, RUNNING)).transpose()?);
+        Ok(entries)
+    }
+
+    fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
+        let rules = rules(setup);
+        let mut entries = loaded::entries(setup, rules)?;
+        entries.extend(profile::entries(setup, rules)?);
+        entries.extend(lora::slots(setup)?);
+        if !rules.pools_states()
+            && let Some(states) = per_layer_states(setup, |recurrence| cache::state(setup, recurrence))
+        {
+            let formula = Expr::Product(vec![setup.step_sequences.leaf("sequences"), states]);
+            let source = "vLLM before 0.10: states are set aside for as many sequences as one step takes";
+            entries.push(Entry::exact(Term::State, formula, Basis::Derived, source, RUNNING)?);
+        }
+        Ok(entries)
+    }
+
+    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow> {
+        let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
+        let total = Expr::leaf(setup.card.usable.get(), "B", setup.card.usable_source.clone());
+        let formula = Expr::Fraction { ratio, name: "utilization", source, of: Box::new(total) };
+        let rules = rules(setup);
+        let outside: &[Term] = match (rules.budgets_context(), rules.budgets_graphs()) {
+            (true, _) => &[Term::CudaGraphs],
+            (false, true) => &[Term::RuntimeContext],
+            (false, false) => &[Term::RuntimeContext, Term::CudaGraphs],
+        };
+        Ok(Some(Budget { bytes: Bytes(formula.evaluate()?), formula, name: "vLLM budget", outside }))
+    }
+
+    fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
+        match Pool::new(setup, rules(setup))? {
+            Some(pool) => pool.capacity(room),
+            None => Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: 0, concurrency_hundredths: 0 }),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A model as llama.cpp keeps it: `convert_hf_to_gguf` decides which tensors there are, the file type what each becomes.
+//!
+//! Read from llama.cpp in llama-cpp-python 0.3.36: `conversion/base.py` (what stays in float32), `conversion/deepseek.py` (the
+//! latent's projection in two), `src/llama-quant.cpp` (`tensor_allows_quantization`, the counters of `quantize_state_impl`).
+
+use std::ops::Range;
+
+use super::{Form, Stored};
+use crate::encoding::Encoding;
+use crate::model::{Anatomy, Component, FeedForward, Item, Matrix, Mixer, Role, Tensor};
+use crate::quantity::Overflow;
+use crate::weight_format::{Category, Facts, Mix};
+
+/// Matrices that stay in 16 bits.
+const KEPT: &[&str] = &["altup", "laurel", "per_layer_model_proj"];
+
+/// Model types whose models of so many layers llama.cpp calls 70B, some only with grouped heads (Llama's 65B has plain ones).
+const SEVENTY: &[(&str, u64, bool)] = &[
+    ("llama", 80, true),
+    ("mistral", 80, true),
+    ("mixtral", 80, true),
+    ("qwen2", 80, false),
+    ("nemotron-nas", 80, false),
+    ("deci", 80, false),
+    ("olmo", 80, false),
+    ("jais2", 68, false),
+];
+
+/// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
+pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
+    let facts = facts(anatomy);
+    let mut all = Vec::new();
+    let mut tensors = Vec::new();
+    for item in anatomy.inventory().filter(Item::is_main) {
+        let parts = parts(&item)?.into_iter().map(|matrix| (matrix, Runs::default())).collect();
+        tensors.push(Converted { kind: category(item.tensor), item, parts });
+    }
+    let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
+    let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
+    let mut count = Counters { values, layers: anatomy.components.first().map_or(0, Component::layer_count), ..Counters::default() };
+    // What stands in the same layers is gone through layer by layer, as the counters do.
+    for run in tensors.chunk_by_mut(|a, b| (a.item.place.component, a.item.place.run) == (b.item.place.component, b.item.place.run)) {
+        for layer in run[0].item.layers.clone() {
+            for Converted { item, kind, parts } in &mut *run {
+                let position = kind.map(|kind| (kind, count.position(kind, layer, &facts, mix)));
+                for (matrix, runs) in parts {
+                    let encoding = match position {
+                        Some((kind, position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
+                        None => unquantised(mix, item.tensor),
+                    };
+                    runs.push(layer, encoding);
+                }
+            }
+            count.layer_done();
+        }
+    }
+    for Converted { item, parts, .. } in tensors {
+        for (matrix, runs) in parts {
+            let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
+            all.extend(runs.0.into_iter().map(stored));
+        }
+    }
+    Ok(all)
+}
+
+/// A tensor as the converter writes it.
+struct Converted<'a> {
+    item: Item<'a>,
+    /// What it is to the recipes.
+    kind: Option<Category>,
+    /// The tensors that it becomes, with their types.
+    parts: Vec<(Matrix, Runs)>,
+}
+
+/// The type of a tensor of which only the files' name is known.
+pub(super) fn type_of_loose(mix: Mix, tensor: &Tensor, matrix: Matrix) -> Encoding {
+    match category(tensor) {
+        Some(kind) => mix.encoding(kind, (1, 2), matrix.count > 1, matrix.columns, &Facts::default()),
+        None => unquantised(mix, tensor),
+    }
+}
+
+/// Layers in a row with one type.
+#[derive(Default)]
+struct Runs(Vec<(Range<u64>, Encoding)>);
+
+impl Runs {
+    fn push(&mut self, layer: u64, encoding: Encoding) {
+        match self.0.last_mut() {
+            Some((layers, last)) if layers.end == layer && *last == encoding => layers.end = layer + 1,
+            _ => self.0.push((layer..layer + 1, encoding)),
+        }
+    }
+}
+
+/// How many of a kind were seen, and how many there are.
+#[derive(Default)]
+struct Counters {
+    values: u64,
+    layers: u64,
+    value: u64,
+    down: u64,
+    feed_forward: u64,
+    has_feed_forward: bool,
+}
+
+impl Counters {
+    /// The place of the next tensor of a kind, `i` of `n`.
+    fn position(&mut self, kind: Category, layer: u64, facts: &Facts, mix: Mix) -> (u64, u64) {
+        match kind {
+            Category::Value => {
+                self.value += 1;
+                (self.value - 1, self.values)
+            }
+            Category::Down => {
+                self.down += 1;
+                self.has_feed_forward = true;
+                // In mixtures the layer's number counts, but for the smallest types.
+                (if facts.experts > 1 && !mix.is_tiny() { layer } else { self.down - 1 }, self.layers)
+            }
+            Category::GateUp => (if facts.experts > 1 { layer } else { self.feed_forward }, self.layers),
+            _ => (layer, self.layers),
+        }
+    }
+
+    fn layer_done(&mut self) {
+        self.feed_forward += u64::from(std::mem::take(&mut self.has_feed_forward));
+    }
+}
+
+fn facts(anatomy: &Anatomy) -> Facts {
+    let Some(decoder) = anatomy.components.first() else { return Facts::default() };
+    let attention = decoder.layers.first().and_then(|run| run.layer.mixer.attention());
+    let experts = decoder.layers.iter().find_map(|run| match run.layer.feed_forward {
+        FeedForward::MixtureOfExperts { experts, .. } => Some(experts),
+        FeedForward::Dense { .. } | FeedForward::None => None,
+    });
+    let is_grouped = attention.is_some_and(|attention| attention.heads != attention.kv_heads);
+    let (model_type, layers) = (anatomy.model_type.as_str(), decoder.layer_count());
+    Facts {
+        grouping: attention.map_or(0, |attention| attention.heads / attention.kv_heads.max(1)),
+        experts: experts.unwrap_or(0),
+        is_70b: SEVENTY.iter().any(|(name, count, must_group)| (*name, *count) == (model_type, layers) && (is_grouped || !must_group)),
+        is_falcon: model_type == "falcon",
+        is_tied: !decoder.tensors.iter().any(|tensor| tensor.role == Role::Head && tensor.is_matrix()),
+    }
+}
+
+/// What a tensor is to the recipes; `None` for what they leave.
+fn category(tensor: &Tensor) -> Option<Category> {
+    if !tensor.is_matrix() || KEPT.iter().any(|kept| tensor.name.contains(kept)) {
+        return None;
+    }
+    Some(match tensor.role {
+        Role::Router => return None,
+        // Gates of shared experts have one output: a vector to llama.cpp.
+        Role::Other if tensor.shape.first() == Some(&1) => return None,
+        Role::Embedding => Category::Embedding,
+        Role::Head => Category::Output,
+        // `attn_q_b`, behind a latent, is another name.
+        Role::Query if tensor.name.contains("q_b_proj") => Category::Other,
+        Role::Query => Category::Query,
+        Role::Key => Category::Key,
+        Role::Value | Role::Qkv => Category::Value,
+        Role::AttentionOutput => Category::AttentionOutput,
+        Role::Gate | Role::Up | Role::GateUp | Role::ExpertGate | Role::ExpertUp | Role::ExpertGateUp => Category::GateUp,
+        Role::Down | Role::ExpertDown => Category::Down,
+        _ => Category::Other,
+    })
+}
+
+/// The type of what is not quantised: norms, biases, routers and the like in float32.
+fn unquantised(mix: Mix, tensor: &Tensor) -> Encoding {
+    let half = if mix.default_type() == Encoding::BF16 { Encoding::BF16 } else { Encoding::F16 };
+    let is_kept = KEPT.iter().any(|kept| tensor.name.contains(kept));
+    match tensor.shape.len() {
+        0 | 1 => Encoding::F32,
+        _ if mix.default_type() == Encoding::F32 => Encoding::F32,
+        _ if is_kept => half,
+        _ => Encoding::F32,
+    }
+}
+
+/// A tensor as the converter writes it: the projection from the latent to keys and values becomes one for keys, its inputs and
+/// outputs swapped, and one for values.
+fn parts(item: &Item<'_>) -> Result<Vec<Matrix>, Overflow> {
+    let whole = item.matrix()?;
+    let mixer = item.place.run.checked_sub(1).and_then(|run| item.component.layers.get(run)).map(|run| run.layer.mixer);
+    match (item.tensor.role, mixer) {
+        (Role::LatentUp, Some(Mixer::Latent(latent))) if item.tensor.is_matrix() => {
+            let (heads, rank) = (latent.heads, latent.kv_lora_rank);
+            let keys = Matrix { count: heads, rows: rank, columns: latent.nope_dim };
+            let values = Matrix { count: heads, rows: latent.value_dim, columns: rank };
+            let is_whole = heads.checked_mul(latent.nope_dim.saturating_add(latent.value_dim)) == Some(whole.rows) && whole.columns == rank;
+            Ok(if is_whole { vec![keys, values] } else { vec![whole] })
+        }
+        _ => Ok(vec![whole]),
+    }
+}

@@ -1,0 +1,71 @@
+//! What engines other than vLLM take for themselves, and what their pools hold.
+
+mod common;
+
+use common::{fixture, gib, model};
+use vramfit::estimate::{Estimate, Stage, Term};
+use vramfit::memory::estimate;
+use vramfit::quantity::Bytes;
+use vramfit::scenario::{Runtime, Scenario, Serving, Version};
+
+fn on(config: &str, scenario: Scenario) -> Estimate {
+    estimate(&model(config), &scenario).unwrap()
+}
+
+fn sglang(version: Option<Version>, gpus: u64) -> Scenario {
+    let serving = Serving { runtime_version: version, ..Serving::default() };
+    Scenario { runtime: Runtime::Sglang, gpu: Some("H100 SXM5 80GB".into()), gpus: Some(gpus), serving, ..Scenario::default() }
+}
+
+fn chosen(answer: &Estimate, key: &str) -> String {
+    answer.choices.iter().find(|choice| choice.key == key).unwrap().value.clone()
+}
+
+#[test]
+fn sglang_keeps_a_share_of_what_is_free_at_its_start() {
+    // Logs of 0.4.1 and 0.4.3 show these shares on one and on four cards.
+    for (gpus, share) in [(1, "0.88"), (4, "0.85")] {
+        let answer = on(fixture::QWEN2_7B, sglang(Some(Version(0, 4, 1)), gpus));
+        assert_eq!(chosen(&answer, "mem_fraction_static"), share);
+    }
+    // 0.5.23: 1536 MiB and 128 for each rank stay out of 81,559.
+    let answer = on(fixture::QWEN2_7B, sglang(None, 1));
+    assert_eq!(chosen(&answer, "mem_fraction_static"), "0.98");
+    assert_eq!(chosen(&answer, "max_num_batched_tokens"), "8192");
+    let device = &answer.devices[0];
+    let before = device.term_at(Term::RuntimeContext, Stage::Load).unwrap().expected.get();
+    assert_eq!(device.budget.as_ref().unwrap().bytes.get(), ((device.usable.get() - before) * 98).div_ceil(100));
+}
+
+#[test]
+fn sglang_fills_the_rest_of_its_share_with_tokens() {
+    let serving = Serving { runtime_version: Some(Version(0, 4, 1)), ..Serving::default() };
+    let answer = on(fixture::QWEN2_7B, Scenario { runtime: Runtime::Sglang, serving, ..Scenario::default() });
+    let device = &answer.devices[0];
+    let capacity = answer.capacity.unwrap();
+    let per_token = 28 * 2 * 4 * 128 * 2;
+    let at_load = |term| device.term_at(term, Stage::Load).unwrap().expected.get();
+    let weights = at_load(Term::Weights) + at_load(Term::Buffers);
+    assert_eq!(capacity.kv_cache_tokens, (device.budget.as_ref().unwrap().bytes.get() - weights) / per_token);
+    assert_eq!(capacity.kv_cache_bytes.get(), capacity.kv_cache_tokens * per_token);
+    // Gemma-2: 21 full layers, and a pool of 0.8 tokens for each of theirs for 21 sliding ones.
+    let answer = on(fixture::GEMMA2_9B, Scenario { runtime: Runtime::Sglang, ..Scenario::default() });
+    let capacity = answer.capacity.unwrap();
+    let layer = 2 * 8 * 256 * 2;
+    assert_eq!(capacity.kv_cache_bytes.get(), capacity.kv_cache_tokens * layer * (21 * 10 + 21 * 8) / 10);
+}
+
+#[test]
+fn tensorrt_llm_takes_a_share_of_what_is_free_once_loaded() {
+    let scenario = Scenario { runtime: Runtime::TensorRtLlm, gpu: None, gpu_capacity: Some(Bytes(gib(80))), ..Scenario::default() };
+    let answer = on(fixture::QWEN2_7B, scenario.clone());
+    let device = &answer.devices[0];
+    let others = device.peak().unwrap().1.expected.get() - device.term_at(Term::KvCache, Stage::Decode).unwrap().expected.get();
+    let free = gib(80) - others;
+    assert_eq!(device.claim.unwrap().get(), others + free * 9 / 10);
+    let block = 28 * 2 * 4 * 128 * 2 * 32;
+    assert_eq!(answer.capacity.unwrap().kv_cache_tokens, free * 9 / 10 / block * 32);
+    // A smaller share leaves more of the card to others.
+    let half = on(fixture::QWEN2_7B, Scenario { gpu_memory_utilization: Some("0.5".parse().unwrap()), ..scenario });
+    assert!(half.devices[0].claim < device.claim && half.capacity.unwrap().kv_cache_tokens < answer.capacity.unwrap().kv_cache_tokens);
+}

@@ -1,0 +1,213 @@
+//! The command line's MODEL: every kind of file, several at once, folders; and what it says of files that are wrong.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::fixture;
+use common::gguf::{GgufFile, U16};
+use serde_json::Value;
+
+/// A folder that goes away.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("vramfit-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn put(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A GGUF file with its tensors' bytes as a hole.
+    fn gguf(&self, name: &str, file: &GgufFile) -> PathBuf {
+        self.sparse(name, &file.header(), file.data)
+    }
+
+    fn sparse(&self, name: &str, header: &[u8], data: u64) -> PathBuf {
+        let path = self.put(name, header);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(header.len() as u64 + data).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn vramfit(verb: &str, paths: &[&Path], flags: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vramfit")).arg(verb).args(paths).args(flags).output().unwrap()
+}
+
+fn json(verb: &str, paths: &[&Path], flags: &[&str]) -> Value {
+    let output = vramfit(verb, paths, &[flags, &["--format", "json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn complaint(paths: &[&Path]) -> String {
+    let output = vramfit("inspect", paths, &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+const Q4_K: u32 = 12;
+const Q6_K: u32 = 14;
+
+/// Llama of two layers, mixed as llama.cpp mixes: 262,144 + 2 x (4 x 65,536 + 3 x 131,072) + 5 x 256 values.
+fn llama(layers: std::ops::Range<u32>) -> GgufFile {
+    let mut file = GgufFile::new(3, false);
+    if layers.start == 0 {
+        for (key, value) in [("block_count", 2), ("embedding_length", 256), ("feed_forward_length", 512), ("context_length", 4096)] {
+            file = file.u32(&format!("llama.{key}"), value);
+        }
+        file = file.text("general.architecture", "llama").u32("llama.attention.head_count", 4).u32("llama.attention.head_count_kv", 4);
+        file = file.tensor("token_embd.weight", &[256, 1024], Q6_K).tensor("output_norm.weight", &[256], 0);
+    }
+    for layer in layers {
+        for name in ["attn_q", "attn_k", "attn_v", "attn_output"] {
+            file = file.tensor(&format!("blk.{layer}.{name}.weight"), &[256, 256], Q4_K);
+        }
+        for (name, shape) in [("ffn_gate", [256, 512]), ("ffn_up", [256, 512]), ("ffn_down", [512, 256])] {
+            file = file.tensor(&format!("blk.{layer}.{name}.weight"), &shape, Q4_K);
+        }
+        for name in ["attn_norm", "ffn_norm"] {
+            file = file.tensor(&format!("blk.{layer}.{name}.weight"), &[256], 0);
+        }
+    }
+    file
+}
+
+const PARAMETERS: u64 = 262_144 + 2 * (4 * 65_536 + 3 * 131_072) + 5 * 256;
+/// 6.5625 bits, 4.5 bits and 32.
+const STORED: u64 = 262_144 / 256 * 210 + 2 * (4 * 65_536 + 3 * 131_072) / 256 * 144 + 5 * 256 * 4;
+
+fn split(number: u32) -> GgufFile {
+    let word = |value: u32| value.to_le_bytes()[..2].to_vec();
+    llama(number..number + 1).entry("split.no", U16, &word(number)).entry("split.count", U16, &word(2))
+}
+
+/// An encoder of images beside a language model.
+fn encoder() -> GgufFile {
+    GgufFile::new(3, false).text("general.architecture", "clip").u32("clip.vision.embedding_length", 64).tensor("v.patch_embd.weight", &[64, 64], 1).tensor(
+        "mm.0.weight",
+        &[64, 256],
+        1,
+    )
+}
+
+fn check(model: &Value) {
+    assert_eq!(model["parameters"]["total"], PARAMETERS);
+    assert_eq!((&model["stored_bytes"], &model["source"], &model["model_type"]), (&STORED.into(), &"gguf".into(), &"llama".into()));
+    assert_eq!(model["layers"][0]["cache_elements_per_token"], 512);
+}
+
+#[test]
+fn gguf_files_whole_split_in_folders_and_with_encoders() {
+    let folder = Folder::new("gguf");
+    let whole = folder.gguf("anything.bin", &llama(0..2));
+    check(&json("inspect", &[&whole], &[])["model"]);
+
+    let parts: Vec<PathBuf> = (0..2).map(|n| folder.gguf(&format!("m-Q4_K_M-{:05}-of-00002.gguf", n + 1), &split(n))).collect();
+    check(&json("inspect", &[&parts[1]], &[])["model"]);
+    check(&json("inspect", &[&parts[1], &parts[0]], &[])["model"]);
+    assert!(complaint(&[&folder.0]).contains("more than one GGUF model"));
+    std::fs::remove_file(&whole).unwrap();
+    check(&json("inspect", &[&folder.0], &[])["model"]);
+
+    let beside = folder.gguf("mmproj.gguf", &encoder());
+    let both = json("inspect", &[&parts[0], &beside], &[]);
+    assert_eq!(both, {
+        let mut of_folder = json("inspect", &[&folder.0], &[]);
+        of_folder["model"]["id"] = both["model"]["id"].clone();
+        of_folder
+    });
+    assert_eq!(both["model"]["stored_bytes"], STORED + 2 * (64 * 64 + 64 * 256));
+    assert_eq!(both["model"]["parameters"]["by_component"]["vision"], 64 * 64);
+
+    std::fs::remove_file(&parts[0]).unwrap();
+    assert!(complaint(&[&parts[1]]).contains("part 1 of 2 is missing"));
+}
+
+#[test]
+fn a_gguf_file_has_an_estimate_in_each_engine() {
+    let folder = Folder::new("engines");
+    let file = folder.gguf("m.gguf", &llama(0..2));
+    let weights = |flags: &[&str]| {
+        let answer = json("estimate", &[&file], &[flags, &["--gpu-capacity-bytes", "80000000000"]].concat());
+        let entries = answer["devices"][0]["entries"].as_array().unwrap().clone();
+        entries.iter().find(|entry| entry["term"] == "weights").unwrap()["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(weights(&["--runtime", "vllm"]), STORED);
+    // transformers dequantises while loading.
+    assert_eq!(weights(&["--runtime", "transformers"]), 4 * PARAMETERS);
+    assert_eq!(weights(&["--runtime", "transformers", "--weights", "bf16"]), 2 * PARAMETERS);
+}
+
+/// A safetensors header in bf16.
+fn tensors(names: &[(&str, &[u64])]) -> (Vec<u8>, u64) {
+    let (mut map, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in names {
+        let begin = end;
+        end += 2 * shape.iter().product::<u64>();
+        map.insert((*name).to_owned(), serde_json::json!({ "dtype": "BF16", "shape": shape, "data_offsets": [begin, end] }));
+    }
+    let json = Value::Object(map).to_string();
+    ([&(json.len() as u64).to_le_bytes(), json.as_bytes()].concat(), end)
+}
+
+#[test]
+fn safetensors_configs_and_indices_together() {
+    let folder = Folder::new("safetensors");
+    let config = folder.put("config.json", fixture::GPT2.as_bytes());
+    let (header, data) = tensors(&[("wte.weight", &[50_257, 768])]);
+    let first = folder.sparse("a.safetensors", &header, data);
+    let (header, more) = tensors(&[("wpe.weight", &[1024, 768])]);
+    let second = folder.sparse("b.safetensors", &header, more);
+    let stored = |paths: &[&Path]| json("inspect", paths, &[])["model"]["stored_bytes"].clone();
+    assert_eq!(stored(&[&config]), Value::Null);
+    assert_eq!(stored(&[&first]), data);
+    for paths in [&[first.as_path(), &second][..], &[&config, &second, &first], &[&folder.0]] {
+        assert_eq!(stored(paths), data + more, "{paths:?}");
+    }
+    let index = folder.put("any.index.json", br#"{"weight_map": {"wte.weight": "a.safetensors", "wpe.weight": "b.safetensors"}}"#);
+    for paths in [&[index.as_path()][..], &[&index, &first, &second], &[&config, &index]] {
+        assert_eq!(stored(paths), data + more, "{paths:?}");
+    }
+    let elsewhere = Folder::new("elsewhere");
+    let other = elsewhere.put("ORG__NAME.json", fixture::GPT2.as_bytes());
+    assert_eq!(stored(&[&other, &first]), data);
+
+    assert!(complaint(&[&config, &other]).contains("two configs"));
+    assert!(complaint(&[&config, &folder.gguf("m.gguf", &llama(0..2))]).contains("GGUF files only"));
+    assert!(complaint(&[&folder.0, &config]).contains("stands for itself"));
+    assert!(complaint(&[&folder.0.join("none.gguf")]).contains("there is no file"));
+    let outside = folder.put("bad.json", br#"{"weight_map": {"wte.weight": "../a.safetensors"}}"#);
+    assert!(complaint(&[&outside]).contains("not in its folder"));
+}
+
+#[test]
+fn damaged_files_are_said_with_their_name() {
+    let folder = Folder::new("damaged");
+    let header = llama(0..2).header();
+    let cut = folder.put("cut.gguf", &header[..header.len() / 2]);
+    let short = folder.put("short.gguf", &header);
+    let pointer = folder.put("pointer.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    let page = folder.put("page.gguf", b"<!doctype html>");
+    let (mut json, _) = tensors(&[("x", &[1])]);
+    json[0] = 200;
+    let tensors = folder.put("x.safetensors", &json);
+    folder.put("config.json", fixture::GPT2.as_bytes());
+    for (path, expected) in [(&cut, "cut off"), (&short, "cut off"), (&pointer, "Git LFS pointer"), (&page, "neither"), (&tensors, "cut off")] {
+        let said = complaint(&[path]);
+        assert!(said.contains(expected) && said.contains(path.file_name().unwrap().to_str().unwrap()), "{said}");
+    }
+}

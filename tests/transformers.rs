@@ -1,0 +1,87 @@
+//! transformers' own terms against public logs and worked figures.
+
+use serde_json::Value;
+use vramfit::estimate::{Estimate, Stage, Term};
+use vramfit::memory::estimate;
+use vramfit::model::{Model, Origin, Provenance};
+use vramfit::scenario::{AttentionImplementation, Runtime, Scenario, Serving};
+
+fn model(id: &str) -> Model {
+    let rows = include_str!("fixtures/oracle.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let row = rows.into_iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("{id} is not in the fixture"));
+    let anatomy = vramfit::config::read(&row["config"].to_string()).unwrap();
+    Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() } }
+}
+
+fn run(model: &Model, prompt: u64, answer: u64, change: impl Fn(&mut Scenario)) -> Estimate {
+    let serving = Serving { answer: Some(answer), ..Serving::default() };
+    let mut scenario = Scenario {
+        runtime: Runtime::Transformers,
+        gpu: Some("A100 80GB SXM".to_owned()),
+        context: Some(prompt + answer),
+        weights: "bf16".parse().unwrap(),
+        serving,
+        ..Scenario::default()
+    };
+    change(&mut scenario);
+    estimate(model, &scenario).unwrap()
+}
+
+/// What PyTorch's allocator shows at its peak, summed over GPUs: everything but the contexts.
+fn allocated(estimate: &Estimate) -> u64 {
+    let of = |device: &vramfit::estimate::Device| {
+        let (stage, peak) = device.peak().unwrap();
+        peak.expected.get() - device.term_at(Term::RuntimeContext, stage).unwrap().expected.get()
+    };
+    estimate.devices.iter().map(|device| of(device) * (device.ranks.end - device.ranks.start)).sum()
+}
+
+/// `torch.cuda.max_memory_allocated` in GiB, bfloat16, 2,048 tokens of answer, from the speed benchmark of Qwen2.5 (transformers
+/// 4.46, flash attention, A100): `QwenLM/Qwen3`, `docs/source/benchmark/speed_benchmark.rst`.
+const QWEN2_5: &[(&str, u64, u64, f64)] = &[
+    ("Qwen/Qwen2.5-14B", 6144, 1, 29.50),
+    ("Qwen/Qwen2.5-14B", 14_336, 1, 31.95),
+    ("Qwen/Qwen2.5-14B", 30_720, 1, 36.85),
+    ("Qwen/Qwen2.5-32B", 1, 1, 61.58),
+    ("Qwen/Qwen2.5-32B", 6144, 1, 63.72),
+    ("Qwen/Qwen2.5-32B", 14_336, 1, 67.31),
+    ("Qwen/Qwen2.5-32B", 30_720, 1, 74.47),
+    ("Qwen/Qwen2.5-72B", 1, 2, 136.20),
+    ("Qwen/Qwen2.5-72B", 6144, 2, 140.00),
+];
+
+#[test]
+fn peaks_are_those_of_public_logs() {
+    for &(id, prompt, gpus, measured) in QWEN2_5 {
+        let answer = run(&model(id), prompt, 2048, |scenario| scenario.gpus = (gpus > 1).then_some(gpus));
+        #[allow(clippy::cast_precision_loss)]
+        let error = allocated(&answer) as f64 / (measured * f64::from(1 << 30)) - 1.0;
+        assert!(error.abs() < 0.01, "{id}, {prompt} tokens: {:.2} %", error * 100.0);
+    }
+}
+
+#[test]
+fn further_gpus_get_whole_layers() {
+    // 64 heads do not divide over three GPUs; 80 layers need not.
+    let model = model("Qwen/Qwen2.5-72B");
+    let three = run(&model, 100, 100, |scenario| scenario.gpus = Some(3));
+    let weights: u64 =
+        three.devices.iter().map(|device| device.term_at(Term::Weights, Stage::Load).unwrap().expected.get() * (device.ranks.end - device.ranks.start)).sum();
+    assert_eq!(weights, model.anatomy.parameters().unwrap().get() * 2);
+}
+
+#[test]
+fn scores_are_held_only_where_attention_is_written_out() {
+    let model = model("meta-llama/Meta-Llama-3.1-8B");
+    let held = |change: &dyn Fn(&mut Scenario)| {
+        let answer = run(&model, 8192, 1, change);
+        answer.devices[0].term_at(Term::Activations, Stage::Prefill).unwrap().expected.get()
+    };
+    // 32 heads × 8,192² scores × 10 B, and queries, keys, values and output of the layer.
+    assert_eq!(held(&|scenario| scenario.attention = AttentionImplementation::Eager), 21_474_836_480 + 8192 * 4 * 4096 * 2);
+    let whole = held(&|_| {});
+    assert_eq!(whole, 8192 * (3 * 14_336 + 4 * 4096) * 2);
+    assert_eq!(held(&|scenario| scenario.attention = AttentionImplementation::Flash), whole);
+    // A prompt in chunks holds a chunk's.
+    assert_eq!(held(&|scenario| scenario.max_num_batched_tokens = Some(1024)), whole / 8);
+}
