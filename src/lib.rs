@@ -4,7 +4,7 @@
 //! command line (`src/bin/`) are thin shells over it. Data moves one way:
 //!
 //! ```text
-//! text or file -> hub / checkpoint / config -> Model        what a model is, with where that is known from
+//! text or file -> hub / files / checkpoint / config -> Model        what a model is, with where that is known from
 //!                 Model + Scenario (with its GPU) -> Estimate   a ledger per device, every entry with its formula
 //!                 Estimate -> report / chart / page         views
 //! ```
@@ -20,6 +20,7 @@
 //! | [`checkpoint`] | headers of weight files to tensors |
 //! | [`repository`] | repositories of several parts: pipelines, adapters, sentence-transformers |
 //! | [`hub`] | the Hub's protocol, over a `Transport` |
+//! | [`files`] | models in files that the user has, over a `Disk` |
 //! | [`catalogue`] | built-in models |
 //! | [`reader`] | what the page asks of the part of it that reads models |
 //! | [`gpu`] | what a GPU has |
@@ -38,6 +39,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod encoding;
 pub mod estimate;
+pub mod files;
 pub mod format;
 pub mod formula;
 pub mod gpu;

@@ -4,10 +4,11 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use js_sys::Array;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use vramfit::link::ModelLink;
-use vramfit::reader::{self, Answer, Failure, Found, Progress, What, Wish};
+use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -31,7 +32,7 @@ extern "C" {
     fn models(this: &Reader) -> Result<String, JsValue>;
 
     #[wasm_bindgen(catch, method)]
-    async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal) -> Result<JsValue, JsValue>;
+    async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal, given: &Array) -> Result<JsValue, JsValue>;
 }
 
 /// Something to read.
@@ -57,6 +58,8 @@ thread_local! {
     /// Whether the user has changed the model box since a model was last taken from it.
     static EDITED: Cell<bool> = const { Cell::new(false) };
     static UNDER_WAY: RefCell<Option<AbortController>> = const { RefCell::new(None) };
+    /// What was picked or dropped last, for the reader.
+    static GIVEN: RefCell<Array> = RefCell::new(Array::new());
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
     /// The ids of the built-in models, a line each; empty until the reader has said them.
@@ -150,15 +153,26 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
         return;
     };
     state.named.set(Some(link.clone()));
+    let before = kept(state, &link);
     let (id, revision) = match link {
         ModelLink::Config(text) => {
             state.typed.set(text.clone());
             return start(state, Job { name: "the config".to_owned(), what: What::Config(text), is_step: false });
         }
+        ModelLink::Files(name) => {
+            state.typed.set(name.clone());
+            return match before {
+                Some(shown) => show(state, shown, false),
+                None => state.load.set(Load::Failed(Failure::new(
+                    &["this link was made from a file that it does not hold: `", &name, "`"].concat(),
+                    "Choose the file again with “Files…”.",
+                ))),
+            };
+        }
         ModelLink::Hub { id, revision } => (id, revision),
     };
     state.typed.set(id.clone());
-    if let Some(shown) = kept(state, &id, revision.as_deref()) {
+    if let Some(shown) = before {
         return show(state, shown, false);
     }
     // A link that names its Hub means that Hub's model, and so does one that names a revision.
@@ -167,6 +181,26 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
     }
     let may_be_built_in = revision.is_none();
     start(state, Job { name: id.clone(), what: What::Hub { text: id, revision, may_be_built_in }, is_step: false });
+}
+
+/// Takes files and folders, as the browser hands them over.
+pub fn pick(state: AppState, given: Array) {
+    if given.length() > 0 {
+        EDITED.set(false);
+        GIVEN.set(given);
+        start(state, Job { name: "the files".to_owned(), what: What::Files { chosen: None }, is_step: true });
+    }
+}
+
+/// Takes one of the files that the last answer left to choose from.
+pub fn take(state: AppState, index: usize) {
+    let offer = state.load.with_untracked(|load| match load {
+        Load::Failed(failure) => failure.files.get(index).cloned(),
+        _ => None,
+    });
+    if let Some(Offer { file, what }) = offer {
+        start(state, Job { name: file.path, what, is_step: true });
+    }
 }
 
 /// Does the last thing again.
@@ -205,7 +239,7 @@ pub fn cancel(state: AppState) {
 }
 
 fn failed(problem: &str, advice: &str) -> Load {
-    Load::Failed(Failure { problem: problem.to_owned(), advice: advice.to_owned(), may_retry: true, wants_token: false })
+    Load::Failed(Failure { may_retry: true, ..Failure::new(problem, advice) })
 }
 
 fn start(state: AppState, job: Job) {
@@ -214,7 +248,9 @@ fn start(state: AppState, job: Job) {
     let Ok(controller) = AbortController::new() else { return };
     let signal = controller.signal();
     UNDER_WAY.set(Some(controller));
-    state.load.set(Load::Reading(Reading { name: job.name.clone(), progress: None }));
+    // Who asks nobody is at the files at once.
+    let progress = matches!(job.what, What::Files { .. }).then_some(Progress { files_done: 0, files: 0, bytes: 0, bytes_total: None });
+    state.load.set(Load::Reading(Reading { name: job.name.clone(), progress }));
     let asked = state.endpoint.get_untracked();
     let wish = Wish {
         what: job.what.clone(),
@@ -257,7 +293,7 @@ async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) ->
         }
     });
     let reader: Reader = fetch_reader().await.ok()?.into();
-    let bytes = reader.read(reader::encode(wish), progress.as_ref(), signal).await.ok()?;
+    let bytes = reader.read(reader::encode(wish), progress.as_ref(), signal, &GIVEN.with_borrow(Clone::clone)).await.ok()?;
     reader::decode(&js_sys::Uint8Array::from(bytes).to_vec())
 }
 
@@ -284,7 +320,7 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
         if !EDITED.get() {
             state.typed.set(match &shown.link {
                 ModelLink::Hub { id, .. } => id.clone(),
-                ModelLink::Config(text) => text.clone(),
+                ModelLink::Config(text) | ModelLink::Files(text) => text.clone(),
             });
         }
         state.load.set(Load::Idle);
@@ -295,14 +331,11 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
     if is_step { url::step(state, change) } else { change() }
 }
 
-/// A model that was read before.
-fn kept(state: AppState, id: &str, revision: Option<&str>) -> Option<Shown> {
+/// A model that was read before. A name without a revision may mean another one by now.
+fn kept(state: AppState, link: &ModelLink) -> Option<Shown> {
     let endpoint = state.endpoint.get_untracked();
-    READ.with_borrow(|read| {
-        let found = read.iter().find(|kept| {
-            let is_it = matches!(&kept.shown.link, ModelLink::Hub { id: known, revision: Some(commit) } if known == id && Some(commit.as_str()) == revision);
-            is_it && kept.endpoint == endpoint
-        });
-        found.map(|kept| kept.shown.clone())
-    })
+    if matches!(link, ModelLink::Hub { revision: None, .. }) {
+        return None;
+    }
+    READ.with_borrow(|read| read.iter().find(|kept| kept.shown.link == *link && kept.endpoint == endpoint).map(|kept| kept.shown.clone()))
 }

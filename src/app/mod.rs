@@ -9,6 +9,7 @@ mod controls;
 mod curve;
 mod dom;
 mod field;
+mod files;
 mod layers;
 mod ledger;
 mod load;
@@ -59,7 +60,7 @@ fn markup() -> String {
     [
         share::MARKUP,
         "<main class='page'><form id='inputs' class='inputs' aria-label='What to run'>",
-        model_box::MARKUP,
+        &model_box::markup(),
         &controls::markup(),
         "</form><div id='answer' class='answer'>",
         verdict::MARKUP,
@@ -78,6 +79,7 @@ fn markup() -> String {
 fn bind(state: AppState) {
     share::bind(state);
     model_box::bind(state);
+    files::bind(state);
     controls::bind(state);
     verdict::bind(state);
     ledger::bind(state);

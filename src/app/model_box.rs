@@ -5,22 +5,26 @@ use leptos::task::spawn_local;
 use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
-use vramfit::reader::Failure;
+use vramfit::reader::{Failure, Offer};
 use wasm_bindgen::JsCast;
 use web_sys::{Event, HtmlInputElement};
 
 use super::controls::token_note;
-use super::dom;
 use super::load;
 use super::state::{AppState, Load, Reading, Shown};
+use super::{dom, files};
 
 /// The model.
-pub const MARKUP: &str = "\
-    <div class='model'>\
-      <div class='field combobox'>\
-        <label for='model'>Model</label>\
+pub fn markup() -> String {
+    [BEFORE_FILES, files::MARKUP, AFTER_FILES].concat()
+}
+
+const BEFORE_FILES: &str = "<div class='model'><div class='field combobox'><div class='label-row'><label for='model'>Model</label>";
+
+const AFTER_FILES: &str = "\
+        </div>\
         <input id='model' type='text' role='combobox' autocomplete='off' autocapitalize='off' spellcheck='false'\
-          placeholder='An id, an address, or a config.json' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
+          placeholder='An id, an address, a config.json, or drop files' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
         <ul id='model-list' role='listbox' aria-label='Built-in models' hidden></ul>\
       </div>\
       <p id='model-facts' class='note'><span id='model-shape'></span> <span id='model-source'></span></p>\
@@ -68,10 +72,15 @@ pub fn bind(state: AppState) {
             load::use_token(state, &dom::get(&draft, "value").as_string().unwrap_or_default());
         }
     };
-    dom::on("model-error", "click", move |event| match dom::nearest(&event, "data-does").as_deref() {
-        Some("retry") => load::retry(state),
-        Some(_) => use_token(),
-        None => {}
+    dom::on("model-error", "click", move |event| {
+        if let Some(index) = dom::nearest(&event, "data-file") {
+            return load::take(state, index.parse().unwrap_or_default());
+        }
+        match dom::nearest(&event, "data-does").as_deref() {
+            Some("retry") => load::retry(state),
+            Some(_) => use_token(),
+            None => {}
+        }
     });
     dom::on("model-error", "keydown", move |event| {
         if dom::key(&event) == "Enter" && dom::nearest(&event, "data-draft").is_some() {
@@ -249,6 +258,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
     let mut facts = vec![match (provenance.source, &provenance.files) {
         (Origin::Headers, Some(files)) if files.count == 1 => format!("Header of 1 file read{at}"),
         (Origin::Headers, Some(files)) => format!("Headers of {} files read{at}", grouped(files.count)),
+        (Origin::Gguf, Some(files)) if files.count > 1 => format!("Headers of {} GGUF files read{at}", grouped(files.count)),
         (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
         _ => format!("From config.json{at}"),
@@ -287,10 +297,26 @@ fn progress_text(reading: &Reading) -> String {
     }
 }
 
+/// The files to choose from.
+fn choice(out: &mut String, files: &[Offer], unit: Unit) {
+    out.push_str("<ul class='choice'>");
+    for (index, Offer { file, .. }) in files.iter().enumerate() {
+        let size = file.bytes.map_or_else(String::new, |bytes| unit.text(bytes));
+        let parts = if file.parts > 1 { [" in ", &file.parts.to_string(), " files"].concat() } else { String::new() };
+        dom::weave(out, &["<li><button type='button' data-file='", &index.to_string(), "' title='", &file.path, "'><b>", &file.recipe, "</b> ", &size, &parts]);
+        out.push_str("</button></li>");
+    }
+    out.push_str("</ul>");
+}
+
 /// What went wrong, and what to do.
 fn error(out: &mut String, failure: &Failure, state: AppState) {
-    let Failure { problem, advice, may_retry, wants_token } = failure;
-    dom::weave(out, &["<div class='error'><p><strong>", problem, "</strong> ", advice, "</p>"]);
+    let Failure { problem, advice, may_retry, wants_token, files } = failure;
+    let kind = if files.is_empty() { "<div class='error'><p><strong>" } else { "<div class='error ask'><p><strong>" };
+    dom::weave(out, &[kind, problem, "</strong> ", advice, "</p>"]);
+    if !files.is_empty() {
+        choice(out, files, state.unit.get());
+    }
     if *may_retry {
         out.push_str("<button type='button' data-does='retry'>Try again</button>");
     }

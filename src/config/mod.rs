@@ -212,7 +212,7 @@ mod tests {
         assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key: "hidden_size", .. })));
         assert_eq!(read(r#"{"hidden_size": 1}"#), Err(ConfigError::NoType));
         let error = read(r#"{"model_type": "hyperbrain"}"#).unwrap_err().to_string();
-        assert!(error.contains("`hyperbrain`") && error.contains("`vocab_size`"), "{error}");
+        assert!(error.contains("`hyperbrain`") && error.contains("`hidden_size`"), "{error}");
         assert_eq!(read("[1]"), Err(ConfigError::NotAnObject));
         assert!(matches!(read("{"), Err(ConfigError::NotJson(_))));
         assert_eq!(read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")), Err(ConfigError::Overflow));

@@ -3,6 +3,7 @@
 use super::transport::{Headers, TransportError};
 use super::{BadEndpoint, RepoId};
 use crate::checkpoint::HeaderError;
+use crate::checkpoint::gguf::{FileSet, GgufError};
 use crate::config::ConfigError;
 use crate::quantity::Overflow;
 use crate::repository::RepositoryError;
@@ -143,6 +144,24 @@ pub enum HubError {
         /// What is wrong.
         error: HeaderError,
     },
+    /// A GGUF file, or what its metadata say, is wrong.
+    #[error("`{file}`: {error}")]
+    Gguf {
+        /// The file; of a split one, its first part.
+        file: String,
+        /// What is wrong.
+        error: GgufError,
+    },
+    /// There are several GGUF files, each a model of its own.
+    #[error("`{repo}` has {} GGUF files to choose from", files.len())]
+    ChooseFile {
+        /// The repository.
+        repo: RepoId,
+        /// The revision that was named.
+        revision: Option<String>,
+        /// The files, from small to large.
+        files: Vec<FileSet>,
+    },
     /// The sizes add up to more than is possible.
     #[error("{0}")]
     Overflow(#[from] Overflow),
@@ -228,9 +247,10 @@ impl HubError {
             Self::TimedOut | Self::Cancelled | Self::CutOff { .. } => "Try again.",
             Self::Server { .. } => "Try again in a few minutes.",
             Self::Unexpected { .. } | Self::NoRanges { .. } => "Check the endpoint, or paste the model's config.json.",
-            Self::TooLarge { .. } | Self::Malformed { .. } | Self::Header { .. } => {
+            Self::TooLarge { .. } | Self::Malformed { .. } | Self::Header { .. } | Self::Gguf { .. } => {
                 "The file is damaged or of another kind: choose another revision or repository, or paste the model's config.json."
             }
+            Self::ChooseFile { .. } => "Choose one of them.",
             Self::Config(_) | Self::Repository(_) | Self::Overflow(_) => "Check that this is the right model, or paste a corrected config.json.",
         }
     }

@@ -1,13 +1,15 @@
 //! The Hub's protocol: from the name of a model to its config and the headers of its weight files.
 //!
 //! No I/O happens here: requests go through a [`Transport`]. One request describes the repository and pins its commit, one
-//! brings config.json, then one range of each weight file brings its header (a second one where the header is long).
+//! brings config.json, then one range of each weight file brings its header (a second one where the header is long). GGUF files
+//! describe themselves: a second request for the description has their sizes, then ranges bring the header of the one that is meant.
 //!
 //! Memory: a list of files of at most 16 MiB, a config of at most 10 MiB, at most eight headers at a time (100 MB each by the
 //! format's limit, a few hundred KB in practice), and a run-length coded inventory of at most a million tensors.
 
 mod endpoint;
 mod error;
+mod gguf;
 mod repo;
 mod shelf;
 mod transport;
@@ -27,6 +29,7 @@ pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Asked, HubError};
 pub use repo::{ModelRef, RepoId};
 pub use transport::{Headers, Request, Response, Transport, TransportError};
+pub(crate) use weights::parent;
 pub use weights::{Choice, choose};
 
 /// Requests under way at the same time: the Hub serves many behind one address, and browsers open few connections to a host.
@@ -61,7 +64,8 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`HubError`] says what is wrong and what to do. Weights that cannot be read because there are no safetensors files are not an
-/// error: the model is then the config's, and a note says so.
+/// error: the model is then the config's, and a note says so. Where the weights are in several GGUF files to choose among,
+/// [`HubError::ChooseFile`] has them.
 pub async fn open<T: Transport>(
     transport: &T,
     endpoint: &Endpoint,
@@ -105,6 +109,17 @@ struct RawListing {
 #[derive(Deserialize)]
 struct Sibling {
     rfilename: String,
+    /// Bytes, where they were asked for.
+    size: Option<u64>,
+}
+
+/// A part of a file.
+struct Range {
+    /// The first byte: the one that was asked for, or 0 where the host sent the whole of a small file.
+    begin: u64,
+    bytes: Vec<u8>,
+    /// Bytes of the whole file, where the host says it.
+    size: Option<u64>,
 }
 
 impl<T: Transport> Session<'_, T> {
@@ -112,8 +127,12 @@ impl<T: Transport> Session<'_, T> {
     async fn open(&self, reference: &ModelRef, is_base: bool, progress: &dyn Fn(Progress)) -> Result<Model, HubError> {
         let listing = self.listing(reference).await?;
         let folder = reference.folder.as_deref().unwrap_or_default();
+        let kind = repository::kind(&listing.names, folder).filter(|_| !gguf::is_named(reference));
+        if kind.is_none() && gguf::is_meant(&listing, reference) {
+            return gguf::open(self, listing, reference, progress).await;
+        }
         let shelf = OnHub { session: self, listing: &listing, progress };
-        if let Some(kind) = repository::kind(&listing.names, folder) {
+        if let Some(kind) = kind {
             if is_base && kind == Kind::Adapter {
                 return Err(RepositoryError::Adapter(format!("its base `{}` is an adapter too", listing.repo)).into());
             }
@@ -158,17 +177,20 @@ impl<T: Transport> Session<'_, T> {
     async fn listing(&self, reference: &ModelRef) -> Result<Listing, HubError> {
         let asked = self.asked(&reference.id, reference.revision.as_deref(), None);
         let url = self.endpoint.api_model(&reference.id, asked.revision);
-        let body = self.get(&asked, url, None, MAX_LISTING).await?.body;
-        let malformed = |why: String| HubError::Malformed { file: asked.name(), why };
-        let raw: RawListing = serde_json::from_slice(&body).map_err(|error| malformed(quotable(&error.to_string())))?;
+        let raw = self.raw_listing(&asked, url).await?;
         if let Some(sha) = raw.sha.as_ref().filter(|sha| !(7..=64).contains(&sha.len()) || !sha.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-            return Err(malformed(format!("`{}` is not a commit", quotable(sha))));
+            return Err(HubError::Malformed { file: asked.name(), why: format!("`{}` is not a commit", quotable(sha)) });
         }
         // Old ids such as `gpt2` lead to the repository's present one.
         let repo = raw.id.and_then(|id| RepoId::parse(&id).ok()).unwrap_or_else(|| reference.id.clone());
         let revision = raw.sha.clone().or_else(|| reference.revision.clone()).unwrap_or_else(|| "main".to_owned());
         let names = raw.siblings.unwrap_or_default().into_iter().map(|sibling| sibling.rfilename).filter(|name| is_path(name)).collect();
         Ok(Listing { repo, commit: raw.sha, revision, names })
+    }
+
+    async fn raw_listing(&self, asked: &Asked<'_>, url: String) -> Result<RawListing, HubError> {
+        let body = self.get(asked, url, None, MAX_LISTING).await?.body;
+        serde_json::from_slice(&body).map_err(|error| HubError::Malformed { file: asked.name(), why: quotable(&error.to_string()) })
     }
 
     /// The text of config.json: the folder's, else the one at the top.
@@ -188,40 +210,46 @@ impl<T: Transport> Session<'_, T> {
 
     /// The header of a weight file, by ranges from its beginning.
     async fn header<'a>(&self, listing: &'a Listing, file: &'a str) -> Result<(&'a str, Header), HubError> {
-        let asked = self.asked(&listing.repo, Some(&listing.revision), Some(file));
         let wrong = |error| HubError::Header { file: file.to_owned(), error };
         let (mut prefix, mut size, mut need) = (Vec::new(), None, FIRST_BYTES);
         for _ in 0..MAX_RANGES {
             let have = prefix.len() as u64;
-            let url = self.endpoint.resolve(&listing.repo, &listing.revision, file);
-            // At least as much as the first range, so that the text of an error is never too long to be understood.
-            let response = match self.get(&asked, url, Some((have, need - 1)), FIRST_BYTES.max(need - have)).await {
-                Err(HubError::TooLarge { file, .. }) => return Err(HubError::NoRanges { file }),
-                // Range not satisfiable: the file ends before it.
-                Err(HubError::Unexpected { status: 416 }) if have == 0 => return Err(wrong(HeaderError::TooShort { bytes: 0 })),
-                Err(HubError::Unexpected { status: 416 }) => return Err(wrong(HeaderError::CutOff { have, need })),
-                answer => answer?,
+            let Some(range) = self.range(listing, file, have, need).await? else {
+                return Err(wrong(if have == 0 { HeaderError::TooShort { bytes: 0 } } else { HeaderError::CutOff { have, need } }));
             };
-            if response.status == 200 {
-                // The host sent the whole of a small file.
-                size = Some(response.body.len() as u64);
-                prefix = response.body;
-            } else {
-                let total = checked_range(&response, have, need, &asked)?;
-                if let (Some(before), Some(now)) = (size, total)
-                    && before != now
-                {
-                    return Err(HubError::Malformed { file: file.to_owned(), why: "its size changed between two requests".to_owned() });
-                }
-                size = size.or(total);
-                prefix.extend(response.body);
+            if let (Some(before), Some(now)) = (size, range.size)
+                && before != now
+            {
+                return Err(HubError::Malformed { file: file.to_owned(), why: "its size changed between two requests".to_owned() });
             }
+            size = size.or(range.size);
+            prefix.truncate(usize::try_from(range.begin).unwrap_or(usize::MAX));
+            prefix.extend(range.bytes);
             match parse_header(&prefix, size).map_err(wrong)? {
                 Parsed::Header(header) => return Ok((file, header)),
                 Parsed::NeedMore { bytes } => need = bytes,
             }
         }
         Err(wrong(HeaderError::CutOff { have: prefix.len() as u64, need }))
+    }
+
+    /// Bytes of a file from `have` to before `need`, or fewer; `None` when the file ends before `have`.
+    async fn range(&self, listing: &Listing, file: &str, have: u64, need: u64) -> Result<Option<Range>, HubError> {
+        let asked = self.asked(&listing.repo, Some(&listing.revision), Some(file));
+        let url = self.endpoint.resolve(&listing.repo, &listing.revision, file);
+        // At least as much as the first range, so that the text of an error is never too long to be understood.
+        let response = match self.get(&asked, url, Some((have, need - 1)), FIRST_BYTES.max(need - have)).await {
+            Err(HubError::TooLarge { file, .. }) => return Err(HubError::NoRanges { file }),
+            // Range not satisfiable.
+            Err(HubError::Unexpected { status: 416 }) => return Ok(None),
+            answer => answer?,
+        };
+        Ok(Some(if response.status == 200 {
+            Range { begin: 0, size: Some(response.body.len() as u64), bytes: response.body }
+        } else {
+            let size = checked_range(&response, have, need, &asked)?;
+            Range { begin: have, bytes: response.body, size }
+        }))
     }
 }
 

@@ -94,6 +94,14 @@ impl RepoId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A file of the repository as a text that [`ModelRef`] reads: `hf://ORG/NAME@REVISION/PATH`.
+    pub fn address_of(&self, revision: Option<&str>, file: &str) -> String {
+        // A percent sign begins a sign that is written otherwise; everything else stands for itself.
+        let escaped = |text: &str| text.replace('%', "%25");
+        let revision = revision.map_or_else(String::new, |revision| format!("@{}", escaped(revision).replace('/', "%2F")));
+        format!("hf://{self}{revision}/{}", escaped(file))
+    }
 }
 
 impl fmt::Display for RepoId {
@@ -329,6 +337,20 @@ mod tests {
             assert_eq!(got, (id, revision, folder, file), "{input}");
             assert_eq!(model.endpoint, None, "{input}");
         }
+    }
+
+    #[test]
+    fn the_address_of_a_file_leads_back_to_it() {
+        let id = RepoId::parse("org/name").unwrap();
+        for file in ["m-Q4_K_M.gguf", "UD Q2/m 1%2F@a#b-00001-of-00003.gguf", "a/b/c.d.gguf"] {
+            for revision in [None, Some("main"), Some("refs/pr/1")] {
+                let address = id.address_of(revision, file);
+                let model: ModelRef = address.parse().unwrap();
+                assert_eq!((&model.id, model.revision.as_deref(), model.file.as_deref()), (&id, revision, Some(file)), "{address}");
+                assert_eq!(model.folder.as_deref(), file.rsplit_once('/').map(|(folder, _)| folder));
+            }
+        }
+        assert_eq!(id.address_of(None, "x.gguf"), "hf://org/name/x.gguf");
     }
 
     #[test]

@@ -94,7 +94,8 @@ fn shard(name: &str) -> Option<(&str, u64, u64)> {
     Some((stem, number(index)?, number(total)?))
 }
 
-fn parent(path: &str) -> &str {
+/// The folder of a path; empty at the top.
+pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 

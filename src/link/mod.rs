@@ -40,6 +40,8 @@ pub enum ModelLink {
     },
     /// A pasted config.json.
     Config(String),
+    /// Files of one's own, by the name of the first: a link cannot carry them, only say that it meant them.
+    Files(String),
 }
 
 /// One scenario key: how it is written, and how it is read.
@@ -202,6 +204,7 @@ impl Link {
                 pairs.extend(revision.clone().map(|revision| ("rev", revision)));
             }
             Some(ModelLink::Config(text)) => pairs.push(("c", text.clone())),
+            Some(ModelLink::Files(name)) => pairs.push(("f", name.clone())),
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
@@ -213,7 +216,7 @@ impl Link {
     /// Reads a query, with or without its question mark. What cannot be read is said in `problems`; the rest is used.
     pub fn decode(query: &str) -> Self {
         let mut link = Self::default();
-        let (mut id, mut revision, mut config) = (None, None, None);
+        let (mut id, mut revision, mut config, mut files) = (None, None, None, None);
         for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (unescape(name), unescape(value));
@@ -223,6 +226,7 @@ impl Link {
                 "m" => id = Some(value).filter(|id| !id.is_empty()),
                 "rev" => revision = Some(value).filter(|revision| !revision.is_empty()),
                 "c" => config = Some(value),
+                "f" => files = Some(value).filter(|name| !name.is_empty()),
                 "endpoint" => link.endpoint = Some(value).filter(|endpoint| !endpoint.is_empty()),
                 name_text => match keys().find(|key| key.name == name_text) {
                     Some(key) => {
@@ -234,7 +238,7 @@ impl Link {
                 },
             }
         }
-        link.model = config.map(ModelLink::Config).or_else(|| id.map(|id| ModelLink::Hub { id, revision }));
+        link.model = config.map(ModelLink::Config).or_else(|| id.map(|id| ModelLink::Hub { id, revision })).or_else(|| files.map(ModelLink::Files));
         for (name, _) in &link.unknown {
             link.problems.push(format!("`{name}` in this link is not known here and changes nothing"));
         }
@@ -341,6 +345,17 @@ mod tests {
             ..Link::default()
         };
         assert_eq!(Link::decode(&link.encode()), link);
+    }
+
+    #[test]
+    fn files_on_the_hub_and_files_of_ones_own_come_back() {
+        for model in [
+            ModelLink::Hub { id: "hf://org/name/UD Q2/m-00001-of-00002.gguf".into(), revision: Some("0123abc".into()) },
+            ModelLink::Files("my model.gguf".into()),
+        ] {
+            let link = Link { model: Some(model), ..Link::default() };
+            assert_eq!(Link::decode(&link.encode()), link);
+        }
     }
 
     #[test]

@@ -1,16 +1,33 @@
 //! The reader's work, over any [`Transport`].
 
-use super::{Answer, Failure, Found, Progress, What, Wish};
-use crate::format::sentence;
-use crate::hub::{self, Endpoint, HubError, ModelRef, Transport};
+use super::{Answer, Failure, Found, Offer, Progress, What, Wish};
+use crate::files::{self, Disk, FileSet, FilesError, Named, NoFiles, Opened};
+use crate::hub::{self, Endpoint, HubError, ModelRef, RepoId, Transport};
 use crate::link::ModelLink;
 use crate::model::{Model, Origin, Provenance};
 use crate::{catalogue, config};
 
-/// Reads the model that is wanted. Drop the future to cancel.
-pub async fn answer<T: Transport>(transport: &T, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
+/// Files that were picked or dropped.
+#[derive(Clone, Debug)]
+pub struct Picked<D> {
+    /// Where their bytes come from.
+    pub disk: D,
+    /// Their paths.
+    pub files: Vec<String>,
+}
+
+impl Picked<NoFiles> {
+    /// No files.
+    pub const fn nothing() -> Self {
+        Self { disk: NoFiles, files: Vec::new() }
+    }
+}
+
+/// Reads the model that is wanted, from the Hub behind `transport` or among the files `picked`. Drop the future to cancel.
+pub async fn answer<T: Transport, D: Disk>(transport: &T, picked: &Picked<D>, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
     let (text, revision, may_be_built_in) = match &wish.what {
         What::Config(text) => return Answer { endpoint: None, result: pasted(text) },
+        What::Files { chosen } => return Answer { endpoint: None, result: own(picked, chosen.as_ref(), progress).await },
         What::Named(id) => match built_in(id, String::new()) {
             Some(found) => return Answer { endpoint: None, result: Ok(found) },
             None => (id, None, false),
@@ -59,20 +76,46 @@ fn built_in(id: &str, note: String) -> Option<Found> {
 
 /// A pasted config.json.
 fn pasted(text: &str) -> Result<Found, Failure> {
-    let anatomy = config::read(text).map_err(|error| Failure {
-        problem: sentence(&error.to_string()),
-        advice: "Paste the whole of the model's config.json.".to_owned(),
-        may_retry: false,
-        wants_token: false,
-    })?;
+    let anatomy = config::read(text).map_err(|error| Failure::new(&error.to_string(), "Paste the whole of the model's config.json."))?;
     let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
     // Without its spaces, so that the link stays short.
     let link = ModelLink::Config(config::json::compact(text));
     Ok(Found { model: Model { anatomy, provenance }, link, note: String::new() })
 }
 
+/// Files of one's own.
+async fn own<D: Disk>(picked: &Picked<D>, chosen: Option<&String>, progress: &dyn Fn(Progress)) -> Result<Found, Failure> {
+    let named = chosen.map_or_else(|| Named::together(&picked.files), |file| Named::Files(std::slice::from_ref(file)));
+    let Opened { mut model, config } = files::open(&picked.disk, named, None, progress).await.map_err(|error| unopened(&error))?;
+    let name = match named {
+        Named::Folder { path, .. } if !path.is_empty() => path,
+        Named::Folder { files, .. } | Named::Files(files) => files.first().map_or("", String::as_str),
+    };
+    model.provenance.id = Some(name.to_owned());
+    let link = config.map_or_else(|| ModelLink::Files(name.to_owned()), |text| ModelLink::Config(config::json::compact(&text)));
+    Ok(Found { model, link, note: String::new() })
+}
+
+fn unopened(error: &FilesError) -> Failure {
+    let offer = |file: &FileSet| Offer { file: file.clone(), what: What::Files { chosen: Some(file.path.clone()) } };
+    let files = match error {
+        FilesError::ChooseFile { files } => files.iter().map(offer).collect(),
+        _ => Vec::new(),
+    };
+    Failure { files, ..Failure::new(&error.to_string(), error.advice()) }
+}
+
 fn failure(error: &HubError) -> Failure {
-    Failure { problem: sentence(&error.to_string()), advice: error.advice().to_owned(), may_retry: error.may_retry(), wants_token: error.wants_token() }
+    let files = match error {
+        HubError::ChooseFile { repo, revision, files } => files.iter().map(|file| offer(repo, revision.as_ref(), file)).collect(),
+        _ => Vec::new(),
+    };
+    Failure { may_retry: error.may_retry(), wants_token: error.wants_token(), files, ..Failure::new(&error.to_string(), error.advice()) }
+}
+
+fn offer(repo: &RepoId, revision: Option<&String>, file: &FileSet) -> Offer {
+    let what = What::Hub { text: repo.address_of(None, &file.path), revision: revision.cloned(), may_be_built_in: false };
+    Offer { file: file.clone(), what }
 }
 
 #[cfg(test)]
@@ -91,10 +134,27 @@ mod tests {
         }
     }
 
+    /// Files in memory.
+    impl Disk for Vec<(&str, &[u8])> {
+        fn size(&self, path: &str) -> Option<u64> {
+            self.iter().find(|(name, _)| *name == path).map(|(_, content)| content.len() as u64)
+        }
+
+        async fn read(&self, path: &str, at: u64, bytes: u64) -> Result<Vec<u8>, String> {
+            let content = self.iter().find(|(name, _)| *name == path).ok_or("it is gone")?.1;
+            Ok(content.iter().copied().skip(usize::try_from(at).unwrap()).take(usize::try_from(bytes).unwrap()).collect())
+        }
+    }
+
     fn ask(what: What) -> Answer {
+        ask_with(Vec::new(), what)
+    }
+
+    fn ask_with(disk: Vec<(&'static str, &'static [u8])>, what: What) -> Answer {
+        let picked = Picked { files: disk.iter().map(|(name, _)| (*name).to_owned()).collect(), disk };
         let wish = Wish { what, endpoint: None, token: None };
         assert_eq!(decode::<Wish>(&encode(&wish)).as_ref(), Some(&wish));
-        let mut answer = std::pin::pin!(answer(&Unplugged, &wish, &|_| {}));
+        let mut answer = std::pin::pin!(answer(&Unplugged, &picked, &wish, &|_| {}));
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer,
             Poll::Pending => panic!("nothing here waits"),
@@ -133,6 +193,23 @@ mod tests {
         assert_eq!(found.link, ModelLink::Config(config.replace([' ', '\n'], "")));
         let failure = ask(What::Config(config.replace("64", "-1"))).result.unwrap_err();
         assert!(failure.problem.contains("hidden_size"), "{failure:?}");
+    }
+
+    #[test]
+    fn files_are_read_and_links_say_that_they_were_meant() {
+        const CONFIG: &[u8] =
+            br#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+        let files = |disk: Vec<(&'static str, &'static [u8])>| ask_with(disk, What::Files { chosen: None }).result;
+        let found = files(vec![("mine.json", CONFIG)]).unwrap();
+        assert!(matches!(found.link, ModelLink::Config(_)), "a config is all that a link needs");
+        assert_eq!(found.model.provenance.id.as_deref(), Some("mine.json"));
+        let failure = files(vec![("notes.txt", b"hello")]).unwrap_err();
+        assert!(failure.problem.contains("notes.txt") && failure.problem.contains("neither"), "{failure:?}");
+        // Of a folder, what is of no use is passed over.
+        let found = files(vec![("m/config.json", CONFIG), ("m/tokenizer.json", b"{}"), ("m/notes.txt", b"hello")]).unwrap();
+        assert_eq!(found.model.provenance.id.as_deref(), Some("m"));
+        assert!(files(vec![("m/notes.txt", b"hello")]).unwrap_err().problem.contains("config.json"));
+        assert!(files(Vec::new()).is_err());
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod answer;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue;
+use crate::checkpoint::gguf::FileSet;
+use crate::format::sentence;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
-pub use answer::answer;
+pub use answer::{Picked, answer};
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,11 @@ pub enum What {
     Named(String),
     /// The text of a config.json.
     Config(String),
+    /// The files that were picked or dropped; they come beside the wish.
+    Files {
+        /// Which one of them, where it was chosen among several.
+        chosen: Option<String>,
+    },
     /// A model on the Hub.
     Hub {
         /// An id or an address.
@@ -74,6 +81,24 @@ pub struct Failure {
     pub may_retry: bool,
     /// Whether an access token may help.
     pub wants_token: bool,
+    /// The files to choose from, where that is what is left to say.
+    pub files: Vec<Offer>,
+}
+
+/// One of several files, each a model of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The file.
+    pub file: FileSet,
+    /// What to ask for to get it.
+    pub what: What,
+}
+
+impl Failure {
+    /// A failure that neither time nor a token helps.
+    pub fn new(problem: &str, advice: &str) -> Self {
+        Self { problem: sentence(problem), advice: advice.to_owned(), may_retry: false, wants_token: false, files: Vec::new() }
+    }
 }
 
 /// The ids of the built-in models, a line each.

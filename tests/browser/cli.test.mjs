@@ -130,6 +130,29 @@ test("only .bin files: from the config, and said", async () => {
   assert.match(JSON.stringify([report.assumptions, report.warnings, report.model.assumptions]), /safetensors/i);
 });
 
+test("GGUF: a choice with sizes, and each file to the byte", async () => {
+  const { code, err } = await vramfit(onHub("estimate", "stand-in/tiny-GGUF", ...CARD));
+  assert.equal(code, 2);
+  assert.match(err, /3 GGUF files/);
+  const rows = [...err.matchAll(/^ {2}(\S+) +(\S+ GiB) +(hf:\S+)$/gm)].map(([, recipe, size, address]) => ({ recipe, size, address }));
+  assert.deepEqual(rows.map((row) => [row.recipe, row.size]), [["Q4_K_M", "0.59 GiB"], ["Q8_0", "1.09 GiB"], ["F16", "2.05 GiB"]]);
+  // Matrices of 1,099,956,224 values, 65,536,000 of them the head; 45 norms of 2,048 in F32.
+  const bytes = [(1_034_420_224 / 256) * 144 + (65_536_000 / 256) * 210, (1_099_956_224 / 32) * 34, 1_099_956_224 * 2].map((matrices) => matrices + 45 * 2048 * 4);
+  for (const [index, { address }] of rows.entries()) {
+    const { model } = await json(onHub("inspect", address));
+    assert.deepEqual([model.source, model.stored_bytes, model.parameters.total, model.id], ["gguf", bytes[index], 1_100_048_384, address]);
+    assert.equal(model.revision, hub.repo("stand-in/tiny-GGUF").sha);
+  }
+  const parts = hub.log("resolve", "stand-in/tiny-GGUF").filter((asked) => asked.file.startsWith("F16/"));
+  assert.equal(new Set(parts.map((asked) => asked.file)).size, 3);
+  assert.ok(parts.every((asked) => asked.range), "by range");
+
+  assert.equal((await json(onHub("inspect", "stand-in/one-GGUF"))).model.stored_bytes, bytes[1]);
+  const broken = await vramfit(onHub("inspect", "broken/cut-GGUF"));
+  assert.equal(broken.code, 2);
+  assert.match(broken.err, /cut\.Q8_0\.gguf.*cut off/);
+});
+
 test("163 shards: one request each, at most eight in flight", async () => {
   const id = "stand-in/many-shards";
   hub.set(`${id}:*.safetensors`, { delay: 15 });

@@ -2,6 +2,7 @@
 import { test, before, after } from "node:test";
 import assert from "node:assert/strict";
 import { FAILED_REQUEST, Lab, until } from "./page.mjs";
+import { configs, ggufHead, ggufLayout, ggufMetadata, safetensorsHead, tensor } from "../hub/repos.mjs";
 
 const GATED = "meta-llama/Llama-3.1-8B";
 const MISTRAL = "mistralai/Mistral-7B-v0.1";
@@ -130,6 +131,30 @@ test("answers that are not what they should be", failing(async (page) => {
   await page.open();
   await page.paste('{"model_type": "llama", ');
   await page.fails(/JSON|config|parse|read/i);
+}));
+
+test("files that are damaged, or no model", failing(async (page) => {
+  await page.open({ endpoint: null });
+  const before_ = await page.facts();
+  const { head } = ggufHead(ggufMetadata(configs.tinyLlama), ggufLayout(configs.tinyLlama, "Q8_0"));
+  for (const [name, buffer, said] of [
+    ["cut.gguf", head, /cut off/],
+    ["half.gguf", head.subarray(0, 600), /cut off/],
+    ["page.gguf", Buffer.from("<!doctype html>"), /neither/],
+    ["pointer.safetensors", Buffer.from("version https://git-lfs.github.com/spec/v1\n"), /Git LFS pointer/],
+    ["alone.safetensors", Buffer.from(safetensorsHead([tensor("a", "F16", 1)])), /no config\.json/],
+    ["config.json", Buffer.from('{"model_type": "llama", '), /JSON|EOF/],
+  ]) {
+    await page.drop([{ name, buffer }]);
+    await page.fails(said, new RegExp(name.replace(".", "\\.").replace("alone\\.safetensors", "config")));
+    assert.equal(await page.facts(), before_, "the last answer stays");
+  }
+  await page.drop([{ name: "config.json", buffer: Buffer.from(JSON.stringify(configs.qwen3_4b)) }]);
+  await page.known(/4\.02\s*B/);
+  assert.equal(await page.error(), "");
+
+  await page.open({ m: "broken/cut-GGUF" });
+  await page.fails(/cut\.Q8_0\.gguf/, /cut off/);
 }));
 
 test("headers that are broken are never believed", failing(async (page) => {

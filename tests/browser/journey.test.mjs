@@ -1,15 +1,22 @@
 // What people come for: name a model, read the answer, change something, take it away.
 import { test, before, after } from "node:test";
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Lab, until } from "./page.mjs";
 import { check } from "./formula.mjs";
-import { configs } from "../hub/repos.mjs";
+import { configs, dataBytes, ggufHead, ggufLayout, ggufMetadata, llamaLayout, safetensorsHead } from "../hub/repos.mjs";
 
 const MISTRAL = "mistralai/Mistral-7B-v0.1";
 const INSTRUCT = "mistralai/Mistral-7B-Instruct-v0.2";
 const QWEN = "Qwen/Qwen2-7B";
 const MISTRAL_WEIGHTS = 14_483_464_192;
 const MIB = 2 ** 20;
+// TinyLlama: matrices of 1,099,956,224 values, 65,536,000 of them the head; 45 norms of 2,048 in F32.
+const [Q4_K_M_WEIGHTS, Q8_0_WEIGHTS, F16_WEIGHTS] = [(1_034_420_224 / 256) * 144 + (65_536_000 / 256) * 210, (1_099_956_224 / 32) * 34, 1_099_956_224 * 2].map(
+  (matrices) => matrices + 45 * 2048 * 4,
+);
 
 const lab = new Lab();
 before(() => lab.open());
@@ -233,6 +240,87 @@ test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async
   assert.deepEqual(row("GQA 16/2").slice(1), ["12", "1,024", "0"]);
   assert.deepEqual(row("gated delta-net").slice(1), ["36", "0", (32 * 128 * 128 + 8192 * 4).toLocaleString("en-US")]);
   assert.match(await page.tab.locator("#anatomy").textContent(), /not understood: gate_of_tomorrow\./);
+}));
+
+test("a GGUF repository: choose a file, read its figures, share the link", lab.journey(async (page) => {
+  await page.open();
+  await page.choose("stand-in/tiny-GGUF");
+  assert.deepEqual(await page.offers(), ["Q4_K_M 0.59 GiB", "Q8_0 1.09 GiB", "F16 2.05 GiB in 3 files"]);
+  assert.match(await page.error(), /3 GGUF files/);
+  assert.deepEqual(page.hub.log("cdn"), [], "no file is asked for before one is chosen");
+  await page.take("Q4_K_M");
+  await page.known(/1\.10\s*B/, /GGUF/);
+  await page.stored(Q4_K_M_WEIGHTS);
+  assert.equal(await page.error(), "");
+  const ranges = page.hub.log("resolve", "stand-in/tiny-GGUF").map((entry) => entry.range);
+  assert.equal(ranges[0], "bytes=0-1048575");
+  assert.ok(ranges.length === 2, `a vocabulary of 1.4 MB takes two ranges (${ranges})`);
+
+  const link = await page.copyLink();
+  const keys = new URL(link).searchParams;
+  assert.deepEqual([keys.get("m"), keys.get("rev")], ["hf://stand-in/tiny-GGUF/tiny-Q4_K_M.gguf", page.hub.repo("stand-in/tiny-GGUF").sha]);
+  const twin = await page.another(link);
+  await twin.stored(Q4_K_M_WEIGHTS);
+
+  await page.choose("hf://stand-in/tiny-GGUF/F16/tiny-F16-00002-of-00003.gguf");
+  await page.known(/3 GGUF files/);
+  await page.stored(F16_WEIGHTS);
+  await page.choose("stand-in/one-GGUF");
+  await page.stored(Q8_0_WEIGHTS);
+  await page.tab.goBack();
+  await page.stored(F16_WEIGHTS);
+}));
+
+test("files of one's own: dropped or picked, nothing leaves the page", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null });
+  await page.drop([{ name: "config.json", buffer: Buffer.from(JSON.stringify(configs.qwen3_4b)) }]);
+  await page.known(/4\.02\s*B/, /config/i);
+  assert.notEqual(new URL(await page.copyLink()).searchParams.get("c"), null, "a config is all that a link needs");
+
+  const folder = await mkdtemp(join(tmpdir(), "vramfit-"));
+  try {
+    // As long as it says that it is, with a hole where the tensors are.
+    const put = async (name, { head, size }) => {
+      await writeFile(join(folder, name), head);
+      await truncate(join(folder, name), size);
+      return join(folder, name);
+    };
+    const metadata = ggufMetadata(configs.tinyLlama, Array.from({ length: 32_000 }, (_, index) => `a token of some length, number ${index}`));
+    const one = await put("mine-Q4_K_M.gguf", ggufHead(metadata, ggufLayout(configs.tinyLlama, "Q4_K", "Q6_K")));
+    await page.pick(one);
+    await page.known(/1\.10\s*B/, /GGUF/);
+    await page.stored(Q4_K_M_WEIGHTS);
+    assert.equal(await page.model.inputValue(), "mine-Q4_K_M.gguf");
+
+    const other = await put("mine-Q8_0.gguf", ggufHead(metadata, ggufLayout(configs.tinyLlama, "Q8_0")));
+    await page.pick([one, other]);
+    assert.deepEqual(await page.offers(), ["Q4_K_M 0.59 GiB", "Q8_0 1.09 GiB"]);
+    await page.take("Q8_0");
+    await page.stored(Q8_0_WEIGHTS);
+
+    // A folder of a model as it is downloaded: only what counts is read.
+    await mkdir(join(folder, "model"));
+    await writeFile(join(folder, "model/config.json"), JSON.stringify(configs.tinyLlama));
+    await writeFile(join(folder, "model/tokenizer.json"), "{}");
+    const tensors = llamaLayout(configs.tinyLlama);
+    const head = safetensorsHead(tensors);
+    await put("model/model.safetensors", { head, size: head.length + tensors.reduce((sum, t) => sum + dataBytes(t), 0) });
+    await page.pick(join(folder, "model"), "folder");
+    await page.known(/1\.10\s*B/, /Header of 1 file read/);
+    await page.stored(2_200_096_768);
+
+    const link = new URL(await page.copyLink());
+    assert.equal(link.searchParams.get("f"), "model");
+    const twin = await page.another(link.href);
+    await twin.fails(/`model`/, /choose the file/i);
+    await page.tab.goBack();
+    await page.stored(Q8_0_WEIGHTS);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  const strangers = page.profile.requests.filter((request) => request.host && request.host !== new URL(lab.home).host);
+  assert.deepEqual(strangers, [], "nothing is uploaded");
+  assert.ok(page.profile.requests.every((request) => request.method === "GET"));
 }));
 
 test("what the page does not know, it says", lab.journey(async (page) => {

@@ -193,6 +193,36 @@ export class Page {
     await this.model.press("Enter");
   }
 
+  /** Pick files: paths, or {name, mimeType, buffer}. A path of a folder goes into the field for folders. */
+  async pick(files, field = "files") {
+    await this.tab.locator(`#${field}`).setInputFiles(files);
+  }
+
+  /** Drop files ({name, buffer}) onto the page, as a browser hands them over. */
+  async drop(files) {
+    const bytes = files.map(({ name, buffer }) => ({ name, base64: Buffer.from(buffer).toString("base64") }));
+    await this.tab.evaluate((files) => {
+      const dataTransfer = new DataTransfer();
+      for (const { name, base64 } of files) dataTransfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name));
+      for (const type of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+    }, bytes);
+  }
+
+  /** Wait until the model that is shown is stored in so many bytes. */
+  async stored(bytes) {
+    await this.known(new RegExp(`${(bytes / 2 ** 30).toFixed(2).replace(".", "\\.")} GiB stored`));
+    await until(async () => (await this.downloadJson()).model.stored_bytes, (seen) => seen === bytes, `${bytes} bytes should be stored`);
+  }
+
+  /** Names and sizes of the files that the page offers to choose from. */
+  async offers() {
+    return until(() => this.tab.locator("#model-error button[data-file]").allInnerTexts(), (texts) => texts.length > 0, "files to choose from");
+  }
+
+  async take(pattern) {
+    await this.tab.locator("#model-error button[data-file]", { hasText: pattern }).click();
+  }
+
   async #text(selector) {
     const found = this.tab.locator(selector);
     if ((await found.count()) === 0 || !(await found.first().isVisible())) return "";

@@ -42,6 +42,81 @@ export function safetensorsHead(tensors, metadata = { format: "pt" }) {
   return frame(JSON.stringify(header));
 }
 
+// ---------------------------------------------------------------------------------------------------------
+// GGUF: metadata, then names, dimensions (columns first), types and offsets of tensors
+
+/** Types of ggml: number, values in a block, bytes of a block. */
+const GGML = { F32: [0, 1, 4], F16: [1, 1, 2], Q8_0: [8, 32, 34], Q4_K: [12, 256, 144], Q6_K: [14, 256, 210] };
+
+const number = (value, bytes) => {
+  const out = new Uint8Array(bytes);
+  for (let at = 0, rest = BigInt(value); at < bytes; at++, rest >>= 8n) out[at] = Number(rest & 255n);
+  return out;
+};
+const join = (parts) => {
+  const out = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+};
+const word = (string) => [number(text(string).length, 8), text(string)];
+
+/** A metadata entry: text, whole numbers, or a list of texts. */
+function entry(key, value) {
+  if (typeof value === "string") return [...word(key), number(8, 4), ...word(value)];
+  if (Array.isArray(value)) return [...word(key), number(9, 4), number(8, 4), number(value.length, 8), ...value.flatMap(word)];
+  return [...word(key), number(4, 4), number(value, 4)];
+}
+
+export const ggmlBytes = (t) => (elements(t) / GGML[t.dtype][1]) * GGML[t.dtype][2];
+
+/** The front of a GGUF file of version 3, up to the tensors' bytes, and the size of the whole file. */
+export function ggufHead(metadata, tensors) {
+  let offset = 0;
+  const infos = tensors.flatMap((t) => {
+    const info = [...word(t.name), number(t.shape.length, 4), ...[...t.shape].reverse().map((n) => number(n, 8)), number(GGML[t.dtype][0], 4), number(offset, 8)];
+    offset = Math.ceil((offset + ggmlBytes(t)) / 32) * 32;
+    return info;
+  });
+  const entries = Object.entries(metadata);
+  const head = join([text("GGUF"), number(3, 4), number(tensors.length, 8), number(entries.length, 8), ...entries.flatMap(([key, value]) => entry(key, value)), ...infos]);
+  const padded = new Uint8Array(Math.ceil(head.length / 32) * 32);
+  padded.set(head);
+  return { head: padded, size: padded.length + offset };
+}
+
+/** What llama.cpp's converter says of a decoder that is built as Llama is. */
+export function ggufMetadata(config, vocabulary = []) {
+  return {
+    "general.architecture": "llama",
+    "llama.block_count": config.num_hidden_layers,
+    "llama.context_length": config.max_position_embeddings,
+    "llama.embedding_length": config.hidden_size,
+    "llama.feed_forward_length": config.intermediate_size,
+    "llama.attention.head_count": config.num_attention_heads,
+    "llama.attention.head_count_kv": config.num_key_value_heads,
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": vocabulary,
+  };
+}
+
+const GGUF_NAMES = [
+  [/^model\.embed_tokens/, "token_embd"], [/^model\.norm/, "output_norm"], [/^lm_head/, "output"], [/^model\.layers/, "blk"],
+  [/self_attn\.([qkv])_proj/, "attn_$1"], [/self_attn\.o_proj/, "attn_output"], [/mlp\.(gate|up|down)_proj/, "ffn_$1"],
+  [/input_layernorm/, "attn_norm"], [/post_attention_layernorm/, "ffn_norm"],
+];
+
+/** The tensors of `llamaLayout` as GGUF files have them: matrices in one type, the head in another, norms in F32. */
+export function ggufLayout(config, type, headType = type) {
+  return llamaLayout(config).map((t) => {
+    const name = GGUF_NAMES.reduce((name, [pattern, by]) => name.replace(pattern, by), t.name);
+    return tensor(name, t.shape.length === 1 ? "F32" : /^output\.weight/.test(name) ? headType : type, ...t.shape);
+  });
+}
+
 /** Fill shards in the order of the tensors, opening the next one when a tensor would not fit any more. */
 export function splitBySize(tensors, limit) {
   const shards = [[]];
@@ -82,6 +157,20 @@ function weightFiles(shards) {
   const weightMap = Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
   const index = { metadata: { total_size: sum(shards.flat(), dataBytes) }, weight_map: weightMap };
   return [...files, smallFile("model.safetensors.index.json", json(index))];
+}
+
+function ggufFile(path, metadata, tensors) {
+  const { head, size } = ggufHead(metadata, tensors);
+  return largeFile(path, size, head);
+}
+
+/** A GGUF file in parts, each with as many tensors; the first has the metadata. */
+function ggufParts(stem, metadata, tensors, count) {
+  const each = Math.ceil(tensors.length / count);
+  return Array.from({ length: count }, (_, index) => {
+    const own = { "split.no": index, "split.count": count, "split.tensors.count": tensors.length };
+    return ggufFile(numbered(stem, index, count, "gguf"), index === 0 ? { ...metadata, ...own } : own, tensors.slice(index * each, (index + 1) * each));
+  });
 }
 
 const furniture = (id) => [
@@ -467,6 +556,8 @@ function brokenWeights(id, head, size) {
   return repository({ id, config: configs.tinyLlama, files: [largeFile("model.safetensors", size, head)] });
 }
 
+// A vocabulary of more than the first range.
+const tinyMetadata = ggufMetadata(configs.tinyLlama, Array.from({ length: 32_000 }, (_, index) => `a token of some length, number ${index}`));
 const soundHead = safetensorsHead(tiny());
 const tinyBytes = sum(tiny(), dataBytes);
 
@@ -561,6 +652,17 @@ export function repositories() {
     }),
     repository({ id: "stand-in/many-shards", config: manyLayers, shards: shardPerLayer(llamaLayout(manyLayers), 162) }),
     repository({ id: "stand-in/private", config: configs.tinyLlama, shards: [tiny()], private: true }),
+    repository({
+      id: "stand-in/tiny-GGUF",
+      files: [
+        ggufFile("tiny-Q4_K_M.gguf", tinyMetadata, ggufLayout(configs.tinyLlama, "Q4_K", "Q6_K")),
+        ggufFile("tiny-Q8_0.gguf", tinyMetadata, ggufLayout(configs.tinyLlama, "Q8_0")),
+        ...ggufParts("F16/tiny-F16", tinyMetadata, ggufLayout(configs.tinyLlama, "F16"), 3),
+        largeFile("tiny-imatrix.gguf", 1_000_000),
+        smallFile("config.json", json(configs.tinyLlama)),
+      ],
+    }),
+    repository({ id: "stand-in/one-GGUF", files: [ggufFile("one.Q8_0.gguf", tinyMetadata, ggufLayout(configs.tinyLlama, "Q8_0"))] }),
     repository({ id: "stand-in/no-config", files: [largeFile("weights.bin", 1_000_000)] }),
 
     repository({
@@ -572,6 +674,7 @@ export function repositories() {
     brokenWeights("broken/endless-header", frame("{}", 2n ** 60n), 2_200_000_000),
     brokenWeights("broken/unsound-offsets", unsoundOffsets(), soundHead.length + tinyBytes),
     brokenWeights("broken/short-file", soundHead, soundHead.length + 1_000_000),
+    repository({ id: "broken/cut-GGUF", files: [largeFile("cut.Q8_0.gguf", 1_000_000, ggufHead(tinyMetadata, ggufLayout(configs.tinyLlama, "Q8_0")).head)] }),
     repository({
       id: "broken/cut-off",
       config: configs.tinyLlama,

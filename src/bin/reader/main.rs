@@ -2,16 +2,19 @@
 //! page than the bytes that [`vramfit::reader`] describes. Compiled for anything else, it only says what it is.
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod files;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod transport;
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod module {
-    use js_sys::Function;
-    use vramfit::reader::{self, Answer, Failure, Progress, Wish};
+    use js_sys::{Array, Function};
+    use vramfit::reader::{self, Answer, Failure, Progress, What, Wish};
     use wasm_bindgen::JsValue;
     use wasm_bindgen::prelude::wasm_bindgen;
     use web_sys::AbortSignal;
 
+    use super::files;
     use super::transport::FetchTransport;
 
     /// The ids of the built-in models, a line each.
@@ -21,25 +24,20 @@ mod module {
     }
 
     /// Reads the model that the bytes of a [`Wish`] ask for; the bytes of its [`Answer`]. `progress` is called with the files read,
-    /// the files in all, and the bytes received.
+    /// the files in all, and the bytes received; `given` has the files and entries that were picked or dropped.
     #[wasm_bindgen]
-    pub async fn read(wish: Vec<u8>, progress: Function, signal: AbortSignal) -> Vec<u8> {
+    pub async fn read(wish: Vec<u8>, progress: Function, signal: AbortSignal, given: Array) -> Vec<u8> {
         #[allow(clippy::cast_precision_loss)] // counts far below 2^53
         let report = |now: Progress| {
             let number = |count: u64| JsValue::from_f64(count as f64);
             let _ = progress.call3(&JsValue::NULL, &number(now.files_done), &number(now.files), &number(now.bytes));
         };
         let answer = match reader::decode::<Wish>(&wish) {
-            Some(wish) => reader::answer(&FetchTransport { signal }, &wish, &report).await,
-            None => Answer {
-                endpoint: None,
-                result: Err(Failure {
-                    problem: "Two parts of this page are of different versions.".to_owned(),
-                    advice: "Reload the page.".to_owned(),
-                    may_retry: false,
-                    wants_token: false,
-                }),
-            },
+            Some(wish) => {
+                let given = if matches!(wish.what, What::Files { .. }) { given } else { Array::new() };
+                reader::answer(&FetchTransport { signal }, &files::picked(&given).await, &wish, &report).await
+            }
+            None => Answer { endpoint: None, result: Err(Failure::new("two parts of this page are of different versions", "Reload the page.")) },
         };
         reader::encode(&answer)
     }

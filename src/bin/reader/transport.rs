@@ -77,12 +77,12 @@ async fn read_stream(stream: &JsValue, limit: u64) -> Result<Vec<u8>, Option<Tra
 }
 
 /// `object.method()`
-fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {
+pub fn call(object: &JsValue, method: &str) -> Result<JsValue, JsValue> {
     let function: Function = Reflect::get(object, &method.into())?.dyn_into()?;
     function.call0(object)
 }
 
 /// `object.key`
-fn get(object: &JsValue, key: &str) -> JsValue {
+pub fn get(object: &JsValue, key: &str) -> JsValue {
     Reflect::get(object, &key.into()).unwrap_or(JsValue::UNDEFINED)
 }

@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use vramfit::hub::{self, Endpoint, ModelRef, Progress};
+use vramfit::format::Unit;
+use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
 use vramfit::model::Model;
 
 use crate::args::ModelArguments;
@@ -20,9 +21,8 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
         None => {
-            let paths: Vec<PathBuf> = named.iter().map(PathBuf::from).collect();
-            let parts = if let [path] = paths.as_slice() { folder_of_parts(path, arguments) } else { None };
-            parts.unwrap_or_else(|| files::open(&paths, arguments.quant_config.as_deref()))
+            let parts = if let [name] = named.as_slice() { folder_of_parts(Path::new(name), arguments) } else { None };
+            parts.unwrap_or_else(|| files::open(named, arguments.quant_config.as_deref()))
         }
     }
 }
@@ -38,7 +38,7 @@ fn folder_of_parts(path: &Path, arguments: &ModelArguments) -> Option<Result<Mod
     // An adapter's base is a folder, seen from the adapter or from here, or a model on the Hub.
     folder::open(folder, &|name, revision| match [folder.join(name), PathBuf::from(name)].into_iter().find(|base| base.is_dir()) {
         Some(base) if folder::is_adapter(&base) => Err(format!("the adapter's base `{}` is an adapter too", base.display())),
-        Some(base) => files::open(&[base], None),
+        Some(base) => files::open(&[base.to_string_lossy().into_owned()], None),
         None => from_hub(&ModelArguments { revision: revision.map(str::to_owned), ..arguments.clone() }, name),
     })
 }
@@ -50,7 +50,6 @@ fn is_path(text: &str) -> bool {
 }
 
 fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
-    let said = |error: &hub::HubError| format!("{error}. {}", error.advice());
     let mut reference: ModelRef = name.parse().map_err(|error| said(&error))?;
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
@@ -72,6 +71,18 @@ fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report)).map_err(|error| said(&error));
     bar.finish_and_clear();
     model
+}
+
+/// What is wrong and what to do; with the files where one is to be chosen.
+fn said(error: &HubError) -> String {
+    let mut lines = vec![format!("{error}. {}", error.advice())];
+    if let HubError::ChooseFile { repo, revision, files } = error {
+        lines.extend(files.iter().map(|file| {
+            let size = file.bytes.map_or_else(String::new, |bytes| Unit::Gib.text(bytes));
+            format!("  {:12} {size:>10}  {}", file.recipe, repo.address_of(revision.as_deref(), &file.path))
+        }));
+    }
+    lines.join("\n")
 }
 
 /// A bar on a terminal, nothing in a pipe.

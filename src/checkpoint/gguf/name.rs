@@ -1,7 +1,13 @@
-//! What the names of GGUF files say: parts of a split file, and the recipe of quantisation.
+//! What the names of GGUF files say: parts of a split file, the recipe of quantisation, and which files there are to choose among.
 //!
 //! Parts: llama.cpp 0c1e57098, `src/llama.cpp` (`llama_split_path`, `"%s-%05d-of-%05d.gguf"`). Recipes: `tools/quantize/quantize.cpp`
 //! (`QUANT_OPTIONS`) and the mixes `UD-*` and `*_XL`, `*_L` that publishers name after them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::quantity::Bytes;
 
 /// The most parts that are read; the largest models known have below 100.
 const MAX_PARTS: u16 = 2_000;
@@ -33,6 +39,41 @@ impl<'a> Part<'a> {
     }
 }
 
+/// A GGUF file with all its parts, as one chooses it among others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSet {
+    /// Its path; of a split file, that of the first part.
+    pub path: String,
+    /// [`recipe`]
+    pub recipe: String,
+    /// Bytes of all parts; `None` where the size of one is not known, or one is missing.
+    pub bytes: Option<Bytes>,
+    /// How many parts it has by its name: 1 for a whole file.
+    pub parts: u16,
+}
+
+impl FileSet {
+    /// The sets that files (paths, with sizes where known) make, by path.
+    pub fn group<'a>(files: impl IntoIterator<Item = (&'a str, Option<Bytes>)>) -> Vec<Self> {
+        let mut sets: BTreeMap<String, (u16, Vec<Option<Bytes>>)> = BTreeMap::new();
+        for (path, size) in files {
+            let part = Part::of(path);
+            let first = part.and_then(|part| part.names().next()).unwrap_or_else(|| path.to_owned());
+            sets.entry(first).or_insert_with(|| (part.map_or(1, |part| part.total), Vec::new())).1.push(size);
+        }
+        let whole = |(path, (parts, sizes)): (String, (u16, Vec<Option<Bytes>>))| {
+            let sum = sizes.iter().try_fold(Bytes::ZERO, |sum, size| sum.plus((*size)?).ok());
+            Self { recipe: recipe(&path), bytes: sum.filter(|_| sizes.len() == usize::from(parts)), path, parts }
+        };
+        sets.into_iter().map(whole).collect()
+    }
+
+    /// Paths of all parts, in order.
+    pub fn files(&self) -> Vec<String> {
+        Part::of(&self.path).map_or_else(|| vec![self.path.clone()], |part| part.names().collect())
+    }
+}
+
 /// Beginnings of recipes' names after which digits follow.
 const KINDS: &[&str] = &["IQ", "TQ", "Q", "MXFP", "NVFP", "BF", "F", "FP"];
 
@@ -56,10 +97,18 @@ pub fn recipe(name: &str) -> String {
     }
 }
 
-/// Whether a file is beside a model: the encoders of images and sound (`mmproj`), importance matrices.
+/// Whether a file has the encoders of images or sound that go beside a model (`mmproj`).
+pub fn is_encoder(name: &str) -> bool {
+    base_has(name, "mmproj")
+}
+
+/// Whether a file is beside a model: encoders, importance matrices.
 pub fn is_beside(name: &str) -> bool {
-    let base = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    base.contains("mmproj") || base.contains("imatrix")
+    is_encoder(name) || base_has(name, "imatrix")
+}
+
+fn base_has(name: &str, word: &str) -> bool {
+    name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase().contains(word)
 }
 
 #[cfg(test)]
@@ -73,6 +122,22 @@ mod tests {
         assert_eq!(part.names().nth(2).as_deref(), Some("Q4_K_M/model-Q4_K_M-00003-of-00003.gguf"));
         for whole in ["model.gguf", "a-1-of-2.gguf", "a-00000-of-00002.gguf", "a-00003-of-00002.gguf", "a-00001-of-00002.bin", "a-00001-of-60000.gguf"] {
             assert_eq!(Part::of(whole), None, "{whole}");
+        }
+    }
+
+    #[test]
+    fn files_are_grouped_with_their_parts() {
+        let files = [("F16/m-F16-00002-of-00002.gguf", Some(Bytes(3))), ("m-Q4_0.gguf", Some(Bytes(5))), ("F16/m-F16-00001-of-00002.gguf", Some(Bytes(4)))];
+        let sets = FileSet::group(files);
+        let split = FileSet { path: "F16/m-F16-00001-of-00002.gguf".into(), recipe: "F16".into(), bytes: Some(Bytes(7)), parts: 2 };
+        let whole = FileSet { path: "m-Q4_0.gguf".into(), recipe: "Q4_0".into(), bytes: Some(Bytes(5)), parts: 1 };
+        assert_eq!(sets, [split.clone(), whole.clone()]);
+        assert_eq!(split.files(), ["F16/m-F16-00001-of-00002.gguf", "F16/m-F16-00002-of-00002.gguf"]);
+        assert_eq!(whole.files(), ["m-Q4_0.gguf"]);
+        // A part that is missing leaves the size open, and so does one of unknown size.
+        for files in [&files[..2], &[files[0], (files[2].0, None)]] {
+            let sets = FileSet::group(files.iter().copied());
+            assert_eq!((sets[0].path.as_str(), sets[0].bytes), (split.path.as_str(), None));
         }
     }
 

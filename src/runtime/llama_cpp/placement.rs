@@ -9,7 +9,7 @@ use regex_lite::Regex;
 use super::run::{Run, Spot, Staged};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
-use crate::model::{Component, ComponentKind, Origin, Role, Tensor};
+use crate::model::{ComponentKind, Origin, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
 use crate::runtime::asked::Asked;
@@ -75,28 +75,19 @@ fn basis(asked: &Asked, format: Weights) -> Basis {
     if is_read { Basis::Exact } else { Basis::Derived }
 }
 
-/// Text models are one file, towers and projectors another. What is read from files is told by its name and shape.
+/// How names of tensors begin in files of towers and projectors (`clip.cpp`).
+const OF_TOWERS: &[&str] = &["v.", "a.", "mm."];
+
+/// Text models are one file, towers and projectors another.
 fn is_of_text(asked: &Asked, stored: &Stored) -> bool {
-    let is_text = |component: &Component| matches!(component.kind, ComponentKind::TextDecoder | ComponentKind::TextEncoder);
-    let components = &asked.model.anatomy.components;
-    match &stored.place {
-        Some(place) => place.component == 0 || components.get(place.component).is_some_and(is_text),
-        None if components.iter().skip(1).all(is_text) => true,
-        None => {
-            let is_it = |tensor: &Tensor| tensor.name == stored.tensor.name && tensor.shape == stored.tensor.shape;
-            let others = components.iter().enumerate().filter(|(number, component)| *number > 0 && !is_text(component));
-            let others = others.flat_map(|(_, component)| component.tensors());
-            !others.into_iter().any(|(tensor, _)| is_it(tensor))
-        }
-    }
+    let Some(place) = &stored.place else { return !OF_TOWERS.iter().any(|start| stored.tensor.name.starts_with(start)) };
+    let kind = asked.model.anatomy.components.get(place.component).map(|component| component.kind);
+    place.component == 0 || matches!(kind, Some(ComponentKind::TextDecoder | ComponentKind::TextEncoder))
 }
 
-/// Outside of the layers. What is read from files only once is, when its role stands there.
+/// Outside of the layers.
 fn is_outside(stored: &Stored) -> bool {
-    match &stored.place {
-        Some(place) => place.run == 0,
-        None => stored.times() == 1 && matches!(stored.tensor.role, Role::Embedding | Role::Position | Role::Head | Role::Norm | Role::Score | Role::Other),
-    }
+    stored.place.map_or_else(|| !stored.tensor.name.contains("{}"), |place| place.run == 0)
 }
 
 /// The embedding of tokens, not that of layers or positions.
@@ -195,7 +186,7 @@ fn overridden(run: &Run, overrides: &[Override], tensor: &Tensor, layer: Option<
 
 /// The name of a tensor that was read from a GGUF file.
 fn read_name(tensor: &Tensor, layer: Option<u64>) -> String {
-    layer.map_or_else(|| tensor.name.clone(), |layer| format!("blk.{layer}.{}", tensor.name))
+    layer.map_or_else(|| tensor.name.clone(), |layer| tensor.name.replacen("{}", &layer.to_string(), 1))
 }
 
 /// (role, name in GGUF files)
