@@ -283,7 +283,7 @@ proptest! {
     }
 
     #[test]
-    fn ledgers_of_training_add_up(config in any_config(), training in any_training(), (parallel, _) in any_spread(), tensor in prop::sample::select(vec![1u64, 2]), format in any_format()) {
+    fn ledgers_of_training_add_up(config in any_config(), training in any_training(), (parallel, _) in any_spread(), tensor in prop::sample::select(vec![1u64, 2]), format in prop_oneof![3 => Just(Weights::AsStored), 1 => any_format()]) {
         let scenario = Scenario { task: Task::Train, training, parallel, tensor_parallel: Some(tensor), weights: format, ..Scenario::default() };
         let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
         let mut ranks = 0;
