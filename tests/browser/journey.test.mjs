@@ -128,7 +128,7 @@ test("context: by keyboard, by mouse, by typing, and they agree", lab.journey(as
 }));
 
 test("a formula comes to the bytes beside it", lab.journey(async (page) => {
-  await page.open({ m: INSTRUCT, rt: "transformers", ctx: "32768", b: "1" });
+  await page.open({ m: INSTRUCT, ctx: "32768", b: "1" });
   await page.known(/7\.24\s*B/, /header/i);
   await page.term("kv_cache", 4_294_967_296);
 
@@ -212,6 +212,7 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   await page.known(/4\.02\s*B/, /config/i);
   await page.tab.locator("#runtime").selectOption("transformers");
   await page.term("weights", 8_044_936_192);
+  await page.tab.locator("#runtime").selectOption("vllm");
   await page.type("context", 32_768);
   await page.term("kv_cache", 4_831_838_208);
   const numbers = await page.numbers();

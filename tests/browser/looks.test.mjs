@@ -43,11 +43,11 @@ for (const [size, box] of Object.entries(SIZES)) {
   for (const theme of ["light", "dark"]) {
     test(`axe finds nothing: ${size}, ${theme}`, lab.journey({ ...box, theme, csp: true }, async (page) => {
       await page.open({ endpoint: null });
-      await page.shot(`${size}-${theme}`);
       await clean(page, "as it opens");
+      await page.shot(`${size}-${theme}`);
       await openEverything(page);
-      await page.shot(`${size}-${theme}-open`);
       await clean(page, "formula, settings and error open");
+      await page.shot(`${size}-${theme}-open`);
     }));
   }
 }
