@@ -3,13 +3,29 @@
 use std::ops::Range;
 
 use crate::formula::Expr;
-use crate::quantity::{Bytes, Overflow};
+use crate::quantity::{Bytes, Overflow, ParamCount};
 
 /// What a piece of memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Term {
     /// Model weights.
     Weights,
+    /// What is trained beside a model that stays as it is.
+    Adapters,
+    /// Copies of weights in a wider type, which the optimizer updates.
+    MasterWeights,
+    /// Gradients.
+    Gradients,
+    /// What an optimizer keeps of earlier steps.
+    Optimizer,
+    /// The model that answers are compared with.
+    ReferenceModel,
+    /// The model that scores answers.
+    RewardModel,
+    /// The model that predicts scores, with all that training it takes.
+    ValueModel,
+    /// What writes completions while a model is trained.
+    Rollout,
     /// Tables that are loaded with the weights and are no parameters.
     Buffers,
     /// Keys and values.
@@ -26,12 +42,12 @@ pub enum Term {
     CudaGraphs,
     /// Buffers of collective operations.
     Communication,
+    /// Buffers through which offloaded things pass.
+    OffloadBuffers,
     /// The driver's context and loaded kernels.
     RuntimeContext,
     /// What the allocator holds beyond what is used.
     Fragmentation,
-    /// Adapters beside the weights.
-    Adapters,
     /// A smaller model that drafts tokens.
     DraftModel,
     /// Latents of images and videos.
@@ -43,6 +59,14 @@ pub enum Term {
 /// (term, name in the JSON contract, name for people)
 const TERMS: &[(Term, &str, &str)] = &[
     (Term::Weights, "weights", "Weights"),
+    (Term::Adapters, "adapters", "Adapters"),
+    (Term::MasterWeights, "master_weights", "Master weights"),
+    (Term::Gradients, "gradients", "Gradients"),
+    (Term::Optimizer, "optimizer", "Optimizer states"),
+    (Term::ReferenceModel, "reference_model", "Reference model"),
+    (Term::RewardModel, "reward_model", "Reward model"),
+    (Term::ValueModel, "value_model", "Value model"),
+    (Term::Rollout, "rollout", "Rollout"),
     (Term::Buffers, "buffers", "Buffers"),
     (Term::KvCache, "kv_cache", "KV cache"),
     (Term::State, "state", "Recurrent states"),
@@ -51,9 +75,9 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::Workspace, "workspace", "Workspaces"),
     (Term::CudaGraphs, "cuda_graphs", "CUDA graphs"),
     (Term::Communication, "communication", "Communication"),
+    (Term::OffloadBuffers, "offload_buffers", "Offload buffers"),
     (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
-    (Term::Adapters, "adapters", "Adapters"),
     (Term::DraftModel, "draft_model", "Draft model"),
     (Term::Latents, "latents", "Latents"),
     (Term::VaeDecode, "vae_decode", "VAE decoding"),
@@ -150,6 +174,18 @@ pub enum Stage {
     Sampling,
     /// Writing tokens at the chosen load.
     Decode,
+    /// Writing completions to learn from.
+    Generate,
+    /// Other models read what is learned from.
+    Score,
+    /// The forward pass, to its end.
+    Forward,
+    /// The backward pass through loss and logits: nothing of the layers is freed yet.
+    Loss,
+    /// The rest of the backward pass, at its fullest.
+    Backward,
+    /// The optimizer's step.
+    OptimizerStep,
     /// Reading the prompt of a picture.
     TextEncode,
     /// Taking noise out of latents, step by step.
@@ -161,6 +197,8 @@ pub enum Stage {
 impl Stage {
     /// Every stage of serving, in order.
     pub const SERVING: &[Self] = &[Self::Load, Self::Prefill, Self::Sampling, Self::Decode];
+    /// Every stage of training, in order; which of them a run has depends on what is learned from.
+    pub const TRAINING: &[Self] = &[Self::Load, Self::Generate, Self::Score, Self::Forward, Self::Loss, Self::Backward, Self::OptimizerStep];
 
     /// Every stage of a diffusion pipeline, in order.
     pub const PIPELINE: &[Self] = &[Self::Load, Self::TextEncode, Self::Denoise, Self::VaeDecode];
@@ -172,6 +210,12 @@ impl Stage {
             Self::Prefill => "prefill",
             Self::Sampling => "sampling",
             Self::Decode => "decode",
+            Self::Generate => "generate",
+            Self::Score => "score",
+            Self::Forward => "forward",
+            Self::Loss => "loss",
+            Self::Backward => "backward",
+            Self::OptimizerStep => "optimizer_step",
             Self::TextEncode => "text_encode",
             Self::Denoise => "denoise",
             Self::VaeDecode => "vae_decode",
@@ -185,6 +229,12 @@ impl Stage {
             Self::Prefill => "while prefilling",
             Self::Sampling => "while sampling",
             Self::Decode => "while decoding",
+            Self::Generate => "while completions are written",
+            Self::Score => "while other models score",
+            Self::Forward => "in the forward pass",
+            Self::Loss => "in the backward pass of loss and logits",
+            Self::Backward => "in the backward pass of the layers",
+            Self::OptimizerStep => "in the optimizer's step",
             Self::TextEncode => "while the prompt is read",
             Self::Denoise => "while denoising",
             Self::VaeDecode => "while latents become pixels",
@@ -320,6 +370,9 @@ pub struct Device {
     pub minimum: Option<Bytes>,
     /// The claims on it.
     pub ledger: Ledger,
+    /// What a caching allocator holds at its peak beyond what is used, where that is known. It is no part of the need: an allocator
+    /// gives it back before it fails.
+    pub slack: Option<Entry>,
 }
 
 /// Claims on one memory over the stages of a task.
@@ -434,6 +487,8 @@ pub struct Estimate {
     pub host: Option<Ledger>,
     /// What the cache holds, for engines that keep one.
     pub capacity: Option<Capacity>,
+    /// Parameters that are trained; `None` when the model is run.
+    pub trainable: Option<ParamCount>,
     /// Every default that was filled in: (key of the scenario, its value, the rule).
     pub choices: Vec<Choice>,
     /// What was assumed, each a sentence.

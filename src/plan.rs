@@ -1,10 +1,14 @@
 //! Inverse questions and sweeps: the longest context that fits, memory against context.
 
+mod largest;
+
 use crate::estimate::Estimate;
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
 use crate::quantity::Bytes;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Task};
+
+pub use largest::{Largest, Question, fewest_gpus, largest, solve};
 
 /// The longest context that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,44 +21,24 @@ pub enum LongestContext {
     Unlimited,
 }
 
-/// The longest context that is searched.
-const SEARCH_LIMIT: u64 = 1 << 32;
-
 /// The longest context with which the scenario fits: tight to the token. The model's own maximum is not applied.
 ///
 /// # Errors
 /// As [`estimate`].
 pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
-    let mut probe = scenario.clone();
-    let mut fits = |context: u64| -> Result<bool, EstimateError> {
-        probe.context = Some(context);
-        match estimate(model, &probe) {
-            Ok(answer) => Ok(answer.fits()?),
-            // A context whose size does not fit 64 bits does not fit a card.
-            Err(EstimateError::Overflow(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    if !fits(1)? {
-        return Ok(LongestContext::Nothing);
+    Ok(match largest(model, scenario, set_length)? {
+        Largest::Nothing => LongestContext::Nothing,
+        Largest::Count(tokens) => LongestContext::Tokens(tokens),
+        Largest::Unlimited => LongestContext::Unlimited,
+    })
+}
+
+/// The length of what is read: a request's context, or a sequence to train on.
+fn set_length(scenario: &mut Scenario, tokens: u64) {
+    match scenario.task {
+        Task::Serve => scenario.context = Some(tokens),
+        Task::Train => scenario.training.seq_len = Some(tokens),
     }
-    // Doubling first: the answer is usually small against the search limit.
-    let (mut good, mut bad) = (1, 2);
-    while fits(bad)? {
-        if bad >= SEARCH_LIMIT {
-            return Ok(LongestContext::Unlimited);
-        }
-        (good, bad) = (bad, bad * 2);
-    }
-    while bad - good > 1 {
-        let middle = good + (bad - good) / 2;
-        if fits(middle)? {
-            good = middle;
-        } else {
-            bad = middle;
-        }
-    }
-    Ok(LongestContext::Tokens(good))
 }
 
 /// Memory against context.
@@ -97,7 +81,9 @@ pub fn curve_end(model: &Model) -> u64 {
 pub fn curve(model: &Model, scenario: &Scenario) -> Result<Curve, EstimateError> {
     let mut points = Vec::new();
     for context in curve_contexts(curve_end(model)) {
-        let answer = estimate(model, &Scenario { context: Some(context), ..scenario.clone() })?;
+        let mut probe = scenario.clone();
+        set_length(&mut probe, context);
+        let answer = estimate(model, &probe)?;
         points.push(point(context, &answer)?);
     }
     Ok(Curve { points, longest: longest_context(model, scenario)? })

@@ -8,8 +8,8 @@ use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Anatomy, Attention, Component, FeedForward, Files, Mixer, Model, Recurrence, Span};
-use crate::plan::LongestContext;
-use crate::quantity::Overflow;
+use crate::plan::{Largest, LongestContext, Question};
+use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::Scenario;
 use crate::weight_format::Weights;
 
@@ -126,7 +126,7 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
         ("schema", SCHEMA.into()),
         ("version", VERSION.into()),
         ("data_version", DATA_VERSION.into()),
-        ("model", model_json(model)?),
+        ("model", model_json(model, estimate.trainable)?),
         ("scenario", scenario_json(scenario, estimate)),
         ("devices", Value::Array(devices)),
         ("host", estimate.host.as_ref().map(host_json).transpose()?.into()),
@@ -139,18 +139,27 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
 
 /// The anatomy as JSON.
 pub fn inspect_json(model: &Model) -> Result<Value, Overflow> {
-    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model)?}))
+    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model, None)?}))
 }
 
-/// The answer to "what is the longest context": `null` where none is too long.
-pub fn solve_json(model: &Model, longest: LongestContext) -> Value {
-    json!({
+/// The answer to an inverse question: `null` where no value is too large, 0 where none fits. `max_context` repeats it for the context.
+pub fn solve_json(model: &Model, question: Question, found: Largest) -> Value {
+    let found: Value = match found {
+        Largest::Nothing => 0.into(),
+        Largest::Count(count) => count.into(),
+        Largest::Unlimited => Value::Null,
+    };
+    let mut answer = json!({
         "schema": SCHEMA,
         "version": VERSION,
         "model": {"id": model.provenance.id, "max_context": model.anatomy.max_context},
-        "for": "context",
-        "max_context": longest_json(longest),
-    })
+        "for": question.name(),
+        "answer": found,
+    });
+    if question == Question::Context {
+        answer["max_context"] = found;
+    }
+    answer
 }
 
 /// Every GPU of the catalogue.
@@ -316,7 +325,7 @@ pub fn parameters_by_role(anatomy: &Anatomy) -> Result<Vec<(&'static str, u64)>,
     Ok(sums)
 }
 
-fn model_json(model: &Model) -> Result<Value, Overflow> {
+fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Overflow> {
     let anatomy = &model.anatomy;
     let mut by_component = Map::new();
     for component in &anatomy.components {
@@ -348,7 +357,7 @@ fn model_json(model: &Model) -> Result<Value, Overflow> {
             object(&mut [
                 ("total", Value::from(anatomy.parameters()?.get())),
                 ("active", Value::from(anatomy.active_parameters()?.get())),
-                ("trainable", Value::from(anatomy.parameters()?.get())),
+                ("trainable", Value::from(trainable.map_or_else(|| anatomy.parameters(), Ok)?.get())),
                 ("stored", Value::from(files.map(|files| files.elements.get()))),
                 ("by_component", Value::from(by_component)),
                 ("by_role", Value::from(by_role)),
@@ -422,7 +431,7 @@ fn mixer_json(mixer: &Mixer) -> Value {
 fn scenario_json(scenario: &Scenario, estimate: &Estimate) -> Value {
     let mut object = Map::new();
     let mut defaults = Map::new();
-    object.insert("task".to_owned(), "serve".into());
+    object.insert("task".to_owned(), scenario.task.name().into());
     for choice in &estimate.choices {
         let value = choice.value.parse::<u64>().map_or_else(|_| Value::from(choice.value.as_str()), Value::from);
         object.insert(choice.key.to_owned(), value);
@@ -492,7 +501,8 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ]));
     }
     let context = device.term_at(crate::estimate::Term::RuntimeContext, peak_stage)?.expected;
-    let allocator = device.budget.is_none().then(|| peak.expected.minus(context)).transpose()?;
+    let slack = device.slack.as_ref().map_or(Bytes::ZERO, |slack| slack.amount.expected);
+    let allocator = device.budget.is_none().then(|| peak.expected.minus(context)?.plus(slack)).transpose()?;
     Ok(object(&mut [
         ("index", Value::from(index)),
         ("gpu", Value::from(device.gpu.as_str())),

@@ -8,7 +8,10 @@ use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::estimate;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, LlamaCpp, Parallel, Picture, Runtime, Scenario, Serving, Version, Weights};
+use vramfit::scenario::{
+    Algorithm, AttentionImplementation, FlashAttention, Kernels, KvCache, LlamaCpp, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Parallel,
+    Picture, Precision, Reference, Rollout, Runtime, Scenario, Schedule, Serving, Sharding, Task, Training, Version, Weights,
+};
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
     let hardware =
@@ -81,6 +84,59 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
         };
         (parallel, serving)
     })
+}
+
+/// Settings of training that may or may not go together.
+fn any_training() -> impl Strategy<Value = Training> {
+    fn one_of<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = Option<T>> {
+        prop::option::of(prop::sample::select(all))
+    }
+    let learned = (one_of(Method::ALL), one_of(Algorithm::ALL), one_of(Optimizer::ALL), one_of(Precision::ALL), one_of(MixedRecipe::ALL));
+    let sizes = (prop::option::of(1u64..9), prop::option::of(1u64..9), prop::option::of(1u64..5000), prop::option::of(1u64..300), prop::option::of(1u64..4));
+    let computed = (
+        prop::option::of(prop::sample::select(vec!["none", "selective", "full", "every-2", "uniform-3"])),
+        one_of(Loss::ALL),
+        one_of(Kernels::ALL),
+        prop::option::of(prop::sample::select(vec!["all-linear", "q_proj,v_proj", "c_attn"])),
+        prop::option::of(prop::sample::select(vec!["last-1", "norm,head"])),
+    );
+    let spread = (one_of(Sharding::ALL), one_of(Offload::ALL), one_of(OffloadDevice::ALL), one_of(Schedule::ALL), any::<bool>());
+    let others = (one_of(Reference::ALL), one_of(Rollout::ALL), any::<bool>(), prop::option::of((1u64..100).prop_map(|percent| Decimal::new(percent, 2))));
+    (learned, sizes, computed, spread, others).prop_map(
+        |(
+            (method, algorithm, optimizer, precision, mixed_recipe),
+            (micro_batch, grad_accum, seq_len, lora_rank, prefetch),
+            (checkpointing, loss, kernels, targets, trainable),
+            (sharding, offload, offload_device, schedule, sequence_parallel),
+            (reference, rollout, ema, rollout_memory),
+        )| Training {
+            method,
+            algorithm,
+            optimizer,
+            precision,
+            mixed_recipe,
+            micro_batch,
+            grad_accum,
+            seq_len,
+            lora_rank,
+            prefetch,
+            checkpointing: checkpointing.map(|text| text.parse().unwrap()),
+            loss,
+            kernels,
+            lora_targets: targets.map(|text| text.parse().unwrap()),
+            trainable: trainable.map(|text| text.parse().unwrap()),
+            sharding,
+            offload,
+            offload_device,
+            schedule,
+            sequence_parallel,
+            reference,
+            rollout,
+            ema,
+            rollout_memory,
+            ..Training::default()
+        },
+    )
 }
 
 /// Every format of weights, some with numbers of their own.
@@ -227,6 +283,32 @@ proptest! {
     }
 
     #[test]
+    fn ledgers_of_training_add_up(config in any_config(), training in any_training(), (parallel, _) in any_spread(), tensor in prop::sample::select(vec![1u64, 2]), format in prop_oneof![3 => Just(Weights::AsStored), 1 => any_format()]) {
+        let scenario = Scenario { task: Task::Train, training, parallel, tensor_parallel: Some(tensor), weights: format, ..Scenario::default() };
+        let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
+        let mut ranks = 0;
+        for device in &answer.devices {
+            prop_assert!(device.ranks.start == ranks && device.ranks.end > ranks);
+            ranks = device.ranks.end;
+        }
+        let ledgers = answer.devices.iter().map(|device| &device.ledger).chain(&answer.host);
+        for ledger in ledgers {
+            for entry in &ledger.entries {
+                prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
+                prop_assert!(entry.amount.low <= entry.amount.expected && entry.amount.expected <= entry.amount.high, "{}", entry.formula);
+            }
+            let mut worst = Bytes::ZERO;
+            for &stage in ledger.stages {
+                let terms = ledger.terms().map(|term| ledger.term_at(term, stage).unwrap().expected);
+                let sum = Bytes::total(terms).unwrap();
+                prop_assert_eq!(sum, ledger.at(stage).unwrap().expected);
+                worst = worst.max(sum);
+            }
+            prop_assert_eq!(worst, ledger.peak().unwrap().1.expected);
+        }
+    }
+
+    #[test]
     fn more_never_takes_less(config in any_config(), scenario in any_scenario(), more in 1u64..50_000) {
         let model = model(config);
         // Engines have default contexts of their own.
@@ -264,8 +346,9 @@ proptest! {
     }
 
     #[test]
-    fn links_come_back(scenario in any_scenario(), (parallel, serving) in any_spread(), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
-        let scenario = Scenario { parallel, serving, ..scenario };
+    fn links_come_back(scenario in any_scenario(), (parallel, serving) in any_spread(), training in prop::option::of(any_training()), id in "[a-zA-Z0-9._-]{1,20}/[a-zA-Z0-9._-]{1,20}", revision in prop::option::of("[0-9a-f]{40}"), endpoint in prop::option::of("https://[a-z]{1,9}\\.example/\\PC{0,9}")) {
+        let task = if training.is_some() { Task::Train } else { Task::Serve };
+        let scenario = Scenario { parallel, serving, task, training: training.unwrap_or_default(), ..scenario };
         let link = Link { model: Some(ModelLink::Hub { id, revision }), endpoint, scenario, ..Link::default() };
         let text = link.encode();
         prop_assert!(text.is_ascii() && !text.contains([' ', '"', '<', '#']));

@@ -238,6 +238,7 @@ mod testing {
             claim: budget,
             minimum: None,
             ledger: Ledger { stages: Stage::SERVING, entries: terms.iter().map(|(term, bytes)| entry(*term, *bytes)).collect() },
+            slack: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! To add a family: write `config/more/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
 //! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
 
+mod computation;
 mod decoder;
 pub mod diffusers;
 mod fields;
@@ -166,6 +167,7 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
         None => None,
     };
     let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
+    let computation = computation::read(&fields, text.as_ref());
     let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
@@ -176,7 +178,8 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
     let guesses = fields.guesses();
     let is_guess = !guesses.is_empty();
     assumptions.splice(0..0, guesses);
-    let mut anatomy = Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess };
+    let mut anatomy =
+        Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess, computation };
     anatomy.parameters()?;
     anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)

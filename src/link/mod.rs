@@ -2,6 +2,7 @@
 
 mod llama_cpp;
 mod serving;
+mod training;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,7 @@ macro_rules! parsed {
     ($name:literal, $kind:ty, $($field:ident).+) => {
         Key {
             name: $name,
-            write: |scenario| scenario.$($field).+.map(|value| value.to_string()),
+            write: |scenario| scenario.$($field).+.as_ref().map(ToString::to_string),
             read: |scenario, text| {
                 scenario.$($field).+ = Some(text.parse::<$kind>().map_err(|error| error.to_string())?);
                 Ok(())
@@ -105,7 +106,7 @@ macro_rules! switch {
 use {choice, count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
-static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, llama_cpp::LLAMA_CPP];
+static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, training::TRAINING, llama_cpp::LLAMA_CPP];
 
 fn keys() -> impl Iterator<Item = &'static Key> {
     GROUPS.iter().copied().flatten()
@@ -131,6 +132,7 @@ static BASE: &[Key] = &[
     },
     count!("n", gpus),
     count!("tp", tensor_parallel),
+    choice!("task", task),
     choice!("rt", runtime),
     count!("ctx", context),
     count!("b", batch),

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod placement;
+mod training;
 mod weights;
 
 use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
@@ -11,7 +12,7 @@ use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::{Fraction, Packing, Setup};
-use crate::scenario::{Scenario, Weights};
+use crate::scenario::{Scenario, Task, Weights};
 use blocks::Blocks;
 
 /// Computes the answer for one scenario.
@@ -20,6 +21,9 @@ use blocks::Blocks;
 /// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    if scenario.task == Task::Train {
+        return training::estimate(model, scenario);
+    }
     if let Some(answer) = crate::runtime::whole(model, scenario) {
         let mut answer = answer?;
         for device in &mut answer.devices {
@@ -60,7 +64,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     warnings.extend(of_other_parts(model, setup.weights));
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
     let host = host(&setup, &devices)?;
-    Ok(Estimate { devices, host, capacity, choices: setup.choices, assumptions, warnings })
+    Ok(Estimate { devices, host, capacity, trainable: None, choices: setup.choices, assumptions, warnings })
 }
 
 /// What is said about parts beside the decoder.
@@ -108,6 +112,7 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         claim: None,
         minimum: None,
         ledger: Ledger { stages: setup.engine.moments(), entries },
+        slack: None,
     };
     device.claim = claim(&device)?;
     if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {

@@ -56,6 +56,24 @@ pub struct Anatomy {
     pub assumptions: Vec<String>,
     /// True when `model_type` is not known and the architecture was guessed from its fields.
     pub is_guess: bool,
+    /// What its forward pass does between the matrices, as far as memory in training goes.
+    pub computation: Computation,
+}
+
+/// What a forward pass does between its matrices: facts that only training needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a config")]
+pub struct Computation {
+    /// The activation function of feed-forwards (`silu`, `gelu_new`).
+    pub activation: Option<String>,
+    /// Whether what a block adds to the hidden state passes a dropout.
+    pub hidden_dropout: bool,
+    /// Whether attention's probabilities pass a dropout.
+    pub attention_dropout: bool,
+    /// Whether logits are capped softly.
+    pub caps_logits: bool,
+    /// Whether attention's scores are capped softly.
+    pub caps_scores: bool,
 }
 
 /// A rotary position encoding: engines keep its sines and cosines as a table.

@@ -345,6 +345,11 @@ impl Role {
         ROLES.iter().find(|(role, ..)| *role == self).map_or("other", |(_, name, _)| name)
     }
 
+    /// The names of all roles.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ROLES.iter().map(|(_, name, _)| *name)
+    }
+
     /// The role of a module by its path inside a layer or a model (`self_attn.q_proj`, `mlp.experts.{}.gate_proj`).
     pub fn of_module(path: &str) -> Self {
         let (parent, leaf) = path.rsplit_once('.').unwrap_or(("", path));

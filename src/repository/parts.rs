@@ -2,7 +2,7 @@
 
 use super::{Content, RepositoryError, Shelf, names_in, within};
 use crate::checkpoint::{Header, Matched, Matcher, files_of_part, inventory_of_part};
-use crate::model::{Anatomy, Files};
+use crate::model::{Anatomy, Computation, Files};
 use crate::quantity::ParamCount;
 
 /// One part.
@@ -118,6 +118,7 @@ fn joined(model_type: String, parts: impl Iterator<Item = Anatomy>) -> Anatomy {
         keys_not_understood: Vec::new(),
         assumptions: Vec::new(),
         is_guess: false,
+        computation: Computation::default(),
     };
     for part in parts {
         if let Some(quantization) = part.quantization {

@@ -8,7 +8,7 @@ use super::parts::{Part, together};
 use super::{Content, RepositoryError, Shelf, within};
 use crate::checkpoint::quotable;
 use crate::config::{self, json};
-use crate::model::{Anatomy, Component, ComponentKind, Role, Tensor, Work};
+use crate::model::{Anatomy, Component, ComponentKind, Computation, Role, Tensor, Work};
 
 /// Where the modules are named.
 pub(super) const MODULES: &str = "modules.json";
@@ -127,5 +127,6 @@ fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, Reposito
         keys_not_understood: Vec::new(),
         assumptions: Vec::new(),
         is_guess: false,
+        computation: Computation::default(),
     })
 }

@@ -53,13 +53,14 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         usable: card.usable,
         budget: None,
         claim: None,
+        slack: None,
         minimum: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     };
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
     assumptions.push("MLX keeps freed buffers for reuse up to its limit: what the system shows may be more than what is needed".to_owned());
     let capacity = capacity(&asked, &device)?;
-    Ok(Estimate { devices: vec![device], host: None, capacity, choices: asked.choices.0, assumptions, warnings: Vec::new() })
+    Ok(Estimate { devices: vec![device], host: None, capacity, trainable: None, choices: asked.choices.0, assumptions, warnings: Vec::new() })
 }
 
 fn weights(asked: &Asked) -> Result<Entry, Overflow> {

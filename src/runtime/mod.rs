@@ -12,6 +12,7 @@ mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
+pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
 
 use crate::encoding::Encoding;
@@ -566,14 +567,14 @@ fn stored_dtype(model: &Model) -> (Encoding, bool, Vec<String>) {
 
 /// Settings as they are filled in.
 #[derive(Default)]
-struct Choices(Vec<Choice>);
+pub(crate) struct Choices(pub(crate) Vec<Choice>);
 
 impl Choices {
-    fn said(&mut self, key: &'static str, value: String, default: Option<String>) {
+    pub(crate) fn said(&mut self, key: &'static str, value: String, default: Option<String>) {
         self.0.push(Choice { key, value, default });
     }
 
-    fn count(&mut self, key: &'static str, asked: Option<u64>, default: u64, rule: &'static str, max: u64) -> Result<Chosen, EstimateError> {
+    pub(crate) fn count(&mut self, key: &'static str, asked: Option<u64>, default: u64, rule: &'static str, max: u64) -> Result<Chosen, EstimateError> {
         let chosen = match asked {
             Some(value) if (1..=max).contains(&value) => Chosen { value, source: Source::User(key) },
             Some(value) => return Err(EstimateError::OutOfRange { what: key, value: value.to_string(), must: "it must be at least 1 and not absurdly large" }),

@@ -155,7 +155,7 @@ pub struct Place {
 
 impl Place {
     /// The places of every stage, given how many layers each has.
-    pub(super) fn of_stages(layers: &[u64]) -> Vec<Self> {
+    pub(crate) fn of_stages(layers: &[u64]) -> Vec<Self> {
         let mut first = 0;
         let places = layers.iter().zip(0u64..).map(|(&count, stage)| {
             let place = Self { stage, is_first: stage == 0, is_last: stage + 1 == layers.len() as u64, layers: first..first + count };
@@ -168,7 +168,7 @@ impl Place {
 
 /// Layers over stages as evenly as possible, with those that are left on the stages before the last, as vLLM does since 0.8
 /// (`distributed/utils.py:get_pp_indices`).
-pub(super) fn even_stages(layers: u64, stages: u64) -> Vec<u64> {
+pub(crate) fn even_stages(layers: u64, stages: u64) -> Vec<u64> {
     let (each, left) = (layers / stages, layers % stages);
     (0..stages).map(|stage| each + u64::from(stage + 1 < stages && stage + 1 + left >= stages)).collect()
 }

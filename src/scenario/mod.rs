@@ -4,6 +4,7 @@ mod llama_cpp;
 mod parallel;
 mod picture;
 mod serving;
+mod training;
 
 use std::str::FromStr;
 
@@ -30,6 +31,8 @@ pub struct Scenario {
     pub tensor_parallel: Option<u64>,
     /// The other ways to spread the model.
     pub parallel: Parallel,
+    /// Whether it is run or trained.
+    pub task: Task,
     /// The engine.
     pub runtime: Runtime,
     /// Tokens per request, prompt and answer together.
@@ -52,6 +55,8 @@ pub struct Scenario {
     pub llama_cpp: LlamaCpp,
     /// Settings that some serving engines have.
     pub serving: Serving,
+    /// Settings of training.
+    pub training: Training,
     /// How attention is computed where the framework leaves the choice (`attn_implementation` of transformers), serving or training.
     pub attention: AttentionImplementation,
     /// What an image or video pipeline makes.
@@ -66,6 +71,7 @@ impl Default for Scenario {
             gpus: None,
             tensor_parallel: None,
             parallel: Parallel::default(),
+            task: Task::Serve,
             runtime: Runtime::Vllm,
             context: None,
             batch: None,
@@ -77,6 +83,7 @@ impl Default for Scenario {
             enforce_eager: false,
             llama_cpp: LlamaCpp::default(),
             serving: Serving::default(),
+            training: Training::default(),
             attention: AttentionImplementation::Sdpa,
             picture: Picture::default(),
         }
@@ -173,6 +180,11 @@ macro_rules! choices {
 }
 
 use choices;
+
+pub use training::{
+    AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
+    Sharding, Targets, Task, Trainable, Training,
+};
 
 choices! {
     /// The engines.

@@ -124,6 +124,14 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
     if let Some(files) = files {
         return of_files(files, format, dtype, anatomy);
     }
+    of_architecture(anatomy, format, dtype)
+}
+
+/// The same by the architecture alone, whatever files there are.
+///
+/// # Errors
+/// [`Overflow`] when the sizes are not possible.
+pub fn of_architecture(anatomy: &Anatomy, format: Weights, dtype: Encoding) -> Result<Vec<Stored<'_>>, Overflow> {
     if let Weights::Mix(mix) = format {
         return gguf::stored(anatomy, mix);
     }

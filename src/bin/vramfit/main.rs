@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
 /// Does what is asked; `Ok(false)` when `--check` was given and the answer is no.
 #[cfg(not(target_family = "wasm"))]
 fn run(arguments: &args::Arguments) -> Result<bool, String> {
-    use args::{Question, Verb};
+    use args::Verb;
     use vramfit::{memory, plan, report};
 
     let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -59,12 +59,13 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
             }
             Ok(true)
         }
-        Verb::Solve { model, scenario, question: Question::Context, format } => {
+        Verb::Solve { model, scenario, question, format } => {
             let model = source::open(model)?;
-            let longest = plan::longest_context(&model, &scenario.to_scenario()).map_err(|error| text(&error))?;
+            let question = question.meant();
+            let found = plan::solve(&model, &scenario.to_scenario(), question).map_err(|error| text(&error))?;
             match format {
-                args::Format::Json => print::json(&report::solve_json(&model, longest)),
-                args::Format::Table => print::longest(&model, longest),
+                args::Format::Json => print::json(&report::solve_json(&model, question, found)),
+                args::Format::Table => print::solved(&model, question, found),
             }
             Ok(true)
         }

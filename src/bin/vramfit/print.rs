@@ -8,7 +8,7 @@ use vramfit::estimate::{Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::Model;
-use vramfit::plan::LongestContext;
+use vramfit::plan::{Largest, LongestContext, Question};
 use vramfit::quantity::Overflow;
 use vramfit::report;
 use vramfit::weight_format::Weights;
@@ -170,9 +170,20 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
 }
 
 /// The answer to `solve --for context`.
-pub fn longest(model: &Model, longest: LongestContext) {
-    println!("{BOLD}{}{BOLD:#} tokens per request fit", tokens(longest));
-    if let Some(max) = model.anatomy.max_context {
+pub fn solved(model: &Model, question: Question, found: Largest) {
+    let what = match question {
+        Question::Context => "tokens per sequence fit",
+        Question::MicroBatch => "sequences in one forward pass fit",
+        Question::LoraRank => "is the highest rank that fits",
+        Question::Gpus => "GPUs are the fewest that fit",
+    };
+    match found {
+        Largest::Nothing if question == Question::Gpus => println!("{BOLD}No number{BOLD:#} of GPUs that was tried fits"),
+        Largest::Nothing => println!("{BOLD}Not even 1{BOLD:#} fits"),
+        Largest::Count(count) => println!("{BOLD}{}{BOLD:#} {what}", grouped(count)),
+        Largest::Unlimited => println!("{BOLD}Any number{BOLD:#} fits"),
+    }
+    if let (Question::Context, Some(max)) = (question, model.anatomy.max_context) {
         println!("the model's maximum is {}", grouped(max));
     }
 }

@@ -8,7 +8,7 @@ use super::{GgufError, Header, arch};
 use crate::checkpoint::{HeaderTensor, quotable};
 use crate::encoding::Encoding;
 use crate::format::grouped;
-use crate::model::{Anatomy, Component, ComponentKind, Files, Keeps, LayerRun, Quantization, Rotary, Tensor};
+use crate::model::{Anatomy, Component, ComponentKind, Computation, Files, Keeps, LayerRun, Quantization, Rotary, Tensor};
 use crate::quantity::Overflow;
 
 /// The most layers that are read.
@@ -97,6 +97,7 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
         keys_not_understood,
         assumptions,
         is_guess,
+        computation: Computation::default(),
     };
     anatomy.parameters()?;
     Ok(Contents { anatomy, files, notes })

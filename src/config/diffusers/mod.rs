@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::decoder::component;
 use super::{ConfigError, Fields, json, quantization};
-use crate::model::{Anatomy, Attention, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
+use crate::model::{Anatomy, Attention, ComponentKind, Computation, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
 
 /// A part of a pipeline as `model_index.json` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
         keys_not_understood,
         assumptions: Vec::new(),
         is_guess: false,
+        computation: Computation::default(),
     };
     anatomy.parameters()?;
     anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));

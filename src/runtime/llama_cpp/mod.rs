@@ -65,7 +65,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
-    Ok(Estimate { devices: merged(devices), host, capacity, choices: choices.0, assumptions, warnings })
+    Ok(Estimate { devices: merged(devices), host, capacity, trainable: None, choices: choices.0, assumptions, warnings })
 }
 
 /// The context when none is chosen. Ollama goes by the memory of all cards (`server/routes.go`).
@@ -114,6 +114,7 @@ fn device(number: usize, card: &Card, mut entries: Vec<Entry>) -> Device {
         usable: card.usable,
         budget: None,
         claim: None,
+        slack: None,
         minimum: None,
         ledger: Ledger { stages: Stage::SERVING, entries },
     }

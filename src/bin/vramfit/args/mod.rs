@@ -2,10 +2,12 @@
 
 mod llama_cpp;
 mod serving;
+mod training;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Weights};
+use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Task, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -38,7 +40,7 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-    /// The largest that still fits
+    /// The largest that still fits, or the fewest GPUs
     Solve {
         #[command(flatten)]
         model: ModelArguments,
@@ -75,8 +77,26 @@ pub enum Format {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Question {
-    /// The longest context
+    /// The longest context, or sequence to train on
     Context,
+    /// The most sequences of one forward pass (training)
+    MicroBatch,
+    /// The highest rank of low-rank adapters (training)
+    LoraRank,
+    /// The fewest GPUs
+    Gpus,
+}
+
+impl Question {
+    /// What the engine calls it.
+    pub const fn meant(self) -> plan::Question {
+        match self {
+            Self::Context => plan::Question::Context,
+            Self::MicroBatch => plan::Question::MicroBatch,
+            Self::LoraRank => plan::Question::LoraRank,
+            Self::Gpus => plan::Question::Gpus,
+        }
+    }
 }
 
 #[derive(Args, Clone)]
@@ -112,8 +132,8 @@ pub struct ScenarioArguments {
     /// Tensor-parallel size [default: --gpus over --pp and --dp, else 1]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     tp: Option<u64>,
-    /// What the model is for
-    #[arg(long, value_enum, default_value_t = Task::Serve, help_heading = "Task")]
+    /// What the model is for: serve or train
+    #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
     /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = "Task")]
@@ -160,24 +180,20 @@ pub struct ScenarioArguments {
     parallel: serving::ParallelArguments,
     #[command(flatten)]
     serving: serving::ServingArguments,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Task {
-    /// Run it
-    Serve,
+    #[command(flatten)]
+    training: training::TrainingArguments,
 }
 
 impl ScenarioArguments {
     /// The scenario that the flags name.
     pub fn to_scenario(&self) -> Scenario {
-        let Task::Serve = self.task;
         let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
         Scenario {
             gpu: if is_bare_size { None } else { self.gpu.clone().or(Scenario::default().gpu) },
             gpu_capacity: self.gpu_capacity_bytes.map(Bytes),
             gpus: self.gpus,
             tensor_parallel: self.tp,
+            task: self.task,
             runtime: self.runtime,
             context: self.context,
             batch: self.batch,
@@ -192,6 +208,7 @@ impl ScenarioArguments {
             picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
+            training: self.training.to_training(),
         }
     }
 }

@@ -1,0 +1,287 @@
+//! What the forward pass keeps for the backward pass on one rank: layer by layer from a tape of the operators.
+
+use super::holdings::parts;
+use super::layer::{norm_kind, softmax_in_float32, walk};
+use super::modules::modules;
+use super::run::Run;
+use super::stages::{BACKWARD, FORWARD_AND_LOSS};
+use super::tape::{Kept, Linear, PerToken, Rules, Tape};
+use crate::estimate::{Basis, Entry, Stage, Term};
+use crate::formula::{Expr, Source};
+use crate::model::{Component, ComponentKind, Role};
+use crate::quantity::Overflow;
+use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
+
+/// The moment of the backward pass through layers that holds the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fullest {
+    /// Its start: everything is kept, and only the head has a gradient.
+    Start,
+    /// Its end: every gradient is there, and one layer's activations.
+    End,
+}
+
+/// Equal layers in a row.
+struct Group {
+    count: u64,
+    kept: Kept,
+    /// The layer's input, where a gradient flows out of the layer.
+    input: PerToken,
+}
+
+/// A forward pass of one rank.
+pub(super) struct Pass {
+    groups: Vec<Group>,
+    /// Outside of the layers.
+    tail: PerToken,
+}
+
+/// How the pass is computed.
+pub(super) fn rules(run: &Run) -> Rules {
+    let computation = &run.model.anatomy.computation;
+    let is_adapter = run.method.is_adapter();
+    Rules {
+        compute: run.recipe.compute.block_bytes,
+        autocast: run.recipe.casts_weights,
+        fp8: run.is_fp8,
+        fused: run.kernels == Kernels::Fused,
+        attention: run.scenario.attention,
+        sequence: run.sequence(),
+        adapter: run.recipe.weight.block_bytes,
+        lowers_adapters: is_adapter && run.is_mixed,
+        adapter_dropout: is_adapter && run.has_adapter_dropout,
+        hidden_dropout: computation.hidden_dropout,
+        attention_dropout: computation.attention_dropout,
+        caps_scores: computation.caps_scores,
+        softmax_in_float32: softmax_in_float32(&run.model.anatomy.model_type),
+    }
+}
+
+impl Pass {
+    /// Writes the pass down.
+    pub fn of(run: &Run) -> Self {
+        let rules = rules(run);
+        let mut groups = Vec::new();
+        let decoder = run.model.decoder();
+        // A checkpointed layer needs an input with a gradient (`enable_input_require_grads`); embeddings that are trained have one.
+        let is_embedding_trained = run.trains(Role::Embedding, false);
+        let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
+        let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
+        for (index, component) in run.model.anatomy.counted().enumerate() {
+            let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
+            if !is_read {
+                continue;
+            }
+            let mut flows = starts;
+            for part in parts(run, component, index == 0) {
+                flows = walk_part(run, &rules, component, &part, flows, &mut groups);
+            }
+        }
+        let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
+        Self { groups, tail: tail(run, &rules, decoder, flows) }
+    }
+
+    /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
+    fn kept(&self, run: &Run) -> Vec<Expr> {
+        let times = |count: u64, kept: &PerToken| {
+            let layers = Expr::leaf(count, "layers", Source::Config("num_hidden_layers".into()));
+            (count > 0 && !kept.is_empty()).then(|| Expr::Product(vec![layers, kept.expr()]))
+        };
+        let of_layers = self.groups.iter().flat_map(|group| {
+            let Group { count, kept, input } = group;
+            match run.checkpointing {
+                Checkpointing::None => vec![times(*count, &kept.saved)],
+                Checkpointing::Selective => vec![times(*count, &kept.selected)],
+                Checkpointing::Full => vec![times(*count, input)],
+                Checkpointing::Every(every) => vec![times(count.div_ceil(every), input), times(count - count.div_ceil(every), &kept.saved)],
+                Checkpointing::Uniform(layers) => vec![times(count.div_ceil(layers), input)],
+            }
+        });
+        of_layers.flatten().collect()
+    }
+
+    /// The layer that keeps the most, of one token.
+    fn largest(&self) -> Result<Option<&Kept>, Overflow> {
+        let mut best: Option<(u64, &Kept)> = None;
+        for group in &self.groups {
+            let bytes = group.kept.saved.bytes()?;
+            if best.is_none_or(|(most, _)| bytes > most) {
+                best = Some((bytes, &group.kept));
+            }
+        }
+        Ok(best.map(|(_, kept)| kept))
+    }
+
+    /// What a layer's backward pass works with besides, of one token.
+    fn working(&self) -> Result<Option<Expr>, Overflow> {
+        let mut best: Option<(u64, Expr)> = None;
+        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working) {
+            let one = Expr::Product(vec![Expr::named(*bytes, "B"), width.clone()]);
+            let size = one.evaluate()?;
+            if best.as_ref().is_none_or(|(most, _)| size > *most) {
+                best = Some((size, one));
+            }
+        }
+        Ok(best.map(|(_, one)| one))
+    }
+
+    /// Entries, what of them lies on the host, and which moment of the backward pass decides. `gradients` are the bytes that all
+    /// gradients take at its end, beyond what is there at its start.
+    pub fn entries(&self, run: &Run, gradients: u64) -> Result<(Vec<Entry>, Vec<Entry>, Fullest), Overflow> {
+        let flight = in_flight(run);
+        let per_pass = |parts: Vec<Expr>| Expr::Product(vec![run.tokens(), Expr::sum(parts)]);
+        let of_layers = self.kept(run);
+        let many = |parts: Vec<Expr>| {
+            let one = per_pass(parts);
+            match &flight {
+                None => one,
+                Some(flight) => flight.of(one),
+            }
+        };
+        let band = if run.kernels == Kernels::Fused { (80, 120) } else { (90, 115) };
+        let mut kept = Vec::new();
+        let mut on_host = Vec::new();
+        if !of_layers.is_empty() {
+            let all = many(of_layers.clone());
+            if run.offload == Offload::Activations {
+                let layers: u64 = self.groups.iter().map(|group| group.count).sum();
+                let two = Expr::Product(vec![Expr::named(2, "layers"), all.clone()]).ceil_div(Expr::leaf(
+                    layers.max(2),
+                    "layers",
+                    Source::Config("num_hidden_layers".into()),
+                ));
+                on_host.push(Entry::modelled(Term::Activations, all, band, "what layers keep, moved to pinned host memory", super::stages::STEPPING)?);
+                kept.push(two);
+            } else {
+                kept.push(all);
+            }
+        }
+        if !self.tail.is_empty() {
+            kept.push(per_pass(vec![self.tail.expr()]));
+        }
+        let largest = self.largest()?.map(|kept| kept.saved.clone()).filter(|saved| !saved.is_empty());
+        let working = self.working()?.map(|working| per_pass(vec![working]));
+        let layer = |count: u64| largest.as_ref().map(|saved| per_pass(vec![Expr::Product(vec![Expr::named(count, "layers being computed"), saved.expr()])]));
+        let again = match run.checkpointing {
+            Checkpointing::None => None,
+            Checkpointing::Uniform(layers) => layer(layers),
+            Checkpointing::Selective | Checkpointing::Full | Checkpointing::Every(_) => layer(1),
+        };
+        let start: Vec<Expr> = kept.iter().cloned().chain(again).chain(working.clone()).collect();
+        let end: Vec<Expr> = layer(1).into_iter().chain(working).collect();
+        let value = |parts: &[Expr]| parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.evaluate()?).ok_or(Overflow));
+        let is_end = !run.keeps_gradients() && flight.is_none() && value(&end)?.saturating_add(gradients) > value(&start)?;
+        let source = "operators of transformers 5.23 modelling code, and what torch 2.15 derivatives.yaml keeps for each";
+        let mut entries = Vec::new();
+        if !kept.is_empty() {
+            entries.push(Entry::modelled(Term::Activations, Expr::sum(kept), band, source, FORWARD_AND_LOSS)?);
+        }
+        let (parts, fullest) = if is_end { (end, Fullest::End) } else { (start, Fullest::Start) };
+        if !parts.is_empty() {
+            entries.push(Entry::modelled(Term::Activations, Expr::sum(parts), (80, 125), source, BACKWARD)?);
+        }
+        Ok((entries, on_host, fullest))
+    }
+
+    /// What one layer takes in a pass that keeps nothing: scoring, rolling out.
+    pub fn inference(&self, run: &Run, term: Term, stages: &'static [Stage]) -> Result<Option<Entry>, Overflow> {
+        let Some(working) = self.working()? else { return Ok(None) };
+        let formula = Expr::Product(vec![run.tokens(), working]);
+        Entry::modelled(term, formula, (50, 200), "one layer at a time: the widest values of its feed-forward", stages).map(Some)
+    }
+}
+
+/// Walks equal layers; the first of them may be the one at which gradients begin to flow.
+fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> bool {
+    let mut flows = flows;
+    let mut left = part.count;
+    while left > 0 {
+        let walked = walk(run, rules, component, part.run, part.is_trained || run.method == crate::scenario::Method::Full, flows);
+        let count = if walked.flows == flows { left } else { 1 };
+        let mut input = PerToken::default();
+        if walked.flows {
+            input.add(&run.width(component.hidden_size, "hidden_size", Source::Config("hidden_size".into()), false), rules.stream());
+        }
+        groups.push(Group { count, kept: walked.kept, input });
+        flows = walked.flows;
+        left -= count;
+    }
+    flows
+}
+
+/// Norms outside of the layers, and what the head reads.
+fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken {
+    let mut tape = Tape::new(rules);
+    if !run.place.is_last {
+        return PerToken::default();
+    }
+    let hidden = run.width(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()), false);
+    let mut at = tape.value(hidden, rules.stream(), flows);
+    for module in modules(&decoder.tensors, decoder.hidden_size).iter().filter(|module| module.role == Role::Norm) {
+        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
+    }
+    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && run.trains(tensor.role, false));
+    if super::loss::has_logits(run) {
+        tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });
+    }
+    tape.finish().saved
+}
+
+/// Micro-batches whose activations a pipeline stage holds at once.
+struct Flight {
+    passes: u64,
+    chunks: u64,
+}
+
+impl Flight {
+    fn of(&self, one: Expr) -> Expr {
+        let passes =
+            Expr::leaf(self.passes, if self.chunks == 1 { "micro-batches in flight" } else { "chunks in flight" }, Source::Derived("pipeline schedule".into()));
+        let all = Expr::Product(vec![passes, one]);
+        if self.chunks == 1 { all } else { all.ceil_div(Expr::named(self.chunks, "chunks")) }
+    }
+}
+
+/// 1F1B: a stage starts as many forward passes as there are stages from it to the end before its first backward pass (Narayanan et
+/// al., arXiv 2104.04473); interleaved, Megatron-LM `pipeline_parallel/schedules.py` starts this many chunks.
+fn in_flight(run: &Run) -> Option<Flight> {
+    let stages = run.world.pipeline.value;
+    if stages == 1 {
+        return None;
+    }
+    let (passes, after) = (run.accumulation.value, stages - run.place.stage - 1);
+    Some(match run.schedule {
+        Schedule::Gpipe => Flight { passes, chunks: 1 },
+        Schedule::OneForwardOneBackward => Flight { passes: passes.min(after + 1), chunks: 1 },
+        Schedule::Interleaved => {
+            let chunks = run.virtual_stages.value;
+            Flight { passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)), chunks }
+        }
+    })
+}
+
+/// Copies that autocast makes of trained float32 matrices: kept to the end of the forward pass, and for the backward pass of what is not
+/// recomputed.
+pub(super) fn casts(run: &Run, holdings: &super::holdings::Holdings) -> Result<Vec<Entry>, Overflow> {
+    if !run.recipe.casts_weights {
+        return Ok(Vec::new());
+    }
+    let decoder = run.model.decoder();
+    let is_matrix = |held: &super::holdings::Held| {
+        let tensor = held.tensor;
+        held.is_trained
+            && tensor.shape.len() > 1
+            && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
+    };
+    let all = holdings.sum(is_matrix)?;
+    let head = holdings.sum(|held| is_matrix(held) && !held.is_in_layer)?;
+    let source = "torch 2.15 aten/src/ATen/autocast_mode.cpp: 16-bit copies of float32 matrices, cached in the forward pass and kept for the backward pass";
+    let entry = |counts: [u64; 2], stages| {
+        let count = super::states::share_of(run, counts, false, "cast parameters");
+        Entry::exact(Term::Activations, Expr::encoded(count, run.recipe.compute), Basis::Derived, source, stages)
+    };
+    if run.checkpointing == Checkpointing::None {
+        return Ok(vec![entry(all, super::stages::PASSES)?]);
+    }
+    Ok(vec![entry(all, &[Stage::Forward])?, entry(head, &[Stage::Loss])?])
+}

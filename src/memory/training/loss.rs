@@ -1,0 +1,99 @@
+//! Logits and loss: what the last matrix and the cross-entropy behind it take.
+
+use super::run::Run;
+use super::stages::PASSES;
+use crate::estimate::{Basis, Entry, Stage, Term};
+use crate::formula::{Expr, Source};
+use crate::model::{Component, ComponentKind, Role, Tensor};
+use crate::quantity::Overflow;
+use crate::scenario::{Algorithm, Loss};
+
+/// Chunks of torchtune 0.6 `CEWithChunkedOutputLoss`.
+const CHUNKS: u64 = 8;
+
+/// Whether an embedding serves as the head too.
+pub(super) fn is_tied(decoder: &Component, tensor: &Tensor) -> bool {
+    tensor.role == Role::Embedding && tensor.shape.get(1) == Some(&decoder.hidden_size) && decoder.tensors.iter().all(|other| other.role != Role::Head)
+}
+
+/// Whether a tensor is what makes logits.
+pub(super) fn is_head(decoder: &Component, tensor: &Tensor) -> bool {
+    tensor.role == Role::Head || is_tied(decoder, tensor)
+}
+
+/// Whether the model ends in logits over its vocabulary.
+pub(super) fn has_logits(run: &Run) -> bool {
+    let decoder = run.model.decoder();
+    let writes = decoder.kind == ComponentKind::TextDecoder || decoder.tensors.iter().any(|tensor| tensor.role == Role::Head);
+    writes && decoder.vocab_size > 0 && run.algorithm != Algorithm::Reward
+}
+
+/// Values of the logits of one forward pass on this rank.
+pub(super) fn logits(run: &Run) -> Expr {
+    let vocabulary = run.width(run.model.decoder().vocab_size, "vocab_size", Source::Config("vocab_size".into()), true);
+    Expr::Product(vec![run.tokens(), vocabulary])
+}
+
+/// Logits, their float32 copy, its log-softmax and their gradients, on the rank that has the head.
+pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Overflow> {
+    if !has_logits(run) || !run.place.is_last {
+        return Ok(Vec::new());
+    }
+    let low = run.recipe.compute.block_bytes;
+    let caps = run.model.anatomy.computation.caps_logits;
+    let times = |bytes: u64, what: Expr| Expr::Product(vec![Expr::named(bytes, "B"), what]);
+    match run.loss {
+        Loss::Standard => {
+            let capped = if caps { low } else { 0 };
+            let widened = if low < 4 { 4 } else { 0 };
+            let forward = times(low + widened + 4 + capped, logits(run));
+            let backward = times(12 + capped, logits(run));
+            Ok(vec![
+                Entry::modelled(
+                    Term::Logits,
+                    forward,
+                    (90, 110),
+                    "transformers 5.23 loss/loss_utils.py `ForCausalLMLoss`: logits, their float32 copy and its log-softmax",
+                    &[Stage::Forward],
+                )?,
+                Entry::modelled(
+                    Term::Logits,
+                    backward,
+                    (90, 120),
+                    "backward of cross-entropy: log-softmax, its gradient and that of the logits in float32; two bytes more where the outputs are still held",
+                    &[Stage::Loss],
+                )?,
+            ])
+        }
+        Loss::Chunked => {
+            let chunk = times(12, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
+            let kept = times(2 * low + if caps { low } else { 0 }, logits(run));
+            let source = "torchtune 0.6 modules/loss/ce_chunked_output_loss.py: logits and their gradient whole, float32 copies of an eighth of the tokens";
+            Ok(vec![Entry::modelled(Term::Logits, Expr::Sum(vec![kept, chunk]), (75, 130), source, &[Stage::Forward, Stage::Loss])?])
+        }
+        Loss::Fused => fused(run, low, is_head_trained),
+    }
+}
+
+/// Liger: logits of a chunk of tokens at a time, with the gradients of hidden states and head made in the forward pass.
+fn fused(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overflow> {
+    let decoder = run.model.decoder();
+    let (vocabulary, hidden) = (decoder.vocab_size.max(1), decoder.hidden_size.max(1));
+    let tokens = run.tokens().evaluate()?;
+    let chunk = tokens.div_ceil(vocabulary.div_ceil(hidden)).max(1);
+    let chunk = chunk.checked_next_power_of_two().ok_or(Overflow)?.min(tokens.max(1));
+    let source = || Source::Derived("next power of two of tokens / (vocab_size / hidden_size)".into());
+    let words = || run.width(vocabulary, "vocab_size", Source::Config("vocab_size".into()), true);
+    let wide = || Expr::leaf(hidden, "hidden_size", Source::Config("hidden_size".into()));
+    let one = Expr::Product(vec![Expr::named(low + 4, "B"), Expr::leaf(chunk, "tokens of a chunk", source()), words()]);
+    let inputs = Expr::Product(vec![Expr::named(low, "B"), run.tokens(), wide()]);
+    let liger = "liger-kernel 0.8.5 ops/fused_linear_cross_entropy.py: logits of one chunk, gradients of hidden states and head";
+    let mut kept = vec![inputs];
+    if is_head_trained {
+        kept.push(Expr::Product(vec![Expr::named(low, "B"), words(), wide()]));
+    }
+    Ok(vec![
+        Entry::exact(Term::Logits, Expr::sum(kept), Basis::Derived, liger, PASSES)?,
+        Entry::modelled(Term::Logits, one, (75, 200), liger, &[Stage::Forward])?,
+    ])
+}

@@ -1,0 +1,397 @@
+//! A training run with every default filled in.
+
+use super::modules::Module;
+use super::recipe::{Recipe, default_recipe};
+use super::targets;
+use super::world::World;
+use crate::encoding::Encoding;
+use crate::formula::{Expr, Source};
+use crate::gpu::Card;
+use crate::model::{Model, Role, Span};
+use crate::quantity::Decimal;
+use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
+use crate::scenario::{
+    AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Scenario, Schedule,
+    Sharding, Targets, Trainable, Weights,
+};
+use crate::weights::{Stored, of_architecture};
+
+/// The length of a sequence when none is chosen.
+const DEFAULT_LENGTH: u64 = 2048;
+
+/// A training run on one rank.
+pub(super) struct Run<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What was asked.
+    pub scenario: &'a Scenario,
+    /// One card.
+    pub card: Card,
+    /// How it is spread over GPUs.
+    pub world: World,
+    /// The rank that is computed.
+    pub place: Place,
+    /// What is trained.
+    pub method: Method,
+    /// What is learned from.
+    pub algorithm: Algorithm,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Rank of optimizers that project gradients.
+    pub optimizer_rank: Chosen,
+    /// Types of what is trained.
+    pub recipe: Recipe,
+    /// The type of frozen weights.
+    pub base: Encoding,
+    /// How frozen tensors are stored, where they are quantised.
+    pub packed: Option<Vec<Stored<'a>>>,
+    /// Whether 16-bit computation goes with wider states.
+    pub is_mixed: bool,
+    /// Matrices in 8-bit float.
+    pub is_fp8: bool,
+    /// Sequences of one forward pass.
+    pub rows: Chosen,
+    /// Forward passes per step.
+    pub accumulation: Chosen,
+    /// Tokens of one sequence.
+    pub length: Chosen,
+    /// What is recomputed.
+    pub checkpointing: Checkpointing,
+    /// How the loss is computed.
+    pub loss: Loss,
+    /// Whether norms and feed-forwards are fused.
+    pub kernels: Kernels,
+    /// Rank of low-rank adapters.
+    pub lora_rank: Chosen,
+    /// Modules with adapters, resolved to names that the model has.
+    pub targets: Targets,
+    /// Dropout before a low-rank adapter.
+    pub has_adapter_dropout: bool,
+    /// Virtual tokens.
+    pub virtual_tokens: Chosen,
+    /// What `freeze` leaves trainable.
+    pub trainable: Trainable,
+    /// How states are shared.
+    pub sharding: Sharding,
+    /// Units gathered ahead.
+    pub prefetch: Chosen,
+    /// What lies elsewhere.
+    pub offload: Offload,
+    /// Where.
+    pub offload_device: OffloadDevice,
+    /// The pipeline's schedule.
+    pub schedule: Schedule,
+    /// Chunks of layers on a stage.
+    pub virtual_stages: Chosen,
+    /// What answers are compared with.
+    pub reference: Reference,
+    /// What writes completions.
+    pub rollout: Rollout,
+    /// The share of the card that it takes.
+    pub rollout_memory: Decimal,
+    /// Every setting as used.
+    pub choices: Choices,
+    /// What was assumed.
+    pub assumptions: Vec<String>,
+}
+
+/// A choice, with the rule of its default said.
+fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, default: T, rule: &str) -> T {
+    let is_default = asked.is_none();
+    let value = asked.unwrap_or(default);
+    choices.said(key, value.to_string(), is_default.then(|| rule.to_owned()));
+    value
+}
+
+/// The list that a setting is told in.
+fn told<'c>(is_told: bool, choices: &'c mut Choices, aside: &'c mut Choices) -> &'c mut Choices {
+    if is_told { choices } else { aside }
+}
+
+impl<'a> Run<'a> {
+    /// Fills in the defaults and checks the ranges.
+    pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
+        let asked = &scenario.training;
+        let card = scenario.card()?;
+        let mut choices = Choices::default();
+        // Settings that play no part here: checked, and not told.
+        let mut aside = Choices::default();
+        let mut assumptions: Vec<String> = card.notes.clone();
+        choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
+        let world = World::new(model, scenario, &mut choices)?;
+        let method = pick(&mut choices, "method", asked.method, Method::Full, "every weight is trained");
+        let algorithm = pick(&mut choices, "algorithm", asked.algorithm, Algorithm::Sft, "supervised");
+        let optimizer = pick(&mut choices, "optimizer", asked.optimizer, Optimizer::Adamw, "transformers' default, fused");
+        let optimizer_rank = told(matches!(optimizer, Optimizer::Galore | Optimizer::Apollo), &mut choices, &mut aside).count(
+            "optimizer_rank",
+            asked.optimizer_rank,
+            128,
+            "as in GaLore's examples",
+            1 << 20,
+        )?;
+        let precision = pick(&mut choices, "precision", asked.precision, Precision::Bf16, "transformers 5 loads in the dtype of the files");
+        let sharding = match world.data.value * world.context.value {
+            1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
+            _ => pick(&mut choices, "sharding", asked.sharding, Sharding::Ddp, "several replicas"),
+        };
+        let (recipe, rule) = default_recipe(sharding, world.tensor.value * world.pipeline.value > 1);
+        let is_mixed = matches!(precision, Precision::Bf16Mixed | Precision::Fp16Mixed);
+        let recipe = if is_mixed { pick(&mut choices, "mixed_recipe", asked.mixed_recipe, recipe, rule) } else { recipe };
+        let mut recipe = Recipe::of(precision, recipe);
+        let base = match (method.is_adapter(), scenario.weights.encoding()) {
+            (true, Some(asked)) => asked,
+            (true, None) => recipe.compute,
+            (false, _) => recipe.weight,
+        };
+        if method.is_adapter() {
+            let adapter =
+                pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
+            recipe = recipe.of_adapters(if adapter == AdapterDtype::Fp32 { Encoding::F32 } else { recipe.compute });
+        }
+        let packed = packed(model, scenario.weights, method, base)?;
+        choices.said("weights", scenario.weights.name().into_owned(), None);
+
+        let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
+        let accumulation = accumulation(scenario, &world, micro_batch.value, &mut choices)?;
+        let max = model.anatomy.max_context.unwrap_or(DEFAULT_LENGTH);
+        let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
+        let length = choices.count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
+        if model.anatomy.max_context.is_some_and(|max| length.value > max) {
+            let max = crate::format::grouped(max);
+            assumptions.push(format!("sequences are longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
+        }
+        let rows = rows(algorithm, &micro_batch);
+        let checkpointing = pick(&mut choices, "gradient_checkpointing", asked.checkpointing, Checkpointing::None, "nothing is recomputed");
+        let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
+        let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "PyTorch's own operators");
+        choices.said("attention", scenario.attention.name().to_owned(), None);
+        // QLoRA's paper (Dettmers et al., arXiv 2305.14314, appendix B) fixes both rank and targets.
+        let (rank, rule) = if method == Method::Qlora { (64, "the QLoRA paper's") } else { (8, "PEFT's default") };
+        let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
+        let targets = targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?;
+        if method.is_low_rank() || method == Method::Ia3 {
+            choices.said(
+                "lora_targets",
+                targets.to_string(),
+                asked.lora_targets.is_none().then(|| if method == Method::Qlora { "the QLoRA paper's" } else { "PEFT's for the family" }.to_owned()),
+            );
+        }
+        let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
+            "virtual_tokens",
+            asked.virtual_tokens,
+            20,
+            "as in PEFT's examples",
+            1 << 20,
+        )?;
+        let trainable = asked.trainable.clone().unwrap_or(Trainable { last_layers: 2, roles: Vec::new() });
+        if method == Method::Freeze {
+            choices.said("trainable", trainable.to_string(), asked.trainable.is_none().then(|| "the last two layers".to_owned()));
+        }
+        let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
+        let prefetch = told(gathers, &mut choices, &mut aside).count("prefetch", asked.prefetch, 1, "one unit ahead", 64)?;
+        let offload = pick(&mut choices, "offload", asked.offload, Offload::None, "nothing");
+        let offload_device =
+            pick(told(offload != Offload::None, &mut choices, &mut aside), "offload_device", asked.offload_device, OffloadDevice::Cpu, "host memory");
+        let schedule = pick(
+            told(world.pipeline.value > 1, &mut choices, &mut aside),
+            "pipeline_schedule",
+            asked.schedule,
+            Schedule::OneForwardOneBackward,
+            "one forward, one backward",
+        );
+        let virtual_stages = told(schedule == Schedule::Interleaved, &mut choices, &mut aside).count(
+            "virtual_stages",
+            asked.virtual_stages,
+            2,
+            "two chunks a stage",
+            1 << 10,
+        )?;
+        let reference = reference(algorithm, method, asked.reference, &mut choices)?;
+        let is_rolled = matches!(algorithm, Algorithm::Grpo | Algorithm::Ppo);
+        let generations = told(is_rolled, &mut choices, &mut aside).count(
+            "generations",
+            asked.generations,
+            if algorithm == Algorithm::Grpo { 8 } else { 1 },
+            "TRL's default",
+            MAX_COUNT,
+        )?;
+        let (rollout, rule) = if algorithm == Algorithm::Grpo { (Rollout::Colocate, "TRL: vllm_mode=\"colocate\"") } else { (Rollout::Generate, "generate()") };
+        let rollout = pick(told(is_rolled, &mut choices, &mut aside), "rollout", asked.rollout, rollout, rule);
+        let rollout_memory = asked.rollout_memory.unwrap_or(Decimal::new(3, 1));
+        if !rollout_memory.is_fraction() {
+            return Err(EstimateError::OutOfRange {
+                what: "rollout memory fraction",
+                value: rollout_memory.to_string(),
+                must: "it must be above 0 and at most 1",
+            });
+        }
+        let completions = rows.value.saturating_mul(accumulation.value).saturating_mul(world.data.value);
+        if is_rolled && !completions.is_multiple_of(generations.value) {
+            assumptions.push(format!("a step of {completions} completions holds no whole groups of {}: trainers ask for a multiple", generations.value));
+        }
+        let dropout = asked.lora_dropout.unwrap_or(Decimal::new(0, 0));
+        Ok(Self {
+            model,
+            scenario,
+            card,
+            place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
+            world,
+            method,
+            algorithm,
+            optimizer,
+            optimizer_rank,
+            recipe,
+            base,
+            packed,
+            is_mixed,
+            is_fp8: precision == Precision::Fp8,
+            rows,
+            accumulation,
+            length,
+            checkpointing,
+            loss,
+            kernels,
+            lora_rank,
+            targets,
+            has_adapter_dropout: dropout != Decimal::new(0, 0),
+            virtual_tokens,
+            trainable,
+            sharding,
+            prefetch,
+            offload,
+            offload_device,
+            schedule,
+            virtual_stages,
+            reference,
+            rollout,
+            rollout_memory,
+            choices,
+            assumptions,
+        })
+    }
+
+    /// `value` elements of a token on this rank: split over the tensor-parallel ranks where `splits`, and with sequence parallelism
+    /// whatever is between the matrices too.
+    pub fn width(&self, value: u64, name: &'static str, source: Source, splits: bool) -> Expr {
+        let whole = Expr::leaf(value, name, source);
+        if self.world.tensor.value > 1 && (splits || self.scenario.training.sequence_parallel) { whole.ceil_div(self.world.tensor.leaf("GPUs")) } else { whole }
+    }
+
+    /// Tokens of one forward pass on this rank.
+    pub fn tokens(&self) -> Expr {
+        let mut length = self.length.leaf("tokens");
+        if self.method == Method::Prompt {
+            length = Expr::Sum(vec![length, self.virtual_tokens.leaf("virtual tokens")]);
+        }
+        Expr::Product(vec![self.rows.leaf("sequences"), self.world.of_context(length)])
+    }
+
+    /// Tokens of one sequence on this rank.
+    pub fn sequence(&self) -> Expr {
+        self.length.leaf("tokens")
+    }
+
+    /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
+    pub fn trains(&self, role: Role, is_layer_trained: bool) -> bool {
+        match self.method {
+            Method::Full => true,
+            Method::Freeze => is_layer_trained || self.trainable.roles.iter().any(|name| *name == role.name()),
+            _ => false,
+        }
+    }
+
+    /// Whether a module gets an adapter.
+    pub fn adapts(&self, module: &Module<'_>) -> bool {
+        (self.method.is_low_rank() || self.method == Method::Ia3) && module.is_linear() && targets::takes(&self.targets, module.leaf, module.role)
+    }
+
+    /// Whether experts that are matrices of their own get adapters.
+    pub fn adapts_experts(&self) -> bool {
+        self.method.is_low_rank() && targets::takes_experts(&self.targets, self.model)
+    }
+
+    /// Whether adapters have a magnitude per output.
+    pub fn has_magnitudes(&self) -> bool {
+        self.method == Method::Dora
+    }
+
+    /// Whether attention with this span needs a mask here.
+    pub fn masks(&self, span: Span) -> bool {
+        super::layer::needs_mask(span, self.length.value)
+    }
+
+    /// Whether gradients are kept from one forward pass to the next.
+    pub fn keeps_gradients(&self) -> bool {
+        self.accumulation.value > 1 || self.recipe.has_gradient_buffer
+    }
+}
+
+/// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.
+fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Result<Option<Vec<Stored<'_>>>, EstimateError> {
+    let anatomy = &model.anatomy;
+    let is_packed_already = anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
+    let format = match asked {
+        Weights::AsStored if method == Method::Qlora && !is_packed_already => PAPER.parse().unwrap_or(asked),
+        Weights::Mix(_) | Weights::Bytes(_) => return Err(unsupported(format!("{} is a format to run models in, not to train them", asked.name()))),
+        asked => asked,
+    };
+    let is_packed = format.scheme().is_some() || format == Weights::AsStored && is_packed_already && method.is_adapter();
+    match (is_packed, method.is_adapter()) {
+        (false, _) => Ok(None),
+        (true, true) => Ok(Some(of_architecture(anatomy, format, base)?)),
+        (true, false) => Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned())),
+    }
+}
+
+/// The format of QLoRA's paper: 4-bit normal floats with quantised scales.
+const PAPER: &str = "nf4-dq";
+
+pub(super) fn unsupported(sentence: String) -> EstimateError {
+    EstimateError::Unsupported(sentence)
+}
+
+/// Forward passes per step: chosen, or what a global batch takes.
+fn accumulation(scenario: &Scenario, world: &World, micro_batch: u64, choices: &mut Choices) -> Result<Chosen, EstimateError> {
+    let asked = &scenario.training;
+    let Some(global) = asked.global_batch else {
+        // A pipeline with fewer micro-batches than stages would stand still most of the time.
+        let (default, rule) =
+            if world.pipeline.value > 1 { (world.pipeline.value, "as many as pipeline stages") } else { (1, "a step after every forward pass") };
+        return choices.count("grad_accum", asked.grad_accum, default, rule, MAX_COUNT);
+    };
+    let at_once = micro_batch.checked_mul(world.data.value).ok_or(crate::quantity::Overflow)?;
+    if !global.is_multiple_of(at_once) || global == 0 {
+        return Err(unsupported(format!(
+            "a global batch of {global} sequences is no multiple of {micro_batch} (micro-batch) × {} (replicas)",
+            world.data.value
+        )));
+    }
+    let value = global / at_once;
+    choices.said("grad_accum", value.to_string(), Some(format!("{global} sequences over {} replicas of {micro_batch}", world.data.value)));
+    Ok(Chosen { value, source: Source::Derived("global batch / (micro-batch × replicas)".into()) })
+}
+
+/// Sequences of one forward pass: preference methods put the chosen and the rejected answer into one batch.
+fn rows(algorithm: Algorithm, micro_batch: &Chosen) -> Chosen {
+    match algorithm {
+        Algorithm::Dpo | Algorithm::Orpo | Algorithm::Reward => {
+            Chosen { value: micro_batch.value.saturating_mul(2), source: Source::Derived("chosen and rejected answers in one batch (TRL 1.16)".into()) }
+        }
+        Algorithm::Sft | Algorithm::Kto | Algorithm::Ppo | Algorithm::Grpo => micro_batch.clone(),
+    }
+}
+
+/// What answers are compared with.
+fn reference(algorithm: Algorithm, method: Method, asked: Option<Reference>, choices: &mut Choices) -> Result<Reference, EstimateError> {
+    let is_told = !matches!(algorithm, Algorithm::Sft | Algorithm::Orpo | Algorithm::Reward);
+    let (default, rule) = match algorithm {
+        Algorithm::Sft | Algorithm::Orpo | Algorithm::Reward => (Reference::None, "this algorithm compares with none"),
+        Algorithm::Grpo => (Reference::None, "TRL 1.16: beta is 0"),
+        Algorithm::Dpo | Algorithm::Kto | Algorithm::Ppo if method.is_adapter() => (Reference::Adapter, "the model without its adapters"),
+        Algorithm::Dpo | Algorithm::Kto | Algorithm::Ppo => (Reference::Copy, "a second copy of the model"),
+    };
+    if asked == Some(Reference::Adapter) && !method.is_adapter() {
+        return Err(unsupported("only a model with adapters can be its own reference: there is nothing to switch off".to_owned()));
+    }
+    Ok(pick(told(is_told || asked.is_some(), choices, &mut Choices::default()), "reference", asked, default, rule))
+}

@@ -1,0 +1,127 @@
+//! Which modules get adapters: PEFT's defaults by family, `all-linear`, or names.
+
+use super::run::unsupported;
+use crate::model::{Model, Role, Tensor};
+use crate::runtime::EstimateError;
+use crate::scenario::{Method, Targets};
+
+/// PEFT 0.21 `utils/constants.py:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`: (families, modules). Families of one name with
+/// a number behind it are meant too.
+const LORA: &[(&[&str], &[&str])] = &[
+    (&["t5", "mt5", "umt5", "longt5"], &["q", "v"]),
+    (&["bart", "mbart", "whisper", "opt", "gptj", "gpt_j", "blip_2"], &["q_proj", "v_proj"]),
+    (&["gpt2", "gpt_bigcode"], &["c_attn"]),
+    (&["bloom", "gpt_neox", "falcon", "chatglm", "RefinedWeb", "RefinedWebModel"], &["query_key_value"]),
+    (&["bert", "roberta", "xlm-roberta", "electra"], &["query", "value"]),
+    (&["deberta-v2"], &["query_proj", "value_proj"]),
+    (&["deberta"], &["in_proj"]),
+    (&["layoutlm", "vit"], &["query", "value"]),
+    (&["mpt"], &["Wqkv"]),
+    (&["phi3"], &["qkv_proj"]),
+    (&["phi"], &["q_proj", "v_proj", "fc1", "fc2"]),
+    (&["dbrx"], &["Wqkv"]),
+    (&["distilbert"], &["q_lin", "v_lin"]),
+    (&["mamba"], &["in_proj", "x_proj"]),
+];
+
+/// Every other family: the first of these that its layers have.
+const LORA_ROLES: &[&[Role]] = &[&[Role::Query, Role::Value], &[Role::Qkv], &[Role::MixerInput]];
+
+/// The same for IA3 (`TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING`).
+const IA3: &[(&[&str], &[&str])] = &[
+    (&["t5", "mt5", "umt5"], &["k", "v", "wo"]),
+    (&["gpt2", "gpt_bigcode"], &["c_attn", "mlp.c_proj"]),
+    (&["bloom", "gpt_neox", "falcon"], &["query_key_value", "dense_4h_to_h"]),
+    (&["opt"], &["q_proj", "k_proj", "fc2"]),
+    (&["phi"], &["q_proj", "v_proj", "fc2"]),
+    (&["bert", "roberta", "xlm-roberta"], &["key", "value", "output.dense"]),
+];
+const IA3_ROLES: &[&[Role]] = &[&[Role::Key, Role::Value, Role::Down], &[Role::Qkv, Role::Down]];
+
+/// Names that engines put into one module, by role.
+const FUSED: &[(Role, Role)] =
+    &[(Role::Query, Role::Qkv), (Role::Key, Role::Qkv), (Role::Value, Role::Qkv), (Role::Gate, Role::GateUp), (Role::Up, Role::GateUp)];
+
+fn leaf(tensor: &Tensor) -> &str {
+    let path = tensor.name.rsplit_once('.').map_or("", |(path, _)| path);
+    path.rsplit_once('.').map_or(path, |(_, leaf)| leaf)
+}
+
+/// The modules that get adapters, by names that the model has.
+pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, assumptions: &mut Vec<String>) -> Result<Targets, EstimateError> {
+    if !method.is_low_rank() && method != Method::Ia3 {
+        return Ok(Targets::Named(Vec::new()));
+    }
+    let names: Vec<String> = match asked {
+        Some(Targets::AllLinear) => return Ok(Targets::AllLinear),
+        Some(Targets::Named(names)) => names.clone(),
+        None if method == Method::Qlora => return Ok(Targets::AllLinear), // the QLoRA paper's
+        None => defaults(model, method),
+    };
+    let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
+    let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
+    let mut lost = Vec::new();
+    for name in missing {
+        let fused = FUSED.iter().find(|(role, _)| *role == Role::of_module(&name)).map(|(_, fused)| *fused);
+        match model.anatomy.tensors().find(|(tensor, _)| Some(tensor.role) == fused && tensor.shape.len() > 1) {
+            Some((tensor, _)) if found.iter().any(|known| known == leaf(tensor)) => {}
+            Some((tensor, _)) => {
+                assumptions.push(format!("this model has no {name}: {} holds it and gets the adapter", leaf(tensor)));
+                found.push(leaf(tensor).to_owned());
+            }
+            None => lost.push(name),
+        }
+    }
+    if found.is_empty() && lost.is_empty() {
+        return Err(unsupported("none of this model's modules is known to take adapters: name them, or all-linear".to_owned()));
+    }
+    if found.is_empty() {
+        return Err(unsupported(format!("this model has no module called {}; name others, or all-linear", lost.join(" or "))));
+    }
+    if !lost.is_empty() {
+        assumptions.push(format!("this model has no module called {}", lost.join(" or ")));
+    }
+    Ok(Targets::Named(found))
+}
+
+/// What PEFT takes for the family; of families that it does not list, what their attention has by these roles.
+fn defaults(model: &Model, method: Method) -> Vec<String> {
+    let (table, roles) = if method == Method::Ia3 { (IA3, IA3_ROLES) } else { (LORA, LORA_ROLES) };
+    let model_type = model.anatomy.model_type.as_str();
+    if let Some((_, modules)) = table.iter().find(|(families, _)| families.contains(&model_type)) {
+        return modules.iter().map(|name| (*name).to_owned()).collect();
+    }
+    let mut names: Vec<String> = Vec::new();
+    let tensors = || model.decoder().layers.iter().flat_map(|run| &run.tensors).filter(|tensor| tensor.shape.len() == 2);
+    for roles in roles {
+        for tensor in tensors().filter(|tensor| roles.contains(&tensor.role)) {
+            if !names.iter().any(|name| name == leaf(tensor)) {
+                names.push(leaf(tensor).to_owned());
+            }
+        }
+        if !names.is_empty() {
+            break;
+        }
+    }
+    names
+}
+
+/// Whether a linear module gets an adapter.
+pub(super) fn takes(targets: &Targets, leaf: &str, role: Role) -> bool {
+    match targets {
+        // Routers are modules of their own in transformers 5.
+        Targets::AllLinear => !matches!(role, Role::Head | Role::Score | Role::Router),
+        Targets::Named(names) => names.iter().any(|name| name.rsplit('.').next() == Some(leaf)),
+    }
+}
+
+/// Whether the matrices of experts get adapters: when they are named. transformers 5 keeps them as parameters, which `all-linear` leaves.
+pub(super) fn takes_experts(targets: &Targets, model: &Model) -> bool {
+    let Targets::Named(names) = targets else { return false };
+    model.decoder().layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.role.is_expert() && names.iter().any(|name| name == leaf(tensor)))
+}
+
+/// Whether a tensor of experts gets an adapter.
+pub(super) fn takes_expert(targets: &Targets, tensor: &Tensor) -> bool {
+    matches!(targets, Targets::Named(names) if names.iter().any(|name| name == leaf(tensor)))
+}

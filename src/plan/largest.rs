@@ -1,0 +1,130 @@
+//! The largest setting that still fits, and the fewest GPUs.
+
+use crate::memory::{EstimateError, estimate};
+use crate::model::Model;
+use crate::scenario::{Method, Scenario, Task};
+
+/// The largest value that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Largest {
+    /// Not even 1 fits.
+    Nothing,
+    /// This many fit and one more does not.
+    Count(u64),
+    /// The need stops growing below the limit: no value that is searched is too large.
+    Unlimited,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The longest context, or sequence to train on.
+    Context,
+    /// The most sequences of one forward pass.
+    MicroBatch,
+    /// The highest rank of low-rank adapters.
+    LoraRank,
+    /// The fewest GPUs.
+    Gpus,
+}
+
+impl Question {
+    /// Its name in the JSON contract and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Context => "context",
+            Self::MicroBatch => "micro-batch",
+            Self::LoraRank => "lora-rank",
+            Self::Gpus => "gpus",
+        }
+    }
+}
+
+/// The largest value that is searched.
+const SEARCH_LIMIT: u64 = 1 << 32;
+/// GPUs are tried one by one up to this many.
+const SINGLE_GPUS: u64 = 64;
+/// The most GPUs that are tried, in machines of eight.
+const MOST_GPUS: u64 = 4096;
+
+/// Whether a scenario fits; sizes that leave 64 bits do not.
+fn fits(model: &Model, scenario: &Scenario) -> Result<bool, EstimateError> {
+    match estimate(model, scenario) {
+        Ok(answer) => Ok(answer.fits()?),
+        Err(EstimateError::Overflow(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The answer to a question about a scenario.
+///
+/// # Errors
+/// As [`estimate`]; [`EstimateError::Unsupported`] where the question makes no sense for the task.
+pub fn solve(model: &Model, scenario: &Scenario, question: Question) -> Result<Largest, EstimateError> {
+    let method = scenario.training.method.unwrap_or(Method::Full);
+    match question {
+        Question::Context => largest(model, scenario, super::set_length),
+        Question::Gpus => fewest_gpus(model, scenario),
+        _ if scenario.task != Task::Train => Err(EstimateError::Unsupported(format!("{} is a question about training: add --task train", question.name()))),
+        Question::MicroBatch => largest(model, scenario, |scenario, value| scenario.training.micro_batch = Some(value)),
+        Question::LoraRank if !method.is_low_rank() => Err(EstimateError::Unsupported(format!("{method} has no rank: choose lora, rslora, dora or qlora"))),
+        Question::LoraRank => largest(model, scenario, |scenario, value| scenario.training.lora_rank = Some(value)),
+    }
+}
+
+/// The largest value of a setting with which the scenario fits: tight to one. A value that is out of the setting's range does not fit.
+///
+/// # Errors
+/// As [`estimate`].
+pub fn largest(model: &Model, scenario: &Scenario, set: impl Fn(&mut Scenario, u64)) -> Result<Largest, EstimateError> {
+    let mut probe = scenario.clone();
+    let mut fits = |value: u64| {
+        set(&mut probe, value);
+        match fits(model, &probe) {
+            Err(EstimateError::OutOfRange { .. }) if value > 1 => Ok(false),
+            answer => answer,
+        }
+    };
+    if !fits(1)? {
+        return Ok(Largest::Nothing);
+    }
+    // Doubling first: the answer is usually small against the search limit.
+    let (mut good, mut bad) = (1, 2);
+    while fits(bad)? {
+        if bad >= SEARCH_LIMIT {
+            return Ok(Largest::Unlimited);
+        }
+        (good, bad) = (bad, bad * 2);
+    }
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if fits(middle)? {
+            good = middle;
+        } else {
+            bad = middle;
+        }
+    }
+    Ok(Largest::Count(good))
+}
+
+/// The fewest GPUs with which the scenario fits, its other sizes as they are: each up to 64, then machines of eight. Counts that the
+/// sizes do not divide are passed over.
+///
+/// # Errors
+/// As [`estimate`], where no count can be computed at all.
+pub fn fewest_gpus(model: &Model, scenario: &Scenario) -> Result<Largest, EstimateError> {
+    let mut refused = None;
+    let mut was_computed = false;
+    for gpus in (1..=SINGLE_GPUS).chain((SINGLE_GPUS + 8..=MOST_GPUS).step_by(8)) {
+        match fits(model, &Scenario { gpus: Some(gpus), ..scenario.clone() }) {
+            Ok(true) => return Ok(Largest::Count(gpus)),
+            Ok(false) => was_computed = true,
+            Err(EstimateError::Unsupported(why)) => refused = Some(why),
+            Err(error) => return Err(error),
+        }
+    }
+    match refused {
+        Some(why) if !was_computed => Err(EstimateError::Unsupported(why)),
+        _ => Ok(Largest::Nothing),
+    }
+}
