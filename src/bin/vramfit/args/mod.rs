@@ -7,7 +7,7 @@ mod training;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
-use vramfit::scenario::{AttentionImplementation, KvCache, Picture, Runtime, Scenario, Task, Weights};
+use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Picture, Runtime, Scenario, Task, Weights};
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -188,6 +188,10 @@ impl ScenarioArguments {
     /// The scenario that the flags name.
     pub fn to_scenario(&self) -> Scenario {
         let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
+        // In PyTorch the same flag chooses the way to compute attention.
+        let is_torch = self.runtime == Runtime::Transformers || self.task == Task::Train;
+        let mut llama_cpp = self.llama_cpp.to_llama_cpp();
+        let is_flash = is_torch && std::mem::take(&mut llama_cpp.flash_attention) == FlashAttention::On;
         Scenario {
             gpu: if is_bare_size { None } else { self.gpu.clone().or(Scenario::default().gpu) },
             gpu_capacity: self.gpu_capacity_bytes.map(Bytes),
@@ -203,8 +207,8 @@ impl ScenarioArguments {
             max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: self.max_num_seqs,
             enforce_eager: self.enforce_eager,
-            llama_cpp: self.llama_cpp.to_llama_cpp(),
-            attention: self.attention,
+            llama_cpp,
+            attention: if is_flash { AttentionImplementation::Flash } else { self.attention },
             picture: Picture { size: self.image_size, frames: self.frames },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
