@@ -4,7 +4,9 @@ use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Engine, Setting as EngineSetting, Way, engine};
-use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Runtime, Scenario};
+use vramfit::scenario::{
+    Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
+};
 
 use super::dom;
 use super::field::{count, option};
@@ -40,21 +42,26 @@ enum Kind {
 
 /// What decides which settings mean something.
 struct Case {
+    is_training: bool,
     runtime: Runtime,
     is_pipeline: bool,
 }
 
 impl Case {
     fn of(state: AppState, scenario: &Scenario) -> Self {
-        Self { runtime: scenario.runtime, is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())) }
+        Self {
+            is_training: scenario.task == Task::Train,
+            runtime: scenario.runtime,
+            is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
+        }
     }
 
     fn engine(&self) -> Option<&'static dyn Engine> {
-        engine(self.runtime).filter(|_| !self.is_pipeline)
+        engine(self.runtime).filter(|_| !self.is_pipeline && !self.is_training)
     }
 
     fn has(&self, way: Way) -> bool {
-        self.engine().is_some_and(|engine| engine.ways().contains(&way))
+        self.is_training || self.engine().is_some_and(|engine| engine.ways().contains(&way))
     }
 
     fn takes(&self, setting: EngineSetting) -> bool {
@@ -66,12 +73,16 @@ impl Case {
         self.engine().is_some_and(|engine| engine.fraction().is_some())
     }
 
+    fn trains(&self) -> bool {
+        self.is_training
+    }
+
     fn is_transformers(&self) -> bool {
-        self.runtime == Runtime::Transformers && !self.is_pipeline
+        self.runtime == Runtime::Transformers && !self.is_pipeline && !self.is_training
     }
 
     fn is_llama_cpp(&self) -> bool {
-        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline
+        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline && !self.is_training
     }
 }
 
@@ -84,10 +95,45 @@ struct Group {
 
 static GROUPS: &[Group] = &[
     Group {
+        id: "training",
+        title: "Task and training",
+        settings: &[
+            Setting { key: "task", label: "Task", kind: Kind::Choice(Task::OPTIONS), used: "task", applies: |_| true },
+            Setting { key: "method", label: "Method", kind: Kind::Choice(Method::OPTIONS), used: "method", applies: Case::trains },
+            Setting { key: "algo", label: "Algorithm", kind: Kind::Choice(Algorithm::OPTIONS), used: "algorithm", applies: Case::trains },
+            Setting { key: "mb", label: "Micro-batch", kind: Kind::Count, used: "micro_batch", applies: Case::trains },
+            Setting { key: "seq", label: "Tokens of a sequence", kind: Kind::Count, used: "seq_len", applies: Case::trains },
+            Setting { key: "opt", label: "Optimizer", kind: Kind::Choice(Optimizer::OPTIONS), used: "optimizer", applies: Case::trains },
+            Setting { key: "prec", label: "Precision", kind: Kind::Choice(Precision::OPTIONS), used: "precision", applies: Case::trains },
+            Setting {
+                key: "gc",
+                label: "Activation checkpointing",
+                kind: Kind::Text("none, selective, full, every-2"),
+                used: "checkpointing",
+                applies: Case::trains,
+            },
+            Setting { key: "r", label: "LoRA rank", kind: Kind::Count, used: "lora_rank", applies: Case::trains },
+            Setting { key: "lt", label: "LoRA targets", kind: Kind::Text("all-linear"), used: "lora_targets", applies: Case::trains },
+            Setting { key: "sh", label: "Sharding", kind: Kind::Choice(Sharding::OPTIONS), used: "sharding", applies: Case::trains },
+            Setting { key: "ga", label: "Gradient accumulation", kind: Kind::Count, used: "grad_accum", applies: Case::trains },
+            Setting { key: "gb", label: "Global batch", kind: Kind::Count, used: "global_batch", applies: Case::trains },
+            Setting { key: "loss", label: "Loss", kind: Kind::Choice(Loss::OPTIONS), used: "loss", applies: Case::trains },
+            Setting { key: "off", label: "Offload", kind: Kind::Choice(Offload::OPTIONS), used: "offload", applies: Case::trains },
+            Setting { key: "sp", label: "Sequence parallel", kind: Kind::Switch, used: "", applies: Case::trains },
+            Setting { key: "ema", label: "Average of the weights (EMA)", kind: Kind::Switch, used: "", applies: Case::trains },
+        ],
+    },
+    Group {
         id: "spread",
         title: "Over several GPUs",
         settings: &[
-            Setting { key: "tp", label: "Tensor parallel", kind: Kind::Count, used: "tensor_parallel", applies: |case| case.engine().is_some() },
+            Setting {
+                key: "tp",
+                label: "Tensor parallel",
+                kind: Kind::Count,
+                used: "tensor_parallel",
+                applies: |case| case.is_training || case.engine().is_some(),
+            },
             Setting { key: "pp", label: "Pipeline parallel", kind: Kind::Count, used: "pipeline_parallel", applies: |case| case.has(Way::Pipeline) },
             Setting { key: "dp", label: "Data parallel", kind: Kind::Count, used: "data_parallel", applies: |case| case.has(Way::Data) },
             Setting { key: "ep", label: "Expert parallel", kind: Kind::Count, used: "expert_parallel", applies: |case| case.has(Way::Expert) },
@@ -99,7 +145,13 @@ static GROUPS: &[Group] = &[
         id: "engine",
         title: "Engine",
         settings: &[
-            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |case| case.engine().is_some() },
+            Setting {
+                key: "rv",
+                label: "Version",
+                kind: Kind::Text("0.10.2"),
+                used: "runtime_version",
+                applies: |case| case.is_training || case.engine().is_some(),
+            },
             Setting {
                 key: "util",
                 label: "GPU memory utilization",
