@@ -6,7 +6,7 @@ use crate::estimate::Estimate;
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
 use crate::quantity::Bytes;
-use crate::scenario::{Scenario, Task};
+use crate::scenario::Scenario;
 
 pub use largest::{Largest, Question, fewest_gpus, largest, solve};
 
@@ -33,12 +33,8 @@ pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestCont
     })
 }
 
-/// The length of what is read: a request's context, or a sequence to train on.
 fn set_length(scenario: &mut Scenario, tokens: u64) {
-    match scenario.task {
-        Task::Serve => scenario.context = Some(tokens),
-        Task::Train => scenario.training.seq_len = Some(tokens),
-    }
+    *scenario.length() = Some(tokens);
 }
 
 /// Memory against context.

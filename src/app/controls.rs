@@ -106,12 +106,9 @@ fn allow(scenario: &Scenario) {
     }
 }
 
-/// A count as its field shows it: what was chosen, else what the last estimate used; nothing where there is none.
-fn used(state: AppState, chosen: Option<u64>, key: &'static str) -> String {
-    match chosen.unwrap_or_else(|| state.used_count(key)) {
-        0 => String::new(),
-        count => grouped(count),
-    }
+/// A count as its field shows it; nothing where there is none.
+fn shown(count: u64) -> String {
+    if count == 0 { String::new() } else { grouped(count) }
 }
 
 static GPU: Choice = Choice {
@@ -152,7 +149,7 @@ fn gpu_options() -> String {
 static GPU_COUNT: Field = Field {
     id: "gpus",
     label: "Count",
-    value: |state| used(state, state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)), "gpus"),
+    value: |state| shown(state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)).unwrap_or_else(|| state.used_count("gpus"))),
     take: |state, text| {
         let gpus = count(text)?;
         state.choose(|scenario| (scenario.gpus, scenario.tensor_parallel) = (gpus, None));
@@ -283,10 +280,10 @@ fn refusal(runtime: Runtime, kv_cache: KvCache) -> Option<&'static str> {
 static CONTEXT: Field = Field {
     id: "context",
     label: "Context per request",
-    value: |state| used(state, state.scenario.with(|scenario| scenario.context), "context"),
+    value: |state| shown(state.length()),
     take: |state, text| {
         let context = count(text)?;
-        state.choose(|scenario| scenario.context = context);
+        state.choose(|scenario| *scenario.length() = context);
         Ok(())
     },
     is_live: true,
@@ -295,9 +292,9 @@ static CONTEXT: Field = Field {
 static CONTEXT_SLIDER: Slider = Slider {
     id: "context-slider",
     label: "Context per request, slider",
-    take: |state, position| state.choose(|scenario| scenario.context = Some(scale::context_at(position))),
+    take: |state, position| state.choose(|scenario| *scenario.length() = Some(scale::context_at(position))),
     stand: |state| {
-        let context = state.scenario.with(|scenario| scenario.context).unwrap_or_else(|| state.used_count("context"));
+        let context = state.length();
         let max = state.shown.with(|shown| shown.as_ref().and_then(|shown| shown.model.anatomy.max_context));
         let end = state.context_end();
         let doublings = (end / CURVE_START).max(1).ilog2();
@@ -315,10 +312,10 @@ static CONTEXT_SLIDER: Slider = Slider {
 static BATCH: Field = Field {
     id: "batch",
     label: "Requests at once",
-    value: |state| used(state, state.scenario.with(|scenario| scenario.batch), "batch"),
+    value: |state| shown(state.count()),
     take: |state, text| {
         let batch = count(text)?;
-        state.choose(|scenario| scenario.batch = batch);
+        state.choose(|scenario| *scenario.count() = batch);
         Ok(())
     },
     is_live: true,
@@ -327,9 +324,9 @@ static BATCH: Field = Field {
 static BATCH_SLIDER: Slider = Slider {
     id: "batch-slider",
     label: "Requests at once, slider",
-    take: |state, position| state.choose(|scenario| scenario.batch = Some(scale::batch_at(position))),
+    take: |state, position| state.choose(|scenario| *scenario.count() = Some(scale::batch_at(position))),
     stand: |state| {
-        let batch = state.scenario.with(|scenario| scenario.batch).unwrap_or_else(|| state.used_count("batch"));
+        let batch = state.count();
         Stand {
             position: scale::position_of_batch(batch),
             last: scale::LAST_BATCH,

@@ -6,7 +6,6 @@ use vramfit::estimate::Estimate;
 use vramfit::format::{fixed, grouped};
 use vramfit::memory::estimate;
 use vramfit::plan::{self, CURVE_START, LongestContext, Point};
-use vramfit::scenario::Scenario;
 use web_sys::Event;
 
 use super::browser;
@@ -84,12 +83,11 @@ pub fn bind(state: AppState) {
 
 /// Where the crosshair is.
 fn context(state: AppState) -> u64 {
-    let chosen = state.scenario.with(|scenario| scenario.context).unwrap_or_else(|| state.used_count("context"));
-    state.cursor.get().unwrap_or(chosen).clamp(CURVE_START, state.context_end())
+    state.cursor.get().unwrap_or_else(|| state.length()).clamp(CURVE_START, state.context_end())
 }
 
 fn take(state: AppState, context: u64) {
-    state.choose(|scenario| scenario.context = Some(context));
+    state.choose(|scenario| *scenario.length() = Some(context));
     state.cursor.set(None);
 }
 
@@ -152,11 +150,12 @@ fn percent(part: f64, whole: u32) -> String {
 /// The peak at a context: that of the estimate on the page where it is the same.
 fn point(state: AppState, context: u64) -> Option<Point> {
     let of = |estimate: &Estimate| plan::point(context, estimate).ok();
-    let is_chosen = state.used_count("context") == context;
+    let is_chosen = state.length() == context;
     state.answer.with(|answer| match answer {
         Answer::Estimate(estimate) if is_chosen => of(estimate),
         Answer::Estimate(_) => state.shown.with(|shown| {
-            let scenario = Scenario { context: Some(context), ..state.scenario.get() };
+            let mut scenario = state.scenario.get();
+            *scenario.length() = Some(context);
             of(&estimate(&shown.as_ref()?.model, &scenario).ok()?)
         }),
         _ => None,

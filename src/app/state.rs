@@ -12,7 +12,7 @@ use vramfit::memory::estimate;
 use vramfit::model::Model;
 use vramfit::plan::{self, Curve};
 use vramfit::reader::{Failure, Progress};
-use vramfit::scenario::Scenario;
+use vramfit::scenario::{Scenario, Task};
 
 use super::browser::{self, Later};
 use super::dom;
@@ -217,6 +217,18 @@ impl State {
         self.shown.with(|shown| shown.as_ref().map_or(1 << 17, |shown| plan::curve_end(&shown.model)))
     }
 
+    /// Tokens of a request or of a sequence to train on, as chosen or as the last estimate used them.
+    pub fn length(&self) -> u64 {
+        let (chosen, key) = self.scenario.with(|scenario| (*scenario.clone().length(), if scenario.task == Task::Train { "seq_len" } else { "context" }));
+        chosen.unwrap_or_else(|| self.used_count(key))
+    }
+
+    /// Requests at once, or sequences of a micro-batch.
+    pub fn count(&self) -> u64 {
+        let (chosen, key) = self.scenario.with(|scenario| (*scenario.clone().count(), if scenario.task == Task::Train { "micro_batch" } else { "batch" }));
+        chosen.unwrap_or_else(|| self.used_count(key))
+    }
+
     /// A setting as the last estimate used it; 0 before there is one.
     pub fn used_count(&self, key: &'static str) -> u64 {
         self.used.with(|used| used.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok()).unwrap_or(0))
@@ -240,7 +252,11 @@ fn answer(model: &Model, scenario: &Scenario) -> Answer {
 pub fn follow(state: AppState) {
     // The sweep chooses its own contexts.
     let scenario = state.scenario.clone();
-    let asked = ArcMemo::new(move |_| Scenario { context: None, ..scenario.get() });
+    let asked = ArcMemo::new(move |_| {
+        let mut scenario = scenario.get();
+        *scenario.length() = None;
+        scenario
+    });
     let later = Later::default();
     let is_first = Cell::new(true);
     dom::follow(move || {

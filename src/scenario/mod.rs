@@ -94,6 +94,22 @@ impl Scenario {
     /// The GPU that is chosen when the user has not.
     pub const DEFAULT_GPU: &str = "H100 SXM5 80GB";
 
+    /// The length of what is read: a request's context, or a sequence to train on.
+    pub fn length(&mut self) -> &mut Option<u64> {
+        match self.task {
+            Task::Serve => &mut self.context,
+            Task::Train => &mut self.training.seq_len,
+        }
+    }
+
+    /// How many of them at once: requests, or the sequences of a micro-batch.
+    pub fn count(&mut self) -> &mut Option<u64> {
+        match self.task {
+            Task::Serve => &mut self.batch,
+            Task::Train => &mut self.training.micro_batch,
+        }
+    }
+
     /// The card that is meant; the first where several are named.
     pub fn card(&self) -> Result<Card, GpuError> {
         self.card_named(self.gpu_names().next())
