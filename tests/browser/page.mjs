@@ -25,7 +25,7 @@ export const SHOTS = here("./shots/");
 export const FAILED_REQUEST = /Failed to load resource/;
 
 /** Ask again until it holds; say what was seen last when it never does. */
-export async function until(read, holds, what, timeout = 10_000) {
+export async function until(read, holds, what, timeout = 20_000) {
   const end = Date.now() + timeout;
   for (;;) {
     const seen = await read();
