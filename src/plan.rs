@@ -34,7 +34,7 @@ pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestCont
 }
 
 fn set_length(scenario: &mut Scenario, tokens: u64) {
-    *scenario.length() = Some(tokens);
+    *scenario.length_mut() = Some(tokens);
 }
 
 /// Memory against context.

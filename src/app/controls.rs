@@ -283,7 +283,7 @@ static CONTEXT: Field = Field {
     value: |state| shown(state.length()),
     take: |state, text| {
         let context = count(text)?;
-        state.choose(|scenario| *scenario.length() = context);
+        state.choose(|scenario| *scenario.length_mut() = context);
         Ok(())
     },
     is_live: true,
@@ -292,7 +292,7 @@ static CONTEXT: Field = Field {
 static CONTEXT_SLIDER: Slider = Slider {
     id: "context-slider",
     label: "Context per request, slider",
-    take: |state, position| state.choose(|scenario| *scenario.length() = Some(scale::context_at(position))),
+    take: |state, position| state.choose(|scenario| *scenario.length_mut() = Some(scale::context_at(position))),
     stand: |state| {
         let context = state.length();
         let max = state.shown.with(|shown| shown.as_ref().and_then(|shown| shown.model.anatomy.max_context));
@@ -315,7 +315,7 @@ static BATCH: Field = Field {
     value: |state| shown(state.count()),
     take: |state, text| {
         let batch = count(text)?;
-        state.choose(|scenario| *scenario.count() = batch);
+        state.choose(|scenario| *scenario.count_mut() = batch);
         Ok(())
     },
     is_live: true,
@@ -324,7 +324,7 @@ static BATCH: Field = Field {
 static BATCH_SLIDER: Slider = Slider {
     id: "batch-slider",
     label: "Requests at once, slider",
-    take: |state, position| state.choose(|scenario| *scenario.count() = Some(scale::batch_at(position))),
+    take: |state, position| state.choose(|scenario| *scenario.count_mut() = Some(scale::batch_at(position))),
     stand: |state| {
         let batch = state.count();
         Stand {

@@ -87,7 +87,7 @@ fn context(state: AppState) -> u64 {
 }
 
 fn take(state: AppState, context: u64) {
-    state.choose(|scenario| *scenario.length() = Some(context));
+    state.choose(|scenario| *scenario.length_mut() = Some(context));
     state.cursor.set(None);
 }
 
@@ -155,7 +155,7 @@ fn point(state: AppState, context: u64) -> Option<Point> {
         Answer::Estimate(estimate) if is_chosen => of(estimate),
         Answer::Estimate(_) => state.shown.with(|shown| {
             let mut scenario = state.scenario.get();
-            *scenario.length() = Some(context);
+            *scenario.length_mut() = Some(context);
             of(&estimate(&shown.as_ref()?.model, &scenario).ok()?)
         }),
         _ => None,

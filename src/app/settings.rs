@@ -242,10 +242,9 @@ pub fn markup(out: &mut String) {
 pub fn bind(state: AppState) {
     dom::follow(move || {
         state.scenario.with(|scenario| {
-            for group in GROUPS {
-                for setting in group.settings {
-                    setting.show(state, scenario);
-                }
+            let case = Case::of(state, scenario);
+            for setting in GROUPS.iter().flat_map(|group| group.settings) {
+                setting.show(state, scenario, &case);
             }
         });
     });
@@ -284,7 +283,6 @@ impl Setting {
                 for (name, label) in choices {
                     option(&mut options, &id, name, label);
                 }
-                let opening = ["<div class='field' id='", "-field'><label for='", "'>"].join(&id);
                 let select = ["</label><select id='", "' aria-describedby='", "-problem'>"].join(&id);
                 let end = ["</select><p class='problem' id='", &id, "-problem' aria-live='polite'></p></div>"].concat();
                 dom::weave(out, &[&opening, self.label, &select, "", &options, "", &end]);
@@ -302,10 +300,10 @@ impl Setting {
     }
 
     /// What was chosen, with what it is when nothing is; what does not apply is there only to be taken back.
-    fn show(&self, state: AppState, scenario: &Scenario) {
+    fn show(&self, state: AppState, scenario: &Scenario, case: &Case) {
         let id = self.id();
         let chosen = link::setting(scenario, self.key);
-        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(&Case::of(state, scenario)));
+        dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(case));
         match self.kind {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {

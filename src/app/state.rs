@@ -219,13 +219,13 @@ impl State {
 
     /// Tokens of a request or of a sequence to train on, as chosen or as the last estimate used them.
     pub fn length(&self) -> u64 {
-        let (chosen, key) = self.scenario.with(|scenario| (*scenario.clone().length(), if scenario.task == Task::Train { "seq_len" } else { "context" }));
+        let (chosen, key) = self.scenario.with(|scenario| (scenario.length(), if scenario.task == Task::Train { "seq_len" } else { "context" }));
         chosen.unwrap_or_else(|| self.used_count(key))
     }
 
     /// Requests at once, or sequences of a micro-batch.
     pub fn count(&self) -> u64 {
-        let (chosen, key) = self.scenario.with(|scenario| (*scenario.clone().count(), if scenario.task == Task::Train { "micro_batch" } else { "batch" }));
+        let (chosen, key) = self.scenario.with(|scenario| (scenario.count(), if scenario.task == Task::Train { "micro_batch" } else { "batch" }));
         chosen.unwrap_or_else(|| self.used_count(key))
     }
 
@@ -254,7 +254,7 @@ pub fn follow(state: AppState) {
     let scenario = state.scenario.clone();
     let asked = ArcMemo::new(move |_| {
         let mut scenario = scenario.get();
-        *scenario.length() = None;
+        *scenario.length_mut() = None;
         scenario
     });
     let later = Later::default();

@@ -1,11 +1,31 @@
 //! What several engines share: the width of a feed-forward, the context on the card, collective operations.
 
-use super::Setup;
+use super::{EstimateError, Setup};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, RUNNING, Term};
 use crate::formula::{Expr, Source};
+use crate::gpu::Vendor;
 use crate::model::{FeedForward, LatentAttention, Mixer, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
+use crate::scenario::KvCache;
+
+/// Refuses Apple's chips, for servers that have no kernels for them.
+pub(super) fn check_not_apple(setup: &Setup) -> Result<(), EstimateError> {
+    if setup.card.gpu.is_some_and(|gpu| gpu.vendor == Vendor::Apple) {
+        let (label, card) = (setup.engine.label(), &setup.card.name);
+        return Err(EstimateError::Unsupported(format!("{label} does not run on {card}; choose the transformers runtime")));
+    }
+    Ok(())
+}
+
+/// Refuses a cache in FP32, which no server keeps.
+pub(super) fn check_kv_cache(setup: &Setup) -> Result<(), EstimateError> {
+    if setup.scenario.kv_cache == KvCache::Fp32 {
+        let label = setup.engine.label();
+        return Err(EstimateError::Unsupported(format!("{label} keeps keys and values in the dtype of computation or in FP8; FP32 is for transformers")));
+    }
+    Ok(())
+}
 
 /// Values that one token's feed-forward holds at once on one rank: gate, up and their product.
 pub(super) fn feed_forward_width(setup: &Setup) -> Expr {

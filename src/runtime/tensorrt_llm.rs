@@ -12,7 +12,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
 use crate::model::{CacheGroup, Span};
 use crate::quantity::{Bytes, Decimal, MIB, Overflow};
-use crate::scenario::{KvCache, Version};
+use crate::scenario::Version;
 
 pub(super) struct TensorRtLlm;
 
@@ -51,11 +51,7 @@ impl Engine for TensorRtLlm {
         if setup.card.gpu.is_some_and(|gpu| gpu.vendor != Vendor::Nvidia) {
             return Err(EstimateError::Unsupported(format!("TensorRT-LLM runs on NVIDIA GPUs, not on {}", setup.card.name)));
         }
-        if setup.scenario.kv_cache == KvCache::Fp32 {
-            return Err(EstimateError::Unsupported(
-                "TensorRT-LLM keeps keys and values in the dtype of computation or in FP8; FP32 is for transformers".to_owned(),
-            ));
-        }
+        common::check_kv_cache(setup)?;
         setup.check_division(true)
     }
 

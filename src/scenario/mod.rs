@@ -95,7 +95,15 @@ impl Scenario {
     pub const DEFAULT_GPU: &str = "H100 SXM5 80GB";
 
     /// The length of what is read: a request's context, or a sequence to train on.
-    pub fn length(&mut self) -> &mut Option<u64> {
+    pub fn length(&self) -> Option<u64> {
+        match self.task {
+            Task::Serve => self.context,
+            Task::Train => self.training.seq_len,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn length_mut(&mut self) -> &mut Option<u64> {
         match self.task {
             Task::Serve => &mut self.context,
             Task::Train => &mut self.training.seq_len,
@@ -103,7 +111,15 @@ impl Scenario {
     }
 
     /// How many of them at once: requests, or the sequences of a micro-batch.
-    pub fn count(&mut self) -> &mut Option<u64> {
+    pub fn count(&self) -> Option<u64> {
+        match self.task {
+            Task::Serve => self.batch,
+            Task::Train => self.training.micro_batch,
+        }
+    }
+
+    /// The same, to change it.
+    pub fn count_mut(&mut self) -> &mut Option<u64> {
         match self.task {
             Task::Serve => &mut self.batch,
             Task::Train => &mut self.training.micro_batch,

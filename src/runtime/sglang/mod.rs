@@ -10,10 +10,9 @@ use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, 
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Vendor;
 use crate::model::{CacheGroup, Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, MIB, Overflow};
-use crate::scenario::{KvCache, Version};
+use crate::scenario::Version;
 
 pub(super) struct Sglang;
 
@@ -60,12 +59,8 @@ impl Engine for Sglang {
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
-        if setup.card.gpu.is_some_and(|gpu| matches!(gpu.vendor, Vendor::Apple)) {
-            return Err(EstimateError::Unsupported(format!("SGLang does not run on {}; choose the transformers runtime", setup.card.name)));
-        }
-        if setup.scenario.kv_cache == KvCache::Fp32 {
-            return Err(EstimateError::Unsupported("SGLang keeps keys and values in the dtype of computation or in FP8; FP32 is for transformers".to_owned()));
-        }
+        common::check_not_apple(setup)?;
+        common::check_kv_cache(setup)?;
         setup.check_division(true)
     }
 

@@ -8,14 +8,13 @@ mod lora;
 mod profile;
 mod version;
 
-use super::common::per_layer_states;
+use super::common::{self, per_layer_states};
 use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::Expr;
-use crate::gpu::Vendor;
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{KvCache, Version};
+use crate::scenario::Version;
 use cache::Pool;
 use version::Rules;
 
@@ -61,12 +60,8 @@ impl Engine for Vllm {
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
-        if setup.card.gpu.is_some_and(|gpu| matches!(gpu.vendor, Vendor::Apple)) {
-            return Err(EstimateError::Unsupported(format!("vLLM does not run on {}; choose the transformers runtime", setup.card.name)));
-        }
-        if setup.scenario.kv_cache == KvCache::Fp32 {
-            return Err(EstimateError::Unsupported("vLLM keeps keys and values in the dtype of computation or in FP8; FP32 is for transformers".to_owned()));
-        }
+        common::check_not_apple(setup)?;
+        common::check_kv_cache(setup)?;
         let (spread, ranks) = (&setup.spread, setup.spread.expert_ranks());
         if spread.expert.value > 1 && spread.expert.value != ranks {
             return Err(EstimateError::Unsupported(format!(
