@@ -10,8 +10,8 @@ use crate::model::Model;
 use crate::quantity::Bytes;
 use crate::scenario::Scenario;
 
-pub use largest::{Largest, Question, fewest_gpus, largest, solve};
 use largest::largest_by;
+pub use largest::{Largest, Question, fewest_gpus, largest, solve};
 
 /// What answers for a scenario: [`estimate`] of a model, or as much of it as is at hand.
 pub type Estimator<'a> = &'a dyn Fn(&Scenario) -> Result<Estimate, EstimateError>;

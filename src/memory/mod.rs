@@ -13,6 +13,7 @@ use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::{self, Engine, Fraction, Packing, Setup};
 use crate::scenario::{Scenario, Task, Weights};
+use crate::weights::{self as stored, Store};
 use blocks::Blocks;
 
 /// Computes the answer for one scenario.
@@ -32,22 +33,23 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         return Ok(answer);
     }
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
-    of_ranks(runtime::engine(model, scenario.runtime).ok_or_else(missing)?, model, scenario)
+    of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
 }
 
-/// The same for what most people ask, with little code: serving by the common engines. `None` for everything else, which takes
-/// [`estimate`].
+/// The same for what most people ask, with little code: serving by the common engine, in formats that pack nothing. `None` for
+/// everything else, which takes [`estimate`].
 pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
-    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| scenario.task == Task::Serve)?;
-    Some(of_ranks(engine, model, scenario))
+    let is_common = scenario.task == Task::Serve && stored::is_plain(model, stored::meant(model, scenario.weights).0);
+    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common)?;
+    Some(of_ranks((engine, stored::plain), model, scenario))
 }
 
 /// Of an engine whose ranks are alike.
-fn of_ranks(engine: &'static dyn Engine, model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
-    let mut setup = Setup::new(engine, model, scenario)?;
+fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    let mut setup = Setup::new(rules, model, scenario)?;
     // The least that runs at all: one request.
     let lean = Scenario { batch: Some(1), ..scenario.clone() };
-    let mut lean = if setup.batch.value > 1 { Some(Setup::new(engine, model, &lean)?) } else { None };
+    let mut lean = if setup.batch.value > 1 { Some(Setup::new(rules, model, &lean)?) } else { None };
     let mut warnings = Vec::new();
     let mut devices: Vec<Device> = Vec::new();
     let mut capacity: Option<Capacity> = None;

@@ -46,5 +46,5 @@ pub fn report(model: &Model, query: &str) -> Result<String, String> {
     let scenario = scenario(query);
     let estimate = memory::estimate(model, &scenario).map_err(problem)?;
     let longest = plan::longest_context(model, &scenario).map_err(problem)?;
-    Ok(report::pretty(&report::estimate_json(model, &scenario, &estimate, longest).map_err(problem)?))
+    report::estimate_json(model, &scenario, &estimate, longest).map(|report| format!("{report:#}")).map_err(problem)
 }

@@ -22,6 +22,7 @@ use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
+use crate::weights::Store;
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -252,16 +253,16 @@ pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
         _ if model.is_pipeline() => Some(&diffusers::Diffusers),
         Runtime::Sglang => Some(&sglang::Sglang),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
+        Runtime::Transformers => Some(&transformers::Transformers),
         _ => common_engine(model, runtime),
     }
 }
 
-/// The same of the few engines that most people ask about; `None` for the others.
+/// The same of the engine that most people ask about; `None` for the others.
 pub fn common_engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
         _ if model.is_pipeline() => None,
         Runtime::Vllm => Some(&vllm::Vllm),
-        Runtime::Transformers => Some(&transformers::Transformers),
         _ => None,
     }
 }
@@ -325,6 +326,8 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The engine.
     pub engine: &'static dyn Engine,
+    /// How weights are stored.
+    pub store: Store,
     /// Its version.
     pub version: Version,
     /// One card.
@@ -370,7 +373,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
-    pub fn new(engine: &'static dyn Engine, model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
+    pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
         check_foreign(scenario)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
@@ -432,6 +435,7 @@ impl<'a> Setup<'a> {
             model,
             scenario,
             engine,
+            store,
             version,
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },

@@ -19,12 +19,7 @@ pub(super) struct Transformers;
 const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every layer, grown by concatenation";
 
 /// What is known of it before it computes anything.
-pub(super) static FACTS: Facts = Facts {
-    label: "transformers",
-    fraction: None,
-    ways: &[Way::Pipeline],
-    settings: &[Setting::Answer],
-};
+pub(super) static FACTS: Facts = Facts { label: "transformers", fraction: None, ways: &[Way::Pipeline], settings: &[Setting::Answer] };
 
 impl Engine for Transformers {
     fn facts(&self) -> &'static Facts {
