@@ -40,6 +40,7 @@ mod diffusion_lm;
 mod distilbert;
 mod dots1;
 mod dpt;
+mod emu3;
 mod encodec;
 mod encoder;
 mod encoder_decoder;
@@ -70,10 +71,12 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_speech;
 mod granitemoe;
 mod granitemoehybrid;
 mod grok;
 mod hunyuan_v1_moe;
+mod hunyuan_vl;
 mod hy_v4;
 mod idefics;
 mod idefics1;
@@ -112,6 +115,7 @@ mod mllama;
 mod mobilenet;
 mod modernbert;
 mod modernbert_decoder;
+mod molmo2;
 mod moonshine;
 mod mpt;
 mod multimodal;
@@ -125,6 +129,7 @@ mod olmoe;
 mod openai_gpt;
 mod openelm;
 mod opt;
+mod ovis2;
 mod paddleocr;
 mod paligemma;
 mod persimmon;
@@ -153,10 +158,12 @@ mod step3_text;
 mod step3p7;
 mod swin;
 mod t5;
+mod t5gemma2;
 mod t5gemma;
 mod telechat;
 mod towers;
 mod ungated;
+mod video_llama3;
 mod vision;
 mod vit;
 mod vqgan;
@@ -188,6 +195,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("aria", aria::read),
     family("aria_text", aria_text::read),
     family("audio-spectrogram-transformer", spectrogram::read_ast),
+    family("audioflamingo3", audio_language::read_flamingo),
     family("axk1", deepseek::read_axk1),
     family("axk2", axk2::read),
     family("aya_vision", cohere_vision::read_aya),
@@ -246,11 +254,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deepseek_v32", deepseek::read_v32),
     family("deepseek_v4", deepseek_v4::read),
     family("deepseek_vl", deepseek_vl::read),
+    family("deepseek_vl_hybrid", deepseek_vl::read_hybrid),
     family("deepseek_vl_v2", deepseek_vl::read_v2),
     family("deit", vit::read_deit),
     family("depth_anything", depth_anything::read),
     family("detr", detr::read),
     family("diffllama", llama_more::diffllama),
+    family("diffusion_gemma", gemma4::read_diffusion),
     family("dinov2", vit::read_dinov2),
     family("dinov2_with_registers", vit::read_dinov2_registers),
     family("dinov3_convnext", convnet::read_dinov3),
@@ -263,6 +273,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("dpt", dpt::read),
     family("efficientnet", mobilenet::read_efficient),
     family("electra", bert::read_electra),
+    family("emu3", emu3::read),
+    family("emu3_text_model", emu3::read_text),
     family("encodec", encodec::read),
     family("encoder-decoder", encoder_decoder::read),
     family("ernie", bert::read_ernie),
@@ -290,8 +302,10 @@ pub(super) static FAMILIES: &[Family] = &[
     family("gemma3n", gemma3n::read),
     family("gemma3n_text", gemma3n::read_text),
     family("gemma4", gemma4::read),
+    family("gemma4_assistant", gemma4::read_assistant),
     family("gemma4_text", gemma4::read_text),
     family("gemma4_unified", gemma4::read_unified),
+    family("gemma4_unified_assistant", gemma4::read_assistant),
     family("gemma4_unified_text", gemma4::read_unified_text),
     family("git", blip::read_git),
     family("glm", glm::read),
@@ -308,6 +322,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
     family("glm_ocr", glm4v::read_ocr),
     family("glm_ocr_text", glm4v::read_ocr_text),
+    family("glmasr", audio_language::read_glmasr),
     family("got_ocr2", sam::read_got),
     family("gpt-sw3", gpt2::read),
     family("gpt_bigcode", gpt_bigcode::read),
@@ -318,6 +333,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("gpt_refact", gpt2_kin::refact),
     family("gptj", gptj::read),
     family("granite", granite::read),
+    family("granite_speech", granite_speech::read),
     family("granite_swa", granite::read_swa),
     family("granitemoe", granitemoe::read),
     family("granitemoe_swa", granitemoe::read_sliding),
@@ -332,9 +348,11 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hunyuan", hunyuan_v1_moe::read),
     family("hunyuan_v1_dense", llama_kin::hunyuan),
     family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("hunyuan_vl", hunyuan_vl::read),
     family("hy_v3", normed_moe::read_hy_v3),
     family("hy_v4", hy_v4::read),
     family("hyperclovax", llama_kin::hyperclovax),
+    family("hyperclovax_vision_v2", qwen_vl::read_hyperclovax),
     family("idefics", idefics1::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
@@ -419,6 +437,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("mobilenet_v2", mobilenet::read2),
     family("modernbert", modernbert::read),
     family("modernbert-decoder", modernbert_decoder::read),
+    family("molmo2", molmo2::read),
+    family("molmo2_text", molmo2::read_text),
     family("moonshine", moonshine::read),
     family("moss", gptj::read_codegen),
     family("mpnet", bert::read_mpnet),
@@ -428,6 +448,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("multi_modality", janus::read_multi_modality),
     family("muse_glimmer", muse_glimmer::read),
     family("muse_glimmer_text", muse_glimmer::read_text),
+    family("musicflamingo", audio_language::read_flamingo),
     family("musicgen", encodec::read_musicgen),
     family("mvp", bart::read_mvp),
     family("nanochat", ungated::nanochat),
@@ -448,6 +469,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("openelm", openelm::read),
     family("opt", opt::read),
     family("orion", stablelm::read_orion),
+    family("ovis2", ovis2::read),
     family("owlv2", clip::read_owl2),
     family("owlvit", clip::read_owl),
     family("paddleocr_vl", paddleocr::read),
@@ -468,6 +490,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("plamo", plamo::read),
     family("plamo2", plamo2::read),
     family("plbart", bart::read_plbart),
+    family("qianfan_ocr", internvl::read_qianfan),
     family("qwen", qwen::read),
     family("qwen2_5_omni", qwen_omni::read),
     family("qwen2_5_omni_text", qwen_omni::read_text),
@@ -482,6 +505,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("qwen3_5_moe", qwen3_5::read_sparse),
     family("qwen3_5_moe_text", qwen3_next::read_sparse),
     family("qwen3_5_text", qwen3_next::read_dense),
+    family("qwen3_asr", audio_language::read_qwen3_asr),
     family("qwen3_next", qwen3_next::read),
     family("qwen3_omni_moe", qwen_omni::read3),
     family("qwen3_omni_moe_text", qwen_omni::read_text3),
@@ -530,6 +554,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("switch_transformers", t5::read_switch),
     family("t5", t5::read_t5),
     family("t5gemma", t5gemma::read),
+    family("t5gemma2", t5gemma2::read),
     family("table-transformer", detr::read_table),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
@@ -538,6 +563,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
+    family("video_llama_3", video_llama3::read),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
     family("vision-encoder-decoder", encoder_decoder::read),
