@@ -16,10 +16,12 @@ mod bark;
 mod bart;
 mod bert;
 mod bert_kin;
+mod bert_more;
 mod blip;
 mod bloom;
 mod chameleon;
 mod chatglm;
+mod clap;
 mod classic;
 mod clip;
 mod cohere;
@@ -28,6 +30,7 @@ mod cohere_vision;
 mod convbert;
 mod convnet;
 mod cpmant;
+mod dac;
 mod dbrx;
 mod decilm;
 mod deepseek;
@@ -54,6 +57,7 @@ mod experts;
 mod falcon;
 mod florence2;
 mod forecast;
+mod funnel;
 mod fuyu;
 mod gemma3;
 mod gemma3_vision;
@@ -140,6 +144,7 @@ mod phi4flash;
 mod phimoe;
 mod plamo;
 mod plamo2;
+mod prophetnet;
 mod qwen;
 mod qwen2_moe;
 mod qwen3_5;
@@ -150,8 +155,10 @@ mod recurrent;
 mod recurrent_gemma;
 mod rwkv;
 mod sam;
+mod seamless;
 mod segformer;
 mod spectrogram;
+mod speecht5;
 mod stablelm;
 mod starcoder2;
 mod step3_text;
@@ -219,11 +226,14 @@ pub(super) static FAMILIES: &[Family] = &[
     family("blip", blip::read),
     family("blip-2", blip::read2),
     family("bloom", bloom::read),
+    family("bros", bert_more::read_bros),
     family("btlm", gpt2_kin::jais),
     family("camembert", bert::read_xlm_roberta),
+    family("canine", bert_more::read_canine),
     family("chameleon", chameleon::read),
     family("chatglm", chatglm::read),
     family("chinese_clip", clip::read_chinese),
+    family("clap", clap::read),
     family("clip", clip::read),
     family("clip_text_model", clip::read_text),
     family("clip_vision_model", clip::read_vision),
@@ -240,6 +250,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("cpmant", cpmant::read),
     family("ctrl", openai_gpt::read_ctrl),
     family("cwm", llama_kin::cwm),
+    family("dac", dac::read),
     family("data2vec-audio", wav2vec2::read_data2vec_audio),
     family("data2vec-text", bert::read_data2vec_text),
     family("data2vec-vision", vit::read_data2vec),
@@ -296,6 +307,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("flex_olmo", olmoe::read_flex_olmo),
     family("florence2", florence2::read),
     family("fnet", bert_kin::read_fnet),
+    family("funnel", funnel::read),
     family("fuyu", fuyu::read),
     family("gemma3", gemma3_vision::read),
     family("gemma3_text", gemma3::read),
@@ -323,6 +335,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("glm_ocr", glm4v::read_ocr),
     family("glm_ocr_text", glm4v::read_ocr_text),
     family("glmasr", audio_language::read_glmasr),
+    family("glmga", glm4v::read),
     family("got_ocr2", sam::read_got),
     family("gpt-sw3", gpt2::read),
     family("gpt_bigcode", gpt_bigcode::read),
@@ -334,6 +347,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("gptj", gptj::read),
     family("granite", granite::read),
     family("granite_speech", granite_speech::read),
+    family("granite_speech_plus", granite_speech::read),
     family("granite_swa", granite::read_swa),
     family("granitemoe", granitemoe::read),
     family("granitemoe_swa", granitemoe::read_sliding),
@@ -353,6 +367,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hy_v4", hy_v4::read),
     family("hyperclovax", llama_kin::hyperclovax),
     family("hyperclovax_vision_v2", qwen_vl::read_hyperclovax),
+    family("ibert", bert_more::read_ibert),
     family("idefics", idefics1::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
@@ -404,10 +419,12 @@ pub(super) static FAMILIES: &[Family] = &[
     family("longcat_flash", longcat_flash::read),
     family("longformer", bert::read_longformer),
     family("longt5", t5::read_longt5),
+    family("luke", bert_more::read_luke),
     family("m2m_100", bart::read_m2m_100),
     family("mamba", mamba::read_mamba),
     family("mamba2", mamba::read_mamba2),
     family("marian", bart::read_marian),
+    family("markuplm", bert_more::read_markuplm),
     family("mbart", bart::read_mbart),
     family("megatron-bert", bert::read_megatron_bert),
     family("mellum", normed_moe::read_mellum),
@@ -432,6 +449,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("mistral4", deepseek::read_mistral4),
     family("mllama", mllama::read),
     family("mllama_text_model", mllama::read_text),
+    family("mobilebert", bert_more::read_mobilebert),
     family("mobilellm", llama_kin::mobilellm),
     family("mobilenet_v1", mobilenet::read),
     family("mobilenet_v2", mobilenet::read2),
@@ -490,6 +508,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("plamo", plamo::read),
     family("plamo2", plamo2::read),
     family("plbart", bart::read_plbart),
+    family("pp_chart2table", sam::read_got),
+    family("prophetnet", prophetnet::read),
     family("qianfan_ocr", internvl::read_qianfan),
     family("qwen", qwen::read),
     family("qwen2_5_omni", qwen_omni::read),
@@ -520,12 +540,15 @@ pub(super) static FAMILIES: &[Family] = &[
     family("resnet", convnet::read_resnet),
     family("roberta", bert::read_roberta),
     family("roberta-prelayernorm", bert::read_roberta_prelayernorm),
+    family("roc_bert", bert_more::read_roc_bert),
     family("roformer", bert::read_roformer),
     family("rwkv", rwkv::read_rwkv4),
     family("rwkv5", rwkv::read_rwkv5),
     family("sam", sam::read),
     family("sam_vision_model", sam::read_vision),
     family("sdar", qwen3::read),
+    family("seamless_m4t", seamless::read),
+    family("seamless_m4t_v2", seamless::read_v2),
     family("seed_oss", llama_kin::seed_oss),
     family("segformer", segformer::read),
     family("shieldgemma2", gemma3_vision::read),
@@ -542,6 +565,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("solar_open", glm4_moe::read_solar_open),
     family("speech-encoder-decoder", encoder_decoder::read),
     family("speech_to_text", spectrogram::read_speech_to_text),
+    family("speecht5", speecht5::read),
+    family("splinter", bert_more::read_splinter),
     family("squeezebert", bert::read_squeezebert),
     family("stablelm", stablelm::read),
     family("stablelm_epoch", stablelm::read),
@@ -556,6 +581,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("t5gemma", t5gemma::read),
     family("t5gemma2", t5gemma2::read),
     family("table-transformer", detr::read_table),
+    family("tapas", bert_more::read_tapas),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
     family("trocr", encoder_decoder::read_trocr),
@@ -577,6 +603,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("whisper", whisper::read),
     family("xglm", xglm::read),
     family("xlm", distilbert::read_xlm),
+    family("xlm-prophetnet", prophetnet::read),
     family("xlm-roberta", bert::read_xlm_roberta),
     family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
     family("xlnet", convbert::read_xlnet),
