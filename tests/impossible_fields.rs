@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-const ROWS: &str = include_str!("fixtures/classes.jsonl");
+const ROWS: [&str; 2] = [include_str!("fixtures/classes.jsonl"), include_str!("fixtures/oracle.jsonl")];
 
 /// Where a value stands in a config: keys and indices from the outermost object.
 type Path = Vec<String>;
@@ -48,13 +48,43 @@ fn model(config: &Value) -> Result<(u64, Vec<(u64, u64, u64)>), String> {
     Ok((anatomy.parameters().map_err(|error| error.to_string())?.get(), layers))
 }
 
-/// Lists and numbers that a class reads as they are: no layer is there twice because a rate is negative.
+/// Lists with an entry per layer, in the object that says how many layers there are: one more or one fewer is refused by name, or plays no part.
+fn wrong_lengths(config: &Value, usual: &(u64, Vec<(u64, u64, u64)>)) -> Vec<String> {
+    let name = config["model_type"].as_str().unwrap_or_default();
+    let mut wrong = Vec::new();
+    let outer = config.as_object().into_iter();
+    let nested = config.as_object().into_iter().flatten().filter_map(|(key, value)| Some((vec![key.clone()], value.as_object()?)));
+    for (at, object) in outer.map(|object| (Path::new(), object)).chain(nested) {
+        let layers = ["num_hidden_layers", "n_layer", "num_layers"].into_iter().find_map(|key| object.get(key)?.as_u64());
+        for (key, value) in object {
+            let Some(list) = value.as_array().filter(|list| list.len() > 3 && Some(list.len() as u64) == layers) else { continue };
+            // As many numbers that all differ are numbers of layers, or another list's.
+            if list.iter().all(Value::is_number) && list.iter().map(Value::to_string).collect::<BTreeSet<_>>().len() == list.len() {
+                continue;
+            }
+            let mut path = at.clone();
+            path.push(key.clone());
+            let longer: Vec<Value> = list.iter().chain(list.first()).cloned().collect();
+            for other in [&longer[..], &list[1..]] {
+                match model(&replaced(config, &path, Value::from(other))) {
+                    Err(error) if error.contains(key) => {}
+                    Err(error) => wrong.push(format!("{name}: `{}` of {} entries: {error}", path.join("."), other.len())),
+                    Ok(model) if model != *usual => wrong.push(format!("{name}: `{}` of {} entries is taken", path.join("."), other.len())),
+                    Ok(_) => {}
+                }
+            }
+        }
+    }
+    wrong
+}
+
+/// What is taken that should not be, or refused without the key's name.
 fn wrong(config: &Value) -> Vec<String> {
     let name = config["model_type"].as_str().unwrap_or_default();
     let Ok(usual) = model(config) else { return vec![format!("{name}: not read")] };
     let mut paths = Vec::new();
     numbers(config, &mut Path::new(), &mut paths);
-    let mut wrong = Vec::new();
+    let mut wrong = wrong_lengths(config, &usual);
     for path in paths {
         let value = found(config, &path);
         let key = path.last().cloned().unwrap_or_default();
@@ -88,7 +118,8 @@ fn impossible_values_are_refused_by_name() {
     let mut types = BTreeSet::new();
     // The first config of each type: the others differ in values alone.
     let configs: Vec<Value> = ROWS
-        .lines()
+        .into_iter()
+        .flat_map(str::lines)
         .map(|line| serde_json::from_str::<Value>(line).expect("a row of JSON")["config"].take())
         .filter(|config| types.insert(config["model_type"].to_string()))
         .collect();

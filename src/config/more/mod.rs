@@ -24,6 +24,7 @@ mod chatglm;
 mod clap;
 mod classic;
 mod clip;
+mod cogvlm;
 mod cohere;
 mod cohere_moe;
 mod cohere_vision;
@@ -82,6 +83,7 @@ mod grok;
 mod hunyuan_v1_moe;
 mod hunyuan_vl;
 mod hy_v4;
+mod hymba;
 mod idefics;
 mod idefics1;
 pub(super) mod infer;
@@ -120,6 +122,7 @@ mod mobilenet;
 mod modernbert;
 mod modernbert_decoder;
 mod molmo2;
+mod molmo;
 mod moonshine;
 mod mpt;
 mod multimodal;
@@ -239,6 +242,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("clip_vision_model", clip::read_vision),
     family("codegen", gptj::read_codegen),
     family("codeshell", gpt2_kin::codeshell),
+    family("cogvlm", cogvlm::read),
     family("cohere", cohere::read),
     family("cohere2", cohere::read_cohere2),
     family("cohere2_moe", cohere_moe::read),
@@ -365,6 +369,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hunyuan_vl", hunyuan_vl::read),
     family("hy_v3", normed_moe::read_hy_v3),
     family("hy_v4", hy_v4::read),
+    family("hymba", hymba::read),
     family("hyperclovax", llama_kin::hyperclovax),
     family("hyperclovax_vision_v2", qwen_vl::read_hyperclovax),
     family("ibert", bert_more::read_ibert),
@@ -455,6 +460,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("mobilenet_v2", mobilenet::read2),
     family("modernbert", modernbert::read),
     family("modernbert-decoder", modernbert_decoder::read),
+    family("molmo", molmo::read),
     family("molmo2", molmo2::read),
     family("molmo2_text", molmo2::read_text),
     family("moonshine", moonshine::read),
@@ -487,6 +493,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("openelm", openelm::read),
     family("opt", opt::read),
     family("orion", stablelm::read_orion),
+    family("ovis", ovis2::read_own),
     family("ovis2", ovis2::read),
     family("owlv2", clip::read_owl2),
     family("owlvit", clip::read_owl),
@@ -544,6 +551,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("roformer", bert::read_roformer),
     family("rwkv", rwkv::read_rwkv4),
     family("rwkv5", rwkv::read_rwkv5),
+    family("rwkv6", rwkv::read_rwkv6),
+    family("rwkv7", rwkv::read_rwkv7),
     family("sam", sam::read),
     family("sam_vision_model", sam::read_vision),
     family("sdar", qwen3::read),

@@ -309,7 +309,7 @@ pub(super) fn per_stage(f: &Fields, key: &'static str, default: &[u64]) -> Resul
 pub(super) fn per_stage_of(f: &Fields, key: &'static str, default: &[u64], stages: usize) -> Result<Vec<u64>, ConfigError> {
     let list = per_stage(f, key, default)?;
     if list.len() != stages {
-        return Err(f.impossible(key, "it must have as many entries as there are stages"));
+        return Err(f.impossible(key, "it must have one entry per stage, as the list that says how many there are (`depths`, `in_channels`)"));
     }
     Ok(list)
 }
