@@ -1,5 +1,5 @@
-//! More encoders with BERT's layers: RoCBert (sounds and shapes of characters), I-BERT, LUKE (entities beside words), Splinter, TAPAS
-//! (tables), BROS (places on a page), MarkupLM (paths in a page), CANINE (characters instead of words).
+//! More encoders with BERT's layers: `RoCBert` (sounds and shapes of characters), I-BERT, LUKE (entities beside words), Splinter, TAPAS
+//! (tables), BROS (places on a page), `MarkupLM` (paths in a page), CANINE (characters instead of words).
 
 use super::bert::{CHOICE, CLASSIFIER, DEEP_CLASSIFIER, LAYER, NEXT_SENTENCE, ROBERTA_LM_HEAD, SPANS, roberta_heads};
 use super::bert_kin::PREDICTIONS;
@@ -27,7 +27,7 @@ macro_rules! heads {
     };
 }
 
-/// RoCBert: what a character sounds like and looks like beside it, brought to one width by a matrix.
+/// `RoCBert`: what a character sounds like and looks like beside it, brought to one width by a matrix.
 pub(super) fn read_roc_bert(f: &Fields) -> Result<Draft, ConfigError> {
     const SPEC: Spec = Spec {
         base: "roc_bert",
@@ -141,8 +141,7 @@ pub(super) fn read_splinter(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// TAPAS: a table of types per property of a cell.
 pub(super) fn read_tapas(f: &Fields) -> Result<Draft, ConfigError> {
-    const CELLS: Blocks =
-        &[("tapas.pooler.dense", Linear(Hidden, Hidden)), ("output_weights", Vector(Hidden)), ("column_output_weights", Vector(Hidden))];
+    const CELLS: Blocks = &[("tapas.pooler.dense", Linear(Hidden, Hidden)), ("output_weights", Vector(Hidden)), ("column_output_weights", Vector(Hidden))];
     const SPEC: Spec = Spec {
         base: "tapas",
         layer_prefix: "tapas.encoder.layer",
@@ -190,7 +189,7 @@ pub(super) fn read_bros(f: &Fields) -> Result<Draft, ConfigError> {
     SPEC.read(f, &Sizes { own: sizes.head_dim, own2: sizes.hidden / 4, ..sizes })
 }
 
-/// MarkupLM: where a word stands in the tree of a page, by tags and their numbers at each depth.
+/// `MarkupLM`: where a word stands in the tree of a page, by tags and their numbers at each depth.
 pub(super) fn read_markuplm(f: &Fields) -> Result<Draft, ConfigError> {
     const SPEC: Spec = Spec {
         base: "markuplm",
@@ -214,10 +213,9 @@ pub(super) fn read_markuplm(f: &Fields) -> Result<Draft, ConfigError> {
         hidden,
         true,
     );
-    for (name, rows) in [
-        ("xpath_tag_sub_embeddings", or("max_xpath_tag_unit_embeddings", 256)?),
-        ("xpath_subs_sub_embeddings", or("max_xpath_subs_unit_embeddings", 1024)?),
-    ] {
+    for (name, rows) in
+        [("xpath_tag_sub_embeddings", or("max_xpath_tag_unit_embeddings", 256)?), ("xpath_subs_sub_embeddings", or("max_xpath_subs_unit_embeddings", 1024)?)]
+    {
         t.repeated(&at(&format!("{name}.{{}}.weight")), Role::Position, depth, &[rows, unit]);
     }
     let mut draft = SPEC.read(f, &sizes)?;
@@ -273,7 +271,7 @@ pub(super) fn read_canine(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft)
 }
 
-/// MobileBERT: narrow layers between wide ones, with several feed-forwards each; its norms are scales and shifts.
+/// `MobileBERT`: narrow layers between wide ones, with several feed-forwards each; its norms are scales and shifts.
 pub(super) fn read_mobilebert(f: &Fields) -> Result<Draft, ConfigError> {
     const MASKED: Blocks = &[
         ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
@@ -337,9 +335,11 @@ pub(super) fn read_mobilebert(f: &Fields) -> Result<Draft, ConfigError> {
     }
     for number in 0..super::encoder::layer_count(f, "num_feedforward_networks", 4)? - 1 {
         let at = format!("ffn.{number}");
-        t.linear(&format!("{at}.intermediate.dense"), width, inner, true)
-            .linear(&format!("{at}.output.dense"), inner, width, true)
-            .norm(&format!("{at}.output.LayerNorm"), width, true);
+        t.linear(&format!("{at}.intermediate.dense"), width, inner, true).linear(&format!("{at}.output.dense"), inner, width, true).norm(
+            &format!("{at}.output.LayerNorm"),
+            width,
+            true,
+        );
     }
     let layer = t.build();
     let mut draft = SPEC.read(f, &Sizes { embedding, own, own2, ..sizes })?;

@@ -17,7 +17,8 @@ const TEXT: &[(&str, u64)] = &[
 ];
 
 /// `ClapAudioConfig`.
-const AUDIO: &[(&str, u64)] = &[("window_size", 8), ("num_mel_bins", 64), ("patch_size", 4), ("patch_embeds_hidden_size", 96), ("patch_embed_input_channels", 1), ("hidden_size", 768)];
+const AUDIO: &[(&str, u64)] =
+    &[("window_size", 8), ("num_mel_bins", 64), ("patch_size", 4), ("patch_embeds_hidden_size", 96), ("patch_embed_input_channels", 1), ("hidden_size", 768)];
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = f.nested(&["text_config"])?.unwrap_or_else(|| f.left_out("text_config")).with_defaults(TEXT);

@@ -1,4 +1,4 @@
-//! CogVLM and CogVLM 2: a language model in which each layer has its matrices twice, for text and for what it sees, and EVA2-CLIP's tower.
+//! `CogVLM` and `CogVLM` 2: a language model in which each layer has its matrices twice, for text and for what it sees, and EVA2-CLIP's tower.
 //! Their own code; transformers has no class.
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, layers_by_span};
@@ -16,9 +16,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let width = hidden.saturating_add(shape.kv_heads.saturating_mul(shape.head_dim).saturating_mul(2));
     let mut layer = Tensors::default();
     for (part, bias) in [("language", false), ("vision", second)] {
-        layer
-            .tensor(&format!("self_attn.{part}_expert_query_key_value.weight"), Role::Qkv, &[width, hidden])
-            .tensor(&format!("self_attn.{part}_expert_dense.weight"), Role::AttentionOutput, &[hidden, hidden]);
+        layer.tensor(&format!("self_attn.{part}_expert_query_key_value.weight"), Role::Qkv, &[width, hidden]).tensor(
+            &format!("self_attn.{part}_expert_dense.weight"),
+            Role::AttentionOutput,
+            &[hidden, hidden],
+        );
         if bias {
             layer.tensor(&format!("self_attn.{part}_expert_query_key_value.bias"), Role::Qkv, &[width]);
         }
@@ -77,7 +79,9 @@ mod tests {
     #[test]
     fn published_counts() {
         let vision = |positions: u64| {
-            format!(r#"{{"hidden_size": 1792, "intermediate_size": 15360, "num_heads": 16, "num_hidden_layers": 63, "num_positions": {positions}, "patch_size": 14}}"#)
+            format!(
+                r#"{{"hidden_size": 1792, "intermediate_size": 15360, "num_heads": 16, "num_hidden_layers": 63, "num_positions": {positions}, "patch_size": 14}}"#
+            )
         };
         let count = |own: &str, positions: u64| {
             let sizes = r#""model_type": "cogvlm", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32"#;

@@ -42,7 +42,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         }
         snake(&mut t, &format!("{at}.snake1"), width);
         // Transposed: inputs first.
-        t.tensor(&format!("{at}.conv_t1.weight"), Role::Other, &[width, half, ratio.saturating_mul(2)]).tensor(&format!("{at}.conv_t1.bias"), Role::Other, &[half]);
+        t.tensor(&format!("{at}.conv_t1.weight"), Role::Other, &[width, half, ratio.saturating_mul(2)]).tensor(
+            &format!("{at}.conv_t1.bias"),
+            Role::Other,
+            &[half],
+        );
         residuals(&mut t, &at, half);
         width = half;
     }

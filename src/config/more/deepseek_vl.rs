@@ -27,7 +27,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// DeepSeek-VL with a second tower for large images, SAM's, whose features are narrowed once before and once after they are enlarged.
 pub(super) fn read_hybrid(f: &Fields) -> Result<Draft, ConfigError> {
-    let wrapper = Wrapper { default_type: "llama", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: true } };
+    let wrapper =
+        Wrapper { default_type: "llama", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: true } };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     let draft = language_in(f, &text, &wrapper)?;
     let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));

@@ -1,7 +1,7 @@
 //! Emu 3: Llama over a vocabulary that images share, and the tokeniser that makes and reads their tokens, with convolutions over time.
 
-use super::decoder::{Draft, Head, Shape, Tensors, layers_by_span};
 use super::decoder::{Decoder, LLAMA_NORMS};
+use super::decoder::{Draft, Head, Shape, Tensors, layers_by_span};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in};
 use super::towers::vision_tower;
 use super::{ConfigError, Fields};
@@ -38,11 +38,7 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let shape = Shape::read(&f)?;
     let intermediate = f.count("intermediate_size")?;
     let (attention, mlp) = (f.flag("attention_bias", false)?, f.flag("mlp_bias", false)?);
-    let layer = Tensors::default()
-        .attention(&shape, attention, attention)
-        .gated_mlp(shape.hidden, intermediate, mlp)
-        .norms(LLAMA_NORMS, shape.hidden)
-        .build();
+    let layer = Tensors::default().attention(&shape, attention, attention).gated_mlp(shape.hidden, intermediate, mlp).norms(LLAMA_NORMS, shape.hidden).build();
     let layers = layers_by_span(&shape, FeedForward::Dense { intermediate, gated: true }, &layer, |_| Span::Full);
     Ok(Decoder::llama_like(shape, layers, false).into())
 }

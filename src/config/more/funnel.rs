@@ -48,7 +48,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
                 top.tensor("lm_head.weight", Role::Head, &[vocab, hidden]);
             }
         }
-        "PreTraining" => _ = top.linear("discriminator_predictions.dense", hidden, hidden, true).linear("discriminator_predictions.dense_prediction", hidden, 1, true),
+        "PreTraining" => {
+            _ = top.linear("discriminator_predictions.dense", hidden, hidden, true).linear("discriminator_predictions.dense_prediction", hidden, 1, true);
+        }
         "SequenceClassification" => _ = top.linear("classifier.linear_hidden", hidden, hidden, true).linear("classifier.linear_out", hidden, labels(f)?, true),
         "MultipleChoice" => _ = top.linear("classifier.linear_hidden", hidden, hidden, true).linear("classifier.linear_out", hidden, 1, true),
         "TokenClassification" => _ = top.linear("classifier", hidden, labels(f)?, true),
@@ -66,8 +68,11 @@ fn layer(sizes: &Sizes) -> Vec<Tensor> {
     for name in ["r_w_bias", "r_r_bias", "r_s_bias"] {
         t.tensor(&format!("attention.{name}"), Role::Position, &[sizes.heads, sizes.head_dim]);
     }
-    t.tensor("attention.r_kernel", Role::Position, &[hidden, sizes.heads, sizes.head_dim])
-        .tensor("attention.seg_embed", Role::Position, &[2, sizes.heads, sizes.head_dim]);
+    t.tensor("attention.r_kernel", Role::Position, &[hidden, sizes.heads, sizes.head_dim]).tensor(
+        "attention.seg_embed",
+        Role::Position,
+        &[2, sizes.heads, sizes.head_dim],
+    );
     for (name, role, bias) in [("q_head", Role::Query, false), ("k_head", Role::Key, true), ("v_head", Role::Value, true)] {
         t.tensor(&format!("attention.{name}.weight"), role, &[width, hidden]);
         if bias {

@@ -109,7 +109,11 @@ fn read_decoder(f: &Fields, kind: Kind) -> Result<Draft, ConfigError> {
     let shared = f.optional_count_or_zero("num_kv_shared_layers")?.unwrap_or(0);
     let first_shared = match kind {
         Kind::Assistant => 0,
-        _ => shape.layers.checked_sub(shared).filter(|&first| first > 0).ok_or_else(|| f.impossible("num_kv_shared_layers", "some layer must have a cache of its own"))?,
+        _ => shape
+            .layers
+            .checked_sub(shared)
+            .filter(|&first| first > 0)
+            .ok_or_else(|| f.impossible("num_kv_shared_layers", "some layer must have a cache of its own"))?,
     };
     let plan = Plan {
         intermediate: f.count("intermediate_size")?,

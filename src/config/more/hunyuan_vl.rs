@@ -1,4 +1,4 @@
-//! Hunyuan-VL (HunyuanOCR): a SigLIP-like tower with positions up to the largest image, a merger of convolutions, Hunyuan's dense decoder.
+//! Hunyuan-VL (`HunyuanOCR`): a `SigLIP`-like tower with positions up to the largest image, a merger of convolutions, Hunyuan's dense decoder.
 
 use super::decoder::{Draft, Head, Tensors};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_of};
@@ -19,8 +19,12 @@ const VISION: &[(&str, u64)] = &[
 ];
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let wrapper =
-        Wrapper { default_type: "hunyuan_v1_dense", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: true } };
+    let wrapper = Wrapper {
+        default_type: "hunyuan_v1_dense",
+        names: Names::Inside("model.language_model"),
+        head: Head::ByArchitecture,
+        tie: Tie::Wrapper { default: true },
+    };
     // The published files hold the language model's fields beside the tower's object.
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.with_defaults(&[]));
     let draft = language_of(f, &text, "hunyuan_v1_dense".to_owned(), &wrapper)?;

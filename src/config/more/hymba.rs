@@ -60,9 +60,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             t.norm(&format!("mamba.{name}"), inner, false);
         }
         if inner_norms {
-            t.norm("mamba.dt_layernorm", block.time_step_rank, false)
-                .norm("mamba.B_layernorm", block.state, false)
-                .norm("mamba.C_layernorm", block.state, false);
+            t.norm("mamba.dt_layernorm", block.time_step_rank, false).norm("mamba.B_layernorm", block.state, false).norm(
+                "mamba.C_layernorm",
+                block.state,
+                false,
+            );
         }
         for (name, width) in ["q_norm", "k_norm"].into_iter().zip(norms).filter(|(_, width)| *width > 0) {
             t.norm(&format!("mamba.self_attn.{name}"), width, false);

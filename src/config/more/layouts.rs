@@ -1,8 +1,8 @@
 //! Encoders of pages: `LayoutLM` (where a word stands is added to it), `LayoutLM` 3 (patches of the page among the words) and `LiLT` (a
 //! second, narrower stream for the layout beside `RoBERTa`'s).
 
-use super::decoder::{Draft, Tensors, labels};
 use super::bert::LAYER;
+use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{BERT_DEFAULTS, Block, Defaults, Dim, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role, Tensor};

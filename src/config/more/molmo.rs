@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn published_counts() {
         let count = |sizes: &str| {
-            let config = format!(r#"{{"model_type": "molmo", "vocab_size": 152064, "embedding_size": 152064, "qkv_bias": true, "layer_norm_type": "rms", {sizes}}}"#);
+            let config =
+                format!(r#"{{"model_type": "molmo", "vocab_size": 152064, "embedding_size": 152064, "qkv_bias": true, "layer_norm_type": "rms", {sizes}}}"#);
             crate::config::read(&config).unwrap().parameters().unwrap().get()
         };
         let seven = r#""hidden_size": 3584, "intermediate_size": 37888, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4"#;

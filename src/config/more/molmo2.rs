@@ -76,7 +76,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let draft = language_in(f, &text, &wrapper)?;
     let adapter = f.nested(&["adapter_config"])?.unwrap_or_else(|| f.left_out("adapter_config")).with_defaults(ADAPTER);
     let key = if adapter.has("vit_layers") { "vit_layers" } else { "vision_feature_layer" };
-    let read = adapter.raw(key).and_then(|list| list.as_array()).map_or_else(|| vec![24, 18], |list| list.iter().filter_map(serde_json::Value::as_i64).collect());
+    let read =
+        adapter.raw(key).and_then(|list| list.as_array()).map_or_else(|| vec![24, 18], |list| list.iter().filter_map(serde_json::Value::as_i64).collect());
     let Some(&deepest) = read.iter().max() else { return Err(adapter.impossible(key, "it must be a list of layer numbers")) };
 
     let v = f.nested(&["vision_config", "vit_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(VISION);

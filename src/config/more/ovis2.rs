@@ -1,4 +1,4 @@
-//! Ovis, in its own files and in transformers' (Ovis 2): a tower, AIMv2 or SigLIP, whose features are spread over a
+//! Ovis, in its own files and in transformers' (Ovis 2): a tower, `AIMv2` or `SigLIP`, whose features are spread over a
 //! vocabulary of their own, each with an embedding, before any language model.
 
 use super::decoder::{Draft, Head, Tensors, component};
@@ -19,7 +19,7 @@ const VISION: &[(&str, u64)] = &[
     ("num_visual_indicator_tokens", 5),
 ];
 
-/// AIMv2's layer: RMSNorms and a gate, biases where the config says.
+/// `AIMv2`'s layer: RMSNorms and a gate, biases where the config says.
 const AIMV2: Style = Style {
     qkv: &["attention.q_proj", "attention.k_proj", "attention.v_proj"],
     output: "attention.out_proj",
@@ -31,7 +31,7 @@ const AIMV2: Style = Style {
     ..CLIP
 };
 
-/// AIMv2's tower: RMSNorms, also after the patches.
+/// `AIMv2`'s tower: RMSNorms, also after the patches.
 fn aimv2(v: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(v)?, Patches::read(v)?);
     let attention = v.flag("qkv_bias", false)?;

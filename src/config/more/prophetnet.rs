@@ -1,4 +1,4 @@
-//! ProphetNet and XLM-ProphetNet: an encoder-decoder that predicts several tokens ahead, with relative positions of every head.
+//! `ProphetNet` and XLM-`ProphetNet`: an encoder-decoder that predicts several tokens ahead, with relative positions of every head.
 
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count};

@@ -64,7 +64,10 @@ pub(super) fn read_rwkv6(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = decoder(shape, mixer, &mut t, &["key", "value", "receptance", "gate"], inner, intermediate).never_tied(f)?;
     for (_, tensors) in &mut draft.decoder.layers {
         for tensor in tensors {
-            tensor.name = tensor.name.replace("feed_forward.time_mix_key", "feed_forward.time_maa_k").replace("feed_forward.time_mix_receptance", "feed_forward.time_maa_r");
+            tensor.name = tensor
+                .name
+                .replace("feed_forward.time_mix_key", "feed_forward.time_maa_k")
+                .replace("feed_forward.time_mix_receptance", "feed_forward.time_maa_r");
         }
     }
     Ok(draft)
@@ -105,11 +108,7 @@ pub(super) fn read_rwkv7(f: &Fields) -> Result<Draft, ConfigError> {
         for name in ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g"] {
             t.tensor(&format!("attn.{name}"), Role::MixerState, &[1, 1, hidden]);
         }
-        t.tensor("attn.k_k", Role::MixerState, &[hidden]).tensor("attn.k_a", Role::MixerState, &[hidden]).tensor(
-            "attn.r_k",
-            Role::MixerState,
-            &[heads, head],
-        );
+        t.tensor("attn.k_k", Role::MixerState, &[hidden]).tensor("attn.k_a", Role::MixerState, &[hidden]).tensor("attn.r_k", Role::MixerState, &[heads, head]);
         for (name, inputs, outputs) in [("r_proj", hidden, hidden), ("k_proj", hidden, hidden), ("v_proj", hidden, values)] {
             t.tensor(&format!("attn.{name}.weight"), Role::MixerInput, &[outputs, inputs]);
         }
@@ -135,9 +134,11 @@ pub(super) fn read_rwkv7(f: &Fields) -> Result<Draft, ConfigError> {
         if number == 0 && first_norm {
             t.norm("pre_norm", hidden, biased);
         }
-        t.tensor("ffn.x_k", Role::MixerState, &[hidden])
-            .tensor("ffn.key.weight", Role::Up, &[intermediate, hidden])
-            .tensor("ffn.value.weight", Role::Down, &[hidden, intermediate]);
+        t.tensor("ffn.x_k", Role::MixerState, &[hidden]).tensor("ffn.key.weight", Role::Up, &[intermediate, hidden]).tensor(
+            "ffn.value.weight",
+            Role::Down,
+            &[hidden, intermediate],
+        );
         let mixer = plain_recurrence(RecurrenceKind::Rwkv, values.saturating_mul(head).saturating_add(2 * hidden));
         Ok((Layer { mixer, feed_forward: FeedForward::Dense { intermediate, gated: false } }, t.build()))
     };

@@ -1,4 +1,4 @@
-//! SeamlessM4T, both versions: encoders of text and of speech (a conformer), one decoder of text; for speech out a small model from text
+//! `SeamlessM4T`, both versions: encoders of text and of speech (a conformer), one decoder of text; for speech out a small model from text
 //! to units and a vocoder. What a class has of these its name says.
 
 use super::decoder::{Draft, Tensors, component};
@@ -60,7 +60,9 @@ pub(super) fn read_v2(f: &Fields) -> Result<Draft, ConfigError> {
 
 fn build(f: &Fields, second: bool) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(CLASS);
-    METHOD.iter().for_each(|key| _ = f.touch(key));
+    for key in METHOD {
+        f.touch(key);
+    }
     let class = f.architecture()?.unwrap_or_default();
     let whole = !class.contains("For");
     let (hears, reads) = (whole || class.contains("ForSpeechTo"), whole || class.contains("ForTextTo"));

@@ -1,4 +1,4 @@
-//! SpeechT5: one encoder and decoder between speech and text; which nets stand before and after them the class says.
+//! `SpeechT5`: one encoder and decoder between speech and text; which nets stand before and after them the class says.
 
 use super::audio::{feature_extractor, position_convolution};
 use super::decoder::{Draft, Tensors};
@@ -44,10 +44,19 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
             t.tensor(&format!("{prenet}.masked_spec_embed"), Role::Other, &[hidden]);
         }
         let frames = feature_extractor(f, &mut t, &format!("{prenet}.feature_encoder"), false)?;
-        t.norm(&format!("{prenet}.feature_projection.layer_norm"), frames, true).linear(&format!("{prenet}.feature_projection.projection"), frames, hidden, true);
+        t.norm(&format!("{prenet}.feature_projection.layer_norm"), frames, true).linear(
+            &format!("{prenet}.feature_projection.projection"),
+            frames,
+            hidden,
+            true,
+        );
         position_convolution(f, &mut t, &format!("{prenet}.pos_conv_embed"), hidden)?;
     } else if reads {
-        t.embedding("speecht5.encoder.prenet.embed_tokens", encoder.vocab, hidden).tensor("speecht5.encoder.prenet.encode_positions.alpha", Role::Position, &[]);
+        t.embedding("speecht5.encoder.prenet.embed_tokens", encoder.vocab, hidden).tensor(
+            "speecht5.encoder.prenet.encode_positions.alpha",
+            Role::Position,
+            &[],
+        );
     }
     let distances = f.count("encoder_max_relative_position")?.saturating_mul(2);
     t.norm("speecht5.encoder.wrapped_encoder.layer_norm", hidden, true).embedding(
@@ -106,9 +115,12 @@ fn speech_nets(f: &Fields, t: &mut Tensors, hidden: u64) -> Result<(), ConfigErr
     for number in 0..layer_count(f, "speech_decoder_prenet_layers", 2)? {
         t.linear(&format!("speecht5.decoder.prenet.layers.{number}"), if number == 0 { mels } else { units }, units, true);
     }
-    t.linear("speecht5.decoder.prenet.final_layer", units, hidden, true)
-        .tensor("speecht5.decoder.prenet.encode_positions.alpha", Role::Position, &[])
-        .linear("speecht5.decoder.prenet.speaker_embeds_layer", hidden.saturating_add(f.count("speaker_embedding_dim")?), hidden, true);
+    t.linear("speecht5.decoder.prenet.final_layer", units, hidden, true).tensor("speecht5.decoder.prenet.encode_positions.alpha", Role::Position, &[]).linear(
+        "speecht5.decoder.prenet.speaker_embeds_layer",
+        hidden.saturating_add(f.count("speaker_embedding_dim")?),
+        hidden,
+        true,
+    );
     let rate = f.count("reduction_factor")?;
     t.linear("speech_decoder_postnet.feat_out", hidden, mels.saturating_mul(rate), true).linear("speech_decoder_postnet.prob_out", hidden, rate, true);
     let (width, kernel) = (f.count("speech_decoder_postnet_units")?, f.count("speech_decoder_postnet_kernel")?);

@@ -1,5 +1,5 @@
-//! T5Gemma 2: Gemma 3 as an encoder-decoder that sees: one embedding for both halves, a decoder that attends to itself and to the
-//! encoder with the same matrices, SigLIP before the encoder.
+//! `T5Gemma` 2: Gemma 3 as an encoder-decoder that sees: one embedding for both halves, a decoder that attends to itself and to the
+//! encoder with the same matrices, `SigLIP` before the encoder.
 
 use super::decoder::{Draft, Shape, Tensors, component, labels};
 use super::encoder::{Sizes, encoder_component};
@@ -21,15 +21,19 @@ const CLASS: &[(&str, u64)] = &[
 
 const NORMS: &[&str] = &["pre_self_attn_layernorm", "post_self_attn_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"];
 
+/// Layers with their tensors.
+type Layers = Vec<(Layer, Vec<Tensor>)>;
+
 /// One half: its sizes, and its layers.
-fn half(f: &Fields, keeps: Keeps) -> Result<(Sizes, Vec<(Layer, Vec<Tensor>)>), ConfigError> {
+fn half(f: &Fields, keeps: Keeps) -> Result<(Sizes, Layers), ConfigError> {
     let shape = Shape::read(f)?;
     let inner = f.count("intermediate_size")?;
     let bias = f.flag("attention_bias", false)?;
     for key in ["architectures", "dtype", "is_decoder", "max_position_embeddings", "model_type", "tie_word_embeddings"] {
         f.touch(key);
     }
-    let tensors = Tensors::default().attention(&shape, bias, bias).query_key_norm(&shape).gated_mlp(shape.hidden, inner, false).norms(NORMS, shape.hidden).build();
+    let tensors =
+        Tensors::default().attention(&shape, bias, bias).query_key_norm(&shape).gated_mlp(shape.hidden, inner, false).norms(NORMS, shape.hidden).build();
     let window = f.count("sliding_window")?;
     let period = f.optional_count("sliding_window_pattern")?.unwrap_or(6);
     f.touch("_sliding_window_pattern");

@@ -1,4 +1,4 @@
-//! VideoLLaMA 3: SigLIP's layers over patches of any number, with rotary positions, two matrices, Qwen2.
+//! `VideoLLaMA` 3: `SigLIP`'s layers over patches of any number, with rotary positions, two matrices, Qwen2.
 
 use super::decoder::{Draft, Tensors};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in, with_projector};
