@@ -15,6 +15,8 @@ impl Transport for Unplugged {
     async fn get(&self, _: Request) -> Result<Response, TransportError> {
         Err(TransportError::Offline(String::new()))
     }
+
+    async fn pause(&self, _: u64) {}
 }
 
 #[test]

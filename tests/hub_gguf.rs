@@ -70,6 +70,8 @@ impl Transport for Repository {
         let body = (first..=last).map(|at| content.get(usize::try_from(at).unwrap()).copied().unwrap_or(0)).collect();
         Ok(Response { status: 206, headers: Headers { content_range: Some(format!("bytes {first}-{last}/{size}")), ..Headers::default() }, body })
     }
+
+    async fn pause(&self, _: u64) {}
 }
 
 /// Runs what is always ready.

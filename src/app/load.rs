@@ -32,6 +32,9 @@ extern "C" {
     fn models(this: &Reader) -> Result<String, JsValue>;
 
     #[wasm_bindgen(catch, method)]
+    async fn search(this: &Reader, text: &str, endpoint: &str, token: &str, signal: &AbortSignal) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
     async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal, given: &Array) -> Result<JsValue, JsValue>;
 }
 
@@ -62,6 +65,8 @@ thread_local! {
     static GIVEN: RefCell<Array> = RefCell::new(Array::new());
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// The search that is under way.
+    static SEARCH: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     /// The ids of the built-in models, a line each; empty until the reader has said them.
     static BUILT_IN: Cell<&'static str> = const { Cell::new("") };
 }
@@ -87,6 +92,26 @@ pub async fn ask_built_in() {
     if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), Reader::from(reader).models()) {
         BUILT_IN.set(ids.leak());
     }
+}
+
+/// Breaks off the search that is under way.
+pub fn stop_search() {
+    if let Some(controller) = SEARCH.take() {
+        controller.abort();
+    }
+}
+
+/// What the Hub has for a text that is being typed: a line of what is worth saying, then ids, a line each. `None` where another
+/// search, or none, is wanted by now.
+pub async fn search(state: AppState, text: &str) -> Option<String> {
+    stop_search();
+    let controller = AbortController::new().ok()?;
+    let signal = controller.signal();
+    SEARCH.set(Some(controller));
+    let reader: Reader = fetch_reader().await.ok()?.into();
+    let (endpoint, token) = (state.endpoint.get_untracked(), state.token.get_untracked());
+    let lines = reader.search(text, &endpoint, &token, &signal).await.ok()?;
+    lines.as_string().filter(|_| !signal.aborted())
 }
 
 /// Ends whatever is under way; the number of the new wish.
@@ -249,7 +274,7 @@ fn start(state: AppState, job: Job) {
     let signal = controller.signal();
     UNDER_WAY.set(Some(controller));
     // Who asks nobody is at the files at once.
-    let progress = matches!(job.what, What::Files { .. }).then_some(Progress { files_done: 0, files: 0, bytes: 0, bytes_total: None });
+    let progress = matches!(job.what, What::Files { .. }).then_some(Progress::default());
     state.load.set(Load::Reading(Reading { name: job.name.clone(), progress }));
     let asked = state.endpoint.get_untracked();
     let wish = Wish {
@@ -283,11 +308,12 @@ fn start(state: AppState, job: Job) {
 /// Asks the reader; `None` when it cannot be fetched or breaks off.
 async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<Answer> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts far below 2^53
-    let progress = Closure::<dyn Fn(f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64| {
+    let progress = Closure::<dyn Fn(f64, f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64, pause: f64| {
         if WISH.get() == number {
             state.load.update(|load| {
                 if let Load::Reading(reading) = load {
-                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes: bytes as u64, bytes_total: None });
+                    let bytes = bytes as u64;
+                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes, bytes_total: None, pause: pause as u64 });
                 }
             });
         }

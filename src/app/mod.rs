@@ -5,6 +5,7 @@
 //! the rim only: the address bar, the status line, the sweep that follows a pause.
 
 mod browser;
+mod combobox;
 mod controls;
 mod curve;
 mod dom;

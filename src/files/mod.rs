@@ -25,9 +25,6 @@ const FIRST_LOOK: u64 = 64;
 /// The longest index: twice that of the model with the most tensors.
 const MAX_INDEX: u64 = 128 << 20;
 
-/// The file that describes the quantisation where config.json does not.
-const QUANT_CONFIG: &str = "hf_quant_config.json";
-
 /// Where bytes of files come from. Paths have slashes.
 pub trait Disk {
     /// Bytes of a file; `None` when there is no such file.
@@ -189,7 +186,7 @@ impl<D: Disk> Opening<'_, D> {
         let text = self.text(config, config::json::MAX_BYTES as u64).await?;
         let quant_config = match self.quant_config {
             Some(path) => Some(path.to_owned()),
-            None => Some(beside(config, QUANT_CONFIG)).filter(|path| self.disk.size(path).is_some()),
+            None => Some(beside(config, hub::QUANT_CONFIG)).filter(|path| self.disk.size(path).is_some()),
         };
         let quant_config = match quant_config {
             Some(path) => Some(self.text(&path, config::json::MAX_BYTES as u64).await?),
@@ -270,7 +267,7 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     fn report(&self, done: usize, all: usize) {
-        (self.progress)(Progress { files_done: done as u64, files: all as u64, bytes: 0, bytes_total: None });
+        (self.progress)(Progress { files_done: done as u64, files: all as u64, ..Progress::default() });
     }
 
     fn size(&self, path: &str) -> Result<u64, FilesError> {

@@ -132,6 +132,8 @@ mod tests {
         async fn get(&self, _: Request) -> Result<Response, TransportError> {
             Err(TransportError::Offline("unplugged".to_owned()))
         }
+
+        async fn pause(&self, _: u64) {}
     }
 
     /// Files in memory.

@@ -5,6 +5,7 @@
 //! Between the two go the types of this file, as bytes.
 
 mod answer;
+mod search;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
 pub use answer::{Picked, answer};
+pub use search::suggestions;
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

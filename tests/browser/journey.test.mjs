@@ -206,6 +206,52 @@ test("anything that names a model: pasted addresses", lab.journey(async (page) =
   }
 }));
 
+test("search as one types: the Hub's models under the built-in ones", lab.journey(async (page) => {
+  const searches = () => page.hub.log("search").map((entry) => new URLSearchParams(entry.query).get("search"));
+  await page.open({ rt: "transformers" });
+  await page.model.fill("");
+  // One question for a word typed at once, and the built-in models need none.
+  await page.typeOn("mistral");
+  await until(() => page.suggested(), (groups) => groups["Built in"]?.length > 0, "built-in models at once");
+  const found = await until(() => page.suggested(), (groups) => groups["On the Hub"]?.length > 0 || page.hub.log("search").length > 0, "the Hub is asked");
+  assert.ok(found["Built in"].every((id) => /mistral/i.test(id)));
+  assert.deepEqual(searches(), ["mistral"]);
+  assert.match(page.hub.log("search")[0].query, /limit=8/);
+
+  // The next key breaks off the question that is under way.
+  page.hub.set("search", { hold: true });
+  await page.model.fill("stand-in/m");
+  await until(() => page.hub.held, (held) => held === 1, "the answer should be held back");
+  page.hub.set("search", null);
+  await page.typeOn("ixed");
+  await page.suggests("stand-in/mixed-dtypes");
+  assert.deepEqual(searches(), ["mistral", "stand-in/m", "stand-in/mixed"]);
+  await until(() => page.hub.inFlight, (requests) => requests === 0, "nothing should be in flight");
+  assert.deepEqual(page.hub.log("search").map((entry) => entry.finished), [true, false, true]);
+
+  // Picked by keyboard, read like any other.
+  await page.model.press("ArrowDown");
+  const active = await page.model.getAttribute("aria-activedescendant");
+  assert.equal(await page.tab.locator(`[id="${active}"]`).innerText(), "stand-in/mixed-dtypes");
+  await page.model.press("Enter");
+  await page.known(/1\.10\s*B/, /header/i);
+  await page.term("weights", 2_200_281_088);
+  assert.equal(await page.model.inputValue(), "stand-in/mixed-dtypes");
+
+  // By mouse too; and what is no part of an id is never asked for.
+  await page.model.fill("many-shards");
+  await page.suggests("stand-in/many-shards");
+  await page.tab.getByRole("option", { name: "stand-in/many-shards", exact: true }).click();
+  await page.known(/36\.38\s*B/, /header/i);
+  const asked = searches().length;
+  for (const text of ["x", '{"model_type": "llama"', "https://huggingface.co/org/name", "layers=32"]) {
+    await page.model.fill(text);
+    await new Promise((next) => setTimeout(next, 400));
+  }
+  assert.equal(searches().length, asked);
+  assert.ok(page.hub.requests.every((entry) => entry.method === "GET"), "no preflight");
+}));
+
 test("a pasted config is a model, and the link carries it", lab.journey(async (page) => {
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify(configs.qwen3_4b, null, 2));
