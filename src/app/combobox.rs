@@ -84,7 +84,8 @@ impl List {
 
     /// Puts it on the page.
     fn show(&self) {
-        const GROUPS: [&str; 2] = ["<div role='group' aria-label='Built in'>", "<div role='group' aria-label='On the Hub'><p aria-hidden='true'>On the Hub</p>"];
+        const GROUPS: [&str; 2] =
+            ["<div role='group' aria-label='Built in'>", "<div role='group' aria-label='On the Hub'><p aria-hidden='true'>On the Hub</p>"];
         let mut options = String::new();
         let mut active = String::new();
         for (index, id) in self.options().enumerate().filter(|_| self.is_open) {

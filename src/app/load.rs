@@ -7,6 +7,7 @@ use std::sync::Arc;
 use js_sys::Array;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use vramfit::config::manual::is_manual;
 use vramfit::link::ModelLink;
 use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
 use wasm_bindgen::JsValue;
@@ -132,6 +133,8 @@ pub fn submit(state: AppState, text: &str) {
     }
     let job = if is_json(text) {
         Job { name: "the config".to_owned(), what: What::Config(text.to_owned()), is_step: true }
+    } else if is_manual(text) {
+        by_hand(text.to_owned(), true)
     } else {
         let what = What::Hub { text: text.to_owned(), revision: None, may_be_built_in: true };
         Job { name: if text.contains("://") { "that address" } else { text }.to_owned(), what, is_step: true }
@@ -149,10 +152,20 @@ pub fn is_whole_name(text: &str) -> bool {
     is_json(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
 }
 
+/// Takes the sizes of a model by hand.
+pub fn take_by_hand(state: AppState, sizes: String) {
+    EDITED.set(false);
+    start(state, by_hand(sizes, true));
+}
+
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
     EDITED.set(false);
     start(state, named(id, true));
+}
+
+fn by_hand(sizes: String, is_step: bool) -> Job {
+    Job { name: "the sizes".to_owned(), what: What::Manual(sizes), is_step }
 }
 
 fn named(id: &str, is_step: bool) -> Job {
@@ -183,6 +196,10 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
         ModelLink::Config(text) => {
             state.typed.set(text.clone());
             return start(state, Job { name: "the config".to_owned(), what: What::Config(text), is_step: false });
+        }
+        ModelLink::Manual(sizes) => {
+            state.typed.set(sizes.clone());
+            return start(state, by_hand(sizes, false));
         }
         ModelLink::Files(name) => {
             state.typed.set(name.clone());
@@ -346,7 +363,7 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
         if !EDITED.get() {
             state.typed.set(match &shown.link {
                 ModelLink::Hub { id, .. } => id.clone(),
-                ModelLink::Config(text) | ModelLink::Files(text) => text.clone(),
+                ModelLink::Config(text) | ModelLink::Manual(text) | ModelLink::Files(text) => text.clone(),
             });
         }
         state.load.set(Load::Idle);

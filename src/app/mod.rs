@@ -14,6 +14,7 @@ mod files;
 mod layers;
 mod ledger;
 mod load;
+mod manual;
 mod model_box;
 mod notes;
 mod scale;

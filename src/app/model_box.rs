@@ -8,11 +8,11 @@ use vramfit::reader::{Failure, Offer};
 use super::controls::token_note;
 use super::load;
 use super::state::{AppState, Load, Reading, Shown};
-use super::{combobox, dom, files};
+use super::{combobox, dom, files, manual};
 
 /// The model.
 pub fn markup() -> String {
-    [BEFORE_FILES, files::MARKUP, AFTER_FILES].concat()
+    [BEFORE_FILES, files::MARKUP, AFTER_FILES, &manual::markup(), "</div>"].concat()
 }
 
 const BEFORE_FILES: &str = "<div class='model'><div class='field combobox'><div class='label-row'><label for='model'>Model</label>";
@@ -34,12 +34,12 @@ const AFTER_FILES: &str = "\
         </div>\
         <button type='button' id='model-cancel'>Cancel</button>\
       </div>\
-      <div id='model-error' role='alert'></div>\
-    </div>";
+      <div id='model-error' role='alert'></div>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
     combobox::bind(state);
+    manual::bind(state);
     dom::follow(move || {
         let unit = state.unit.get();
         let (shape, source) = state.shown.with(|shown| shown.as_ref().map(|shown| (shape(&shown.model), source(shown, unit)))).unwrap_or_default();
@@ -113,6 +113,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
         (Origin::Gguf, Some(files)) if files.count > 1 => format!("Headers of {} GGUF files read{at}", grouped(files.count)),
         (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
+        (Origin::Manual, _) => "By hand".to_owned(),
         _ => format!("From config.json{at}"),
     }];
     facts.extend(provenance.files.as_ref().map(|files| format!("{} stored", unit.text(files.bytes))));

@@ -49,8 +49,7 @@ pub async fn search<T: Transport>(transport: &T, endpoint: &Endpoint, text: &str
         return Ok(Vec::new());
     }
     let words: Vec<&str> = text.split_whitespace().collect();
-    let request =
-        Request { url: endpoint.search(&words.join(" "), LIMIT), range: None, token: token.map(str::to_owned), max_bytes: MAX_ANSWER };
+    let request = Request { url: endpoint.search(&words.join(" "), LIMIT), range: None, token: token.map(str::to_owned), max_bytes: MAX_ANSWER };
     let response = transport.get(request).await.map_err(|error| match error {
         TransportError::Offline(_) | TransportError::TimedOut => NoAnswer::Offline,
         TransportError::Cancelled => NoAnswer::Cancelled,
@@ -107,20 +106,20 @@ mod tests {
         (found, hub.asked.into_inner())
     }
 
-    fn body(status: u16, body: &str) -> Result<Response, TransportError> {
-        Ok(Response { status, body: body.as_bytes().to_vec(), ..Response::default() })
+    fn body(status: u16, body: &str) -> Response {
+        Response { status, body: body.as_bytes().to_vec(), ..Response::default() }
     }
 
     #[test]
     fn ids_come_in_the_order_of_the_hub() {
         let rows = r#"[{"_id":"1","id":"org/b-7B","gated":"auto","tags":["x"]},{"id":"gpt2"},{"id":"../etc"},{"id":"org/a"}]"#;
-        let (found, asked) = ask(body(200, rows), "  org   7b ");
+        let (found, asked) = ask(Ok(body(200, rows)), "  org   7b ");
         assert_eq!(found.unwrap(), ["org/b-7B", "gpt2", "org/a"], "and what is no id is passed over");
         assert_eq!(asked.len(), 1);
         assert_eq!(asked[0].url, "https://huggingface.co/api/models?search=org%207b&limit=8&sort=downloads");
         assert_eq!((asked[0].token.as_deref(), asked[0].range, asked[0].max_bytes), (Some("hf_x"), None, MAX_ANSWER));
         let many = serde_json::to_string(&(0..50).map(|n| serde_json::json!({"id": format!("org/m{n}")})).collect::<Vec<_>>()).unwrap();
-        assert_eq!(ask(body(200, &many), "org").0.unwrap().len(), LIMIT);
+        assert_eq!(ask(Ok(body(200, &many)), "org").0.unwrap().len(), LIMIT);
     }
 
     #[test]
@@ -143,11 +142,11 @@ mod tests {
             "m\u{f6}del",
             long.as_str(),
         ] {
-            let (found, asked) = ask(body(200, "[]"), text);
+            let (found, asked) = ask(Ok(body(200, "[]")), text);
             assert_eq!((found, asked.len()), (Ok(Vec::new()), 0), "{text}");
         }
         for text in ["o1", "qwen", "meta-llama/", "Qwen/Qwen3", "llama 3.1 instruct", "org_x/name.v2"] {
-            assert_eq!(ask(body(200, "[]"), text).1.len(), 1, "{text}");
+            assert_eq!(ask(Ok(body(200, "[]")), text).1.len(), 1, "{text}");
         }
     }
 
@@ -158,9 +157,9 @@ mod tests {
         assert_eq!(why(Err(TransportError::TimedOut)), NoAnswer::Offline);
         assert_eq!(why(Err(TransportError::Cancelled)), NoAnswer::Cancelled);
         assert_eq!(why(Err(TransportError::TooLarge { limit: 1 })), NoAnswer::Unexpected);
-        assert_eq!(why(body(429, "{}")), NoAnswer::RateLimited);
+        assert_eq!(why(Ok(body(429, "{}"))), NoAnswer::RateLimited);
         for (status, text) in [(404, "[]"), (500, "[]"), (200, "{}"), (200, "<html>"), (200, "[{\"name\": 1}]")] {
-            assert_eq!(why(body(status, text)), NoAnswer::Unexpected, "{status} {text}");
+            assert_eq!(why(Ok(body(status, text))), NoAnswer::Unexpected, "{status} {text}");
         }
         assert_eq!(why(Ok(Response { status: 200, body: vec![b' '; 300 << 10], ..Response::default() })), NoAnswer::Unexpected);
     }
@@ -168,7 +167,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_answer_and_any_text_do_no_harm(status in 0u16..1000, answer in r#"[\[\]{}":,a-z0-9/ \\]{0,120}|\PC{0,40}"#, text in r"[a-z/.@ :-]{0,20}|\PC{0,20}") {
-            if let Ok(found) = ask(body(status, &answer), &text).0 {
+            if let Ok(found) = ask(Ok(body(status, &answer)), &text).0 {
                 proptest::prop_assert!(found.len() <= LIMIT && found.iter().all(|id| RepoId::parse(id).is_ok()));
             }
         }

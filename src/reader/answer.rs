@@ -1,11 +1,13 @@
 //! The reader's work, over any [`Transport`].
 
+use super::kept::{self, Recorder, Store};
 use super::{Answer, Failure, Found, Offer, Progress, What, Wish};
 use crate::files::{self, Disk, FileSet, FilesError, Named, NoFiles, Opened};
 use crate::hub::{self, Endpoint, HubError, ModelRef, RepoId, Transport};
 use crate::link::ModelLink;
 use crate::model::{Model, Origin, Provenance};
 use crate::{catalogue, config};
+use config::manual::{self, Manual};
 
 /// Files that were picked or dropped.
 #[derive(Clone, Debug)]
@@ -23,10 +25,12 @@ impl Picked<NoFiles> {
     }
 }
 
-/// Reads the model that is wanted, from the Hub behind `transport` or among the files `picked`. Drop the future to cancel.
-pub async fn answer<T: Transport, D: Disk>(transport: &T, picked: &Picked<D>, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
+/// Reads the model that is wanted, from the Hub behind `transport` or among the files `picked`; what was read of the Hub before
+/// and is in `store` is used where the Hub need not or cannot be asked. Drop the future to cancel.
+pub async fn answer<T: Transport, S: Store, D: Disk>(transport: &T, store: &S, picked: &Picked<D>, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
     let (text, revision, may_be_built_in) = match &wish.what {
         What::Config(text) => return Answer { endpoint: None, result: pasted(text) },
+        What::Manual(text) => return Answer { endpoint: None, result: by_hand(text) },
         What::Files { chosen } => return Answer { endpoint: None, result: own(picked, chosen.as_ref(), progress).await },
         What::Named(id) => match built_in(id, String::new()) {
             Some(found) => return Answer { endpoint: None, result: Ok(found) },
@@ -39,7 +43,7 @@ pub async fn answer<T: Transport, D: Disk>(transport: &T, picked: &Picked<D>, wi
         Err(error) => return Answer { endpoint: None, result: Err(failure(&error)) },
     };
     let endpoint = reference.endpoint.as_ref().map(|own| own.as_str().to_owned());
-    let result = match read(transport, wish, &reference, progress).await {
+    let result = match read(transport, store, wish, &reference, progress).await {
         Err(HubError::Offline { .. } | HubError::TimedOut) if may_be_built_in && is_built_in(&reference) => {
             let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
             built_in(reference.id.as_str(), note).ok_or_else(|| failure(&HubError::TimedOut))
@@ -55,12 +59,41 @@ fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError
     Ok(ModelRef { revision, ..reference })
 }
 
-async fn read<T: Transport>(transport: &T, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
+async fn read<T: Transport, S: Store>(transport: &T, store: &S, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
     let chosen = wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?;
-    let model = hub::open(transport, &chosen, reference, wish.token.as_deref(), progress).await?;
+    let endpoint = reference.endpoint.as_ref().unwrap_or(&chosen);
+    let asked = kept::key(endpoint, reference);
+    if let Some(commit) = reference.revision.as_deref().filter(|revision| kept::is_commit(revision))
+        && let Some((model, date)) = kept::open(store, &asked, endpoint, progress).await
+        && model.provenance.revision.as_deref() == Some(commit)
+    {
+        return Ok(found(model, reference, format!("kept here since {date}")));
+    }
+    let recorder = Recorder::new(transport);
+    match hub::open(&recorder, &chosen, reference, wish.token.as_deref(), progress).await {
+        Ok(model) => {
+            let found = found(model, reference, String::new());
+            let has_token = wish.token.is_some() && *endpoint == chosen;
+            if let (ModelLink::Hub { id, revision: Some(commit) }, false) = (&found.link, has_token)
+                && let Ok(same) = self::reference(id, Some(commit))
+            {
+                recorder.keep(store, reference, kept::key(endpoint, &same), asked).await;
+            }
+            Ok(found)
+        }
+        Err(error @ (HubError::Offline { .. } | HubError::TimedOut)) => match kept::open(store, &asked, endpoint, progress).await {
+            Some((model, date)) => Ok(found(model, reference, format!("The Hub cannot be reached: as it was read on {date}"))),
+            None => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// A model on the Hub, as it was read.
+fn found(model: Model, reference: &ModelRef, note: String) -> Found {
     let id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
     let revision = model.provenance.revision.clone().or_else(|| reference.revision.clone());
-    Ok(Found { model, link: ModelLink::Hub { id, revision }, note: String::new() })
+    Found { model, link: ModelLink::Hub { id, revision }, note }
 }
 
 fn is_built_in(reference: &ModelRef) -> bool {
@@ -81,6 +114,14 @@ fn pasted(text: &str) -> Result<Found, Failure> {
     // Without its spaces, so that the link stays short.
     let link = ModelLink::Config(config::json::compact(text));
     Ok(Found { model: Model { anatomy, provenance }, link, note: String::new() })
+}
+
+/// A model by hand.
+fn by_hand(text: &str) -> Result<Found, Failure> {
+    let Manual { anatomy, text } =
+        manual::read(text).map_err(|error| Failure::new(&error.to_string(), "Give the sizes as the model's description has them."))?;
+    let provenance = Provenance { id: None, revision: None, source: Origin::Manual, files: None, notes: Vec::new() };
+    Ok(Found { model: Model { anatomy, provenance }, link: ModelLink::Manual(text), note: String::new() })
 }
 
 /// Files of one's own.
@@ -124,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Request, Response, TransportError};
-    use crate::reader::{decode, encode};
+    use crate::reader::{NothingKept, decode, encode};
 
     struct Unplugged;
 
@@ -156,7 +197,7 @@ mod tests {
         let picked = Picked { files: disk.iter().map(|(name, _)| (*name).to_owned()).collect(), disk };
         let wish = Wish { what, endpoint: None, token: None };
         assert_eq!(decode::<Wish>(&encode(&wish)).as_ref(), Some(&wish));
-        let mut answer = std::pin::pin!(answer(&Unplugged, &picked, &wish, &|_| {}));
+        let mut answer = std::pin::pin!(answer(&Unplugged, &NothingKept, &picked, &wish, &|_| {}));
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer,
             Poll::Pending => panic!("nothing here waits"),
@@ -195,6 +236,15 @@ mod tests {
         assert_eq!(found.link, ModelLink::Config(config.replace([' ', '\n'], "")));
         let failure = ask(What::Config(config.replace("64", "-1"))).result.unwrap_err();
         assert!(failure.problem.contains("hidden_size"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_model_by_hand_is_read_or_its_size_is_named() {
+        let found = ask(What::Manual("layers=2, hidden=64, heads=4, intermediate=128, vocab=100".to_owned())).result.unwrap();
+        assert_eq!(found.link, ModelLink::Manual("layers:2,hidden:64,heads:4,intermediate:128,vocab:100".to_owned()));
+        assert_eq!(found.model.provenance.source.name(), "manual");
+        let failure = ask(What::Manual("layers=2,hidden=64,heads=4,vocab=100".to_owned())).result.unwrap_err();
+        assert!(failure.problem.contains("`intermediate`"), "{failure:?}");
     }
 
     #[test]

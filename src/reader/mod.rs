@@ -5,6 +5,7 @@
 //! Between the two go the types of this file, as bytes.
 
 mod answer;
+mod kept;
 mod search;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
 pub use answer::{Picked, answer};
+pub use kept::{NothingKept, Store};
 pub use search::suggestions;
 
 /// A model that is wanted.
@@ -36,6 +38,8 @@ pub enum What {
     Named(String),
     /// The text of a config.json.
     Config(String),
+    /// A model by hand: its sizes.
+    Manual(String),
     /// The files that were picked or dropped; they come beside the wish.
     Files {
         /// Which one of them, where it was chosen among several.

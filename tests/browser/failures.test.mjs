@@ -30,6 +30,10 @@ test("gated: asks for a token, a good one opens it and goes nowhere else", faili
   assert.equal(page.hub.cdnSawAuthorization, false, "the token must not reach the host of the large files");
   assert.ok(page.hub.log("resolve", GATED).some((entry) => entry.authorization && entry.status === 302));
   const link = await page.copyLink();
+  // What the token opened is not kept for whoever comes after.
+  const later = await page.another(link);
+  await later.fails(/gated/i, /token/i);
+  assert.deepEqual(await page.tab.evaluate(async () => (await (await caches.open("vramfit-models")).keys()).length), 0);
   const places = [link, page.tab.url(), JSON.stringify(await page.downloadJson()), ...page.profile.requests.map((request) => request.url)];
   places.push(await page.tab.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, document.body.innerText])));
   for (const place of places) assert.doesNotMatch(place, /hf_good/);

@@ -270,6 +270,57 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
 }));
 
+test("a model that was opened opens again when the Hub is gone", lab.journey({ allow: [/Failed to load resource/] }, async (page) => {
+  await withMistral(page);
+  const numbers = await page.numbers();
+  const link = await page.copyLink();
+  const asked = page.hub.requests.length;
+
+  // The link names the commit, which never changes: nobody is asked.
+  const again = await page.another(link);
+  await again.known(/7\.24\s*B/, /Headers of 2 files/, /kept here since \d{4}-\d\d-\d\d/);
+  await until(() => again.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+  assert.equal(page.hub.requests.length, asked, "no request for what is kept");
+
+  // By its name, the Hub is asked first.
+  await page.context.route((url) => url.origin === new URL(page.hub.endpoint).origin, (route) => route.abort());
+  const gone = await page.another(`${lab.home}?${new URLSearchParams({ v: "1", m: MISTRAL, endpoint: page.hub.endpoint })}`);
+  await gone.known(/7\.24\s*B/, /Headers of 2 files/, /cannot be reached.*read on \d{4}-\d\d-\d\d/);
+  assert.equal((await gone.downloadJson()).model.stored_bytes, MISTRAL_WEIGHTS);
+  await gone.choose(QWEN);
+  await gone.known(/7\.62\s*B/, /Built-in/);
+}));
+
+test("by hand: a model that exists nowhere, and the link carries it", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null });
+  await page.tab.getByText("By hand", { exact: true }).click();
+  const size = (label) => page.tab.getByLabel(label, { exact: true });
+  await size("Layers").fill("32");
+  await size("Hidden size").fill("4,096");
+  await size("Attention heads").fill("32");
+  await size("Vocabulary").fill("32000");
+  await page.button("Use these sizes").click();
+  await page.fails(/`intermediate` is missing/);
+  await size("Intermediate size").fill("11008");
+  await size("Intermediate size").press("Enter");
+  await page.known(/6\.74\s*B/, /By hand/);
+  await page.remarked(/`kv-heads` was not given/);
+  await page.tab.locator("#runtime").selectOption("transformers");
+  await page.term("weights", 2 * 6_738_415_616);
+  assert.equal((await page.downloadJson()).model.source, "manual");
+
+  const link = await page.copyLink();
+  assert.equal(new URL(link).searchParams.get("manual"), "layers:32,hidden:4096,heads:32,intermediate:11008,vocab:32000");
+  const twin = await page.another(link);
+  await twin.known(/6\.74\s*B/, /By hand/);
+  assert.equal(await twin.tab.getByLabel("Hidden size", { exact: true }).inputValue(), "4096", "the form says what the link said");
+
+  // The box takes the same text; parameters may stand for the width.
+  await page.choose("layers=32,hidden=4096,heads=32,kv-heads=8,vocab=128256,params=8.03B");
+  await page.known(/8\.03\s*B/, /By hand/);
+  await page.remarked(/`intermediate` of 14,3\d\d follows/);
+}));
+
 test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async (page) => {
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify({ ...configs.qwen3_next, gate_of_tomorrow: 3 }));

@@ -4,6 +4,8 @@
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod files;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod store;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod transport;
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -15,6 +17,7 @@ mod module {
     use web_sys::AbortSignal;
 
     use super::files;
+    use super::store::BrowserStore;
     use super::transport::FetchTransport;
 
     /// The ids of the built-in models, a line each.
@@ -43,7 +46,7 @@ mod module {
         let answer = match reader::decode::<Wish>(&wish) {
             Some(wish) => {
                 let given = if matches!(wish.what, What::Files { .. }) { given } else { Array::new() };
-                reader::answer(&FetchTransport { signal }, &files::picked(&given).await, &wish, &report).await
+                reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await
             }
             None => Answer { endpoint: None, result: Err(Failure::new("two parts of this page are of different versions", "Reload the page.")) },
         };

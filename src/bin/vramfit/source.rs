@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use vramfit::config::manual;
 use vramfit::format::Unit;
 use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
-use vramfit::model::Model;
+use vramfit::model::{Model, Origin, Provenance};
 
 use crate::args::ModelArguments;
 use crate::transport::Http;
@@ -14,6 +15,10 @@ use crate::{files, folder};
 
 /// Opens what the arguments name: files that are there, else a model on the Hub.
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
+    if let Some(sizes) = &arguments.manual {
+        let anatomy = manual::read(sizes).map_err(|error| error.to_string())?.anatomy;
+        return Ok(Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Manual, files: None, notes: Vec::new() } });
+    }
     let named = &arguments.model;
     if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
         return from_hub(arguments, name);
