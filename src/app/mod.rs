@@ -17,6 +17,7 @@ mod load;
 mod manual;
 mod model_box;
 mod notes;
+mod reader;
 mod scale;
 mod settings;
 mod share;

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
-use vramfit::runtime::{Engine, Setting as EngineSetting, Way, engine};
+use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts};
 use vramfit::scenario::{
     Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
 };
@@ -56,21 +56,21 @@ impl Case {
         }
     }
 
-    fn engine(&self) -> Option<&'static dyn Engine> {
-        engine(self.runtime).filter(|_| !self.is_pipeline && !self.is_training)
+    fn engine(&self) -> Option<&'static Facts> {
+        facts(self.runtime).filter(|_| !self.is_pipeline && !self.is_training)
     }
 
     fn has(&self, way: Way) -> bool {
-        self.is_training || self.engine().is_some_and(|engine| engine.ways().contains(&way))
+        self.is_training || self.engine().is_some_and(|engine| engine.ways.contains(&way))
     }
 
     fn takes(&self, setting: EngineSetting) -> bool {
-        self.engine().is_some_and(|engine| engine.settings().contains(&setting))
+        self.engine().is_some_and(|engine| engine.settings.contains(&setting))
     }
 
     /// Whether the engine takes a share of the card, whatever it calls it.
     fn is_server(&self) -> bool {
-        self.engine().is_some_and(|engine| engine.fraction().is_some())
+        self.engine().is_some_and(|engine| engine.fraction.is_some())
     }
 
     fn trains(&self) -> bool {
@@ -157,7 +157,7 @@ static GROUPS: &[Group] = &[
                 label: "GPU memory utilization",
                 kind: Kind::Share,
                 used: "gpu_memory_utilization",
-                applies: |case| case.engine().and_then(Engine::fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
+                applies: |case| case.engine().and_then(|engine| engine.fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
             },
             Setting {
                 key: "static",

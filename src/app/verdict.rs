@@ -63,6 +63,7 @@ fn said(state: AppState) -> Said {
             Err(Said { fits: "unknown", claim: "No answer", rest: " for this combination".to_owned(), problem: why.clone(), ..Said::default() })
         }
         Answer::Nothing => Err(waiting(state)),
+        Answer::Waiting => Err(Said { fits: "unknown", claim: "A moment", rest: ": the rules for this are being fetched".to_owned(), ..Said::default() }),
     });
     let verdict = match estimate.map(|estimate| report::verdict(&estimate, unit)) {
         Err(said) => return said,
