@@ -2,7 +2,7 @@
 
 use super::kept::{self, Recorder, Store};
 use super::{Answer, Failure, Found, Offer, Progress, What, Wish};
-use crate::files::{self, Disk, FileSet, FilesError, Named, NoFiles, Opened};
+use crate::files::{self, Bases, Disk, FileSet, FilesError, Named, NoFiles, Opened};
 use crate::hub::{self, Endpoint, HubError, ModelRef, RepoId, Transport};
 use crate::link::ModelLink;
 use crate::model::{Model, Origin, Provenance};
@@ -31,7 +31,10 @@ pub async fn answer<T: Transport, S: Store, D: Disk>(transport: &T, store: &S, p
     let (text, revision, may_be_built_in) = match &wish.what {
         What::Config(text) => return Answer { endpoint: None, result: pasted(text) },
         What::Manual(text) => return Answer { endpoint: None, result: by_hand(text) },
-        What::Files { chosen } => return Answer { endpoint: None, result: own(picked, chosen.as_ref(), progress).await },
+        What::Files { chosen } => {
+            let bases = OnHub { transport, wish, progress };
+            return Answer { endpoint: None, result: own(picked, chosen.as_ref(), &bases).await };
+        }
         What::Named(id) => match built_in(id, String::new()) {
             Some(found) => return Answer { endpoint: None, result: Ok(found) },
             None => (id, None, false),
@@ -60,7 +63,7 @@ fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError
 }
 
 async fn read<T: Transport, S: Store>(transport: &T, store: &S, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
-    let chosen = wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?;
+    let chosen = chosen_hub(wish)?;
     let endpoint = reference.endpoint.as_ref().unwrap_or(&chosen);
     let asked = kept::key(endpoint, reference);
     if let Some(commit) = reference.revision.as_deref().filter(|revision| kept::is_commit(revision))
@@ -125,9 +128,9 @@ fn by_hand(text: &str) -> Result<Found, Failure> {
 }
 
 /// Files of one's own.
-async fn own<D: Disk>(picked: &Picked<D>, chosen: Option<&String>, progress: &dyn Fn(Progress)) -> Result<Found, Failure> {
+async fn own<T: Transport, D: Disk>(picked: &Picked<D>, chosen: Option<&String>, bases: &OnHub<'_, T>) -> Result<Found, Failure> {
     let named = chosen.map_or_else(|| Named::together(&picked.files), |file| Named::Files(std::slice::from_ref(file)));
-    let Opened { mut model, config } = files::open(&picked.disk, named, None, progress).await.map_err(|error| unopened(&error))?;
+    let Opened { mut model, config } = files::open(&picked.disk, named, None, bases, bases.progress).await.map_err(|error| unopened(&error))?;
     let name = match named {
         Named::Folder { path, .. } if !path.is_empty() => path,
         Named::Folder { files, .. } | Named::Files(files) => files.first().map_or("", String::as_str),
@@ -137,7 +140,33 @@ async fn own<D: Disk>(picked: &Picked<D>, chosen: Option<&String>, progress: &dy
     Ok(Found { model, link, note: String::new() })
 }
 
+/// Models on the Hub that adapters of one's own were made for.
+struct OnHub<'a, T> {
+    transport: &'a T,
+    wish: &'a Wish,
+    progress: &'a dyn Fn(Progress),
+}
+
+impl<T: Transport> Bases for OnHub<'_, T> {
+    async fn open(&self, name: &str, revision: Option<&str>) -> Result<Model, FilesError> {
+        let revision = revision.map(str::to_owned);
+        let opened = match (chosen_hub(self.wish), reference(name, revision.as_ref())) {
+            (Ok(hub), Ok(reference)) => hub::open(self.transport, &hub, &reference, self.wish.token.as_deref(), self.progress).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        opened.map_err(|error| FilesError::Base(Box::new(error)))
+    }
+}
+
+/// The Hub that the page is set to.
+fn chosen_hub(wish: &Wish) -> Result<Endpoint, HubError> {
+    Ok(wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?)
+}
+
 fn unopened(error: &FilesError) -> Failure {
+    if let FilesError::Base(base) = error {
+        return Failure { problem: crate::format::sentence(&error.to_string()), ..failure(base) };
+    }
     let offer = |file: &FileSet| Offer { file: file.clone(), what: What::Files { chosen: Some(file.path.clone()) } };
     let files = match error {
         FilesError::ChooseFile { files } => files.iter().map(offer).collect(),
@@ -260,6 +289,18 @@ mod tests {
         // Of a folder, what is of no use is passed over.
         let found = files(vec![("m/config.json", CONFIG), ("m/tokenizer.json", b"{}"), ("m/notes.txt", b"hello")]).unwrap();
         assert_eq!(found.model.provenance.id.as_deref(), Some("m"));
+        // Folders of several parts, as on the Hub; what an adapter was made for is asked of the Hub.
+        let index = br#"{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}"#;
+        let vae = br#"{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 16}"#;
+        let pipeline = files(vec![("p/model_index.json", index), ("p/vae/config.json", vae)]).unwrap();
+        assert_eq!((pipeline.model.anatomy.model_type.as_str(), pipeline.model.anatomy.components.len()), ("FluxPipeline", 1));
+        let adapter: &[u8] = br#"{"peft_type": "LORA", "base_model_name_or_path": "base", "r": 2, "target_modules": ["q_proj"]}"#;
+        let lora = files(vec![("a/adapter_config.json", adapter), ("a/base/config.json", CONFIG)]).unwrap();
+        assert_eq!(lora.model.anatomy.components.last().unwrap().parameters().unwrap().get(), 2 * 2 * 2 * 64, "two layers, two matrices of 64 by 2");
+        let alone = files(vec![("adapter_config.json", adapter)]).unwrap_err();
+        assert!(alone.problem.contains("unplugged") && alone.may_retry, "{alone:?}");
+        let twice = files(vec![("a/adapter_config.json", adapter), ("a/base/adapter_config.json", adapter)]).unwrap_err();
+        assert!(twice.problem.contains("is an adapter too"), "{twice:?}");
         assert!(files(vec![("m/notes.txt", b"hello")]).unwrap_err().problem.contains("config.json"));
         assert!(files(Vec::new()).is_err());
     }
