@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Lab, until } from "./page.mjs";
 import { check } from "./formula.mjs";
-import { configs, dataBytes, ggufHead, ggufLayout, ggufMetadata, llamaLayout, safetensorsHead } from "../hub/repos.mjs";
+import { configs, dataBytes, ggufHead, ggufLayout, ggufMetadata, llamaLayout, safetensorsHead, tensor } from "../hub/repos.mjs";
 
 const MISTRAL = "mistralai/Mistral-7B-v0.1";
 const INSTRUCT = "mistralai/Mistral-7B-Instruct-v0.2";
@@ -419,6 +419,47 @@ test("files of one's own: dropped or picked, nothing leaves the page", lab.journ
   const strangers = page.profile.requests.filter((request) => request.host && request.host !== new URL(lab.home).host);
   assert.deepEqual(strangers, [], "nothing is uploaded");
   assert.ok(page.profile.requests.every((request) => request.method === "GET"));
+}));
+
+test("folders that are dropped: a model, a pipeline, an adapter with its base on the Hub", lab.journey(async (page) => {
+  const folder = await mkdtemp(join(tmpdir(), "vramfit-"));
+  const put = async (name, content, size) => {
+    await mkdir(join(folder, name, ".."), { recursive: true });
+    await writeFile(join(folder, name), content);
+    if (size !== undefined) await truncate(join(folder, name), size);
+  };
+  const weights = async (name, tensors) => {
+    const head = safetensorsHead(tensors);
+    await put(name, head, head.length + tensors.reduce((sum, t) => sum + dataBytes(t), 0));
+  };
+  try {
+    await page.open();
+    await put("model/config.json", JSON.stringify(configs.tinyLlama));
+    await put("model/tokenizer.json", "{}");
+    await weights("model/model.safetensors", llamaLayout(configs.tinyLlama));
+    await page.dropPaths(join(folder, "model"));
+    await page.known(/1\.10\s*B/, /Header of 1 file read/);
+    await page.stored(2_200_096_768);
+    assert.equal(await page.model.inputValue(), "model");
+
+    await put("pipeline/model_index.json", JSON.stringify({ _class_name: "FluxPipeline", vae: ["diffusers", "AutoencoderKL"], scheduler: ["diffusers", "X"] }));
+    await put("pipeline/vae/config.json", JSON.stringify({ _class_name: "AutoencoderKL", block_out_channels: [128, 256, 512, 512], latent_channels: 16 }));
+    await weights("pipeline/vae/diffusion_pytorch_model.safetensors", [tensor("decoder.conv_in.weight", "BF16", 512, 16, 3, 3)]);
+    await page.dropPaths(join(folder, "pipeline"));
+    await page.known(/Header of 1 file read/, /0\.00 GiB stored/);
+    assert.deepEqual((await page.downloadJson()).model.stored_bytes_by_part, { vae: 2 * 512 * 16 * 9 });
+    assert.deepEqual(page.hub.requests, [], "nobody is asked for what is here");
+
+    const lora = { peft_type: "LORA", base_model_name_or_path: "stand-in/mixed-dtypes", r: 8, target_modules: ["q_proj", "v_proj"] };
+    await put("adapter/adapter_config.json", JSON.stringify(lora));
+    await page.dropPaths(join(folder, "adapter"));
+    await page.known(/1\.10\s*B/, /Header of 1 file read/);
+    const { model } = await page.downloadJson();
+    assert.equal(model.parameters.by_component.adapter, 22 * 8 * (2 * 2048 + 2048 + 256));
+    assert.deepEqual([...new Set(page.hub.log("resolve").map((entry) => entry.repo))], ["stand-in/mixed-dtypes"]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }));
 
 test("what the page does not know, it says", lab.journey(async (page) => {

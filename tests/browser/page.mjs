@@ -231,6 +231,14 @@ export class Page {
     }, bytes);
   }
 
+  /** Drop paths of this machine, folders among them, as a file manager does: the page gets entries of a file system. */
+  async dropPaths(...files) {
+    const session = await this.context.newCDPSession(this.tab);
+    const data = { items: [], files, dragOperationsMask: 1 };
+    for (const type of ["dragEnter", "dragOver", "drop"]) await session.send("Input.dispatchDragEvent", { type, x: 200, y: 200, data });
+    await session.detach();
+  }
+
   /** Wait until the model that is shown is stored in so many bytes. */
   async stored(bytes) {
     await this.known(new RegExp(`${(bytes / 2 ** 30).toFixed(2).replace(".", "\\.")} GiB stored`));
