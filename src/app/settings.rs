@@ -224,7 +224,11 @@ static GROUPS: &[Group] = &[
 
 /// How many settings are not at their defaults.
 pub fn changed(scenario: &Scenario) -> usize {
-    GROUPS.iter().flat_map(|group| group.settings).filter(|setting| link::setting(scenario, setting.key).is_some()).count()
+    link::settings(scenario).filter(|(key, _)| all().any(|setting| setting.key == *key)).count()
+}
+
+fn all() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
 }
 
 /// Every group with its settings.
@@ -243,12 +247,14 @@ pub fn bind(state: AppState) {
     dom::follow(move || {
         state.scenario.with(|scenario| {
             let case = Case::of(state, scenario);
-            for setting in GROUPS.iter().flat_map(|group| group.settings) {
-                setting.show(state, scenario, &case);
+            let chosen: Vec<(&str, String)> = link::settings(scenario).collect();
+            for setting in all() {
+                let chosen = chosen.iter().find(|(key, _)| *key == setting.key).map(|(_, value)| value.as_str());
+                setting.show(state, chosen, &case);
             }
         });
     });
-    for setting in GROUPS.iter().flat_map(|group| group.settings) {
+    for setting in all() {
         dom::on(&setting.id(), "change", move |event| {
             let text = if matches!(setting.kind, Kind::Switch) {
                 Ok(if dom::target(&event, "checked").is_truthy() { "1".to_owned() } else { String::new() })
@@ -300,14 +306,13 @@ impl Setting {
     }
 
     /// What was chosen, with what it is when nothing is; what does not apply is there only to be taken back.
-    fn show(&self, state: AppState, scenario: &Scenario, case: &Case) {
+    fn show(&self, state: AppState, chosen: Option<&str>, case: &Case) {
         let id = self.id();
-        let chosen = link::setting(scenario, self.key);
         dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(case));
         match self.kind {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {
-                dom::set_value(&id, &self.shown(chosen.as_deref().unwrap_or_default()));
+                dom::set_value(&id, &self.shown(chosen.unwrap_or_default()));
                 let used = state.used.with(|used| used.iter().find(|(key, _)| *key == self.used).map(|(_, value)| value.clone()));
                 let example = if let Kind::Text(example) = self.kind { example } else { "" };
                 if let Kind::Choice(choices) = self.kind {
