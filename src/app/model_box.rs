@@ -12,7 +12,7 @@ use super::{combobox, dom, files, manual};
 
 /// The model.
 pub fn markup() -> String {
-    [BEFORE_FILES, files::MARKUP, AFTER_FILES, &manual::markup(), "</div>"].concat()
+    [BEFORE_FILES, files::MARKUP, AFTER_FILES, manual::MARKUP, "</div>"].concat()
 }
 
 const BEFORE_FILES: &str = "<div class='model'><div class='field combobox'><div class='label-row'><label for='model'>Model</label>";

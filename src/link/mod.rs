@@ -211,7 +211,9 @@ impl Link {
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
-        pairs.extend(settings(&self.scenario).map(|(name, value)| (name, value)));
+        for (name, value) in settings(&self.scenario) {
+            pairs.push((name, value));
+        }
         pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
         pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
     }

@@ -92,10 +92,13 @@ async fn read<T: Transport, S: Store>(transport: &T, store: &S, wish: &Wish, ref
     }
 }
 
-/// A model on the Hub, as it was read.
+/// A model on the Hub, as it was read; a folder of a repository is named with its path.
 fn found(model: Model, reference: &ModelRef, note: String) -> Found {
-    let id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
+    let mut id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
     let revision = model.provenance.revision.clone().or_else(|| reference.revision.clone());
+    if let (Some(folder), Ok(repo)) = (&reference.folder, RepoId::parse(&id)) {
+        id = repo.address_of_folder(revision.as_deref().unwrap_or("main"), folder);
+    }
     Found { model, link: ModelLink::Hub { id, revision }, note }
 }
 

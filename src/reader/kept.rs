@@ -318,6 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_stays_in_its_link() {
+        let browser = Browser::default();
+        let first = ask(&browser, "https://huggingface.co/org/name/tree/main/sub", None, None).result.unwrap();
+        let id = format!("org/name/tree/{SHA}/sub");
+        assert_eq!(first.link, ModelLink::Hub { id: id.clone(), revision: Some(SHA.into()) });
+        let asked = browser.requests.get();
+        let again = ask(&browser, &id, Some(SHA), None).result.unwrap();
+        assert_eq!((again.model, again.link, browser.requests.get()), (first.model, first.link, asked));
+    }
+
+    #[test]
     fn what_a_token_opens_is_not_kept() {
         let browser = Browser::default();
         assert!(ask(&browser, "gated/name", None, None).result.unwrap_err().wants_token);
