@@ -25,7 +25,7 @@ pub fn bind(state: AppState) {
     dom::on("by-hand", "toggle", move |_| {
         if !is_made.replace(true) {
             make();
-            state.shown.with_untracked(fill);
+            state.shown.with_untracked(|shown| fill(shown.as_ref()));
         }
     });
     dom::on("by-hand", "click", move |event| {
@@ -41,7 +41,7 @@ pub fn bind(state: AppState) {
         }
     });
     // A link's sizes come into the form.
-    dom::follow(move || state.shown.with(fill));
+    dom::follow(move || state.shown.with(|shown| fill(shown.as_ref())));
 }
 
 fn id_of(name: &str) -> String {
@@ -60,8 +60,8 @@ fn make() {
 }
 
 /// Shows the sizes of the model that is shown, if it is one by hand.
-fn fill(shown: &Option<Shown>) {
-    let Some(ModelLink::Manual(sizes)) = shown.as_ref().map(|shown| &shown.link) else { return };
+fn fill(shown: Option<&Shown>) {
+    let Some(ModelLink::Manual(sizes)) = shown.map(|shown| &shown.link) else { return };
     for size in SIZES {
         let value = sizes.split(',').filter_map(|pair| pair.split_once(':')).find(|(name, _)| *name == size.name).map_or("", |(_, value)| value);
         dom::set_value(&id_of(size.name), value);
