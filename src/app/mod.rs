@@ -5,6 +5,7 @@
 //! the rim only: the address bar, the status line, the sweep that follows a pause.
 
 mod browser;
+mod combobox;
 mod controls;
 mod curve;
 mod dom;
@@ -13,6 +14,7 @@ mod files;
 mod layers;
 mod ledger;
 mod load;
+mod manual;
 mod model_box;
 mod notes;
 mod reader;
