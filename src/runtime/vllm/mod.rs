@@ -5,6 +5,7 @@
 mod cache;
 mod loaded;
 mod lora;
+mod mxfp4;
 mod profile;
 mod version;
 
