@@ -23,7 +23,7 @@ pub struct Comparison {
 /// How often what (a term, or the record) of an engine is not compared, and why.
 pub type Left = BTreeMap<(&'static str, String, String), usize>;
 
-const GIB: f64 = (1u64 << 30) as f64;
+const GIB: f64 = 1_073_741_824.0;
 
 /// Terms that are counts, not sizes.
 const COUNTS: &[&str] = &["kv_tokens", "kv_bytes_per_token"];
@@ -76,7 +76,8 @@ pub fn report(all: &[Comparison], left: &Left) -> String {
     summary(&mut out, all.iter(), |one| format!("{} {}", one.engine.label, one.term));
     out.push_str("\n## By version\n\n");
     let is_versioned = |one: &&Comparison| ["weights", "kv_available", "compute", "compute_mla"].contains(&one.term);
-    summary(&mut out, all.iter().filter(is_versioned), |one| format!("{} {} {}", one.engine.label, one.version, one.term));
+    let version = |one: &Comparison| one.version.split([' ', '+']).next().unwrap_or_default().to_owned();
+    summary(&mut out, all.iter().filter(is_versioned), |one| format!("{} {}: {}", one.engine.label, version(one), one.term));
     out.push_str("\n## Every figure\n\n| record | model | term | predicted | measured | % | why beyond its band |\n");
     out.push_str("| --- | --- | --- | ---: | ---: | ---: | --- |\n");
     for one in all {
