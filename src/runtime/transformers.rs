@@ -5,7 +5,7 @@
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Packing, Setting, Setup, ShardRules, Way};
+use super::{Engine, EstimateError, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -44,10 +44,6 @@ impl Engine for Transformers {
 
     fn places_layers(&self) -> bool {
         true
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::Answer]
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {

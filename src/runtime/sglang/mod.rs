@@ -6,7 +6,7 @@
 mod defaults;
 
 use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -48,10 +48,6 @@ impl Engine for Sglang {
 
     fn ways(&self) -> &'static [Way] {
         &[Way::Pipeline, Way::Data, Way::Expert]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::CpuOffload, Setting::MemFractionStatic]
     }
 
     fn pooled(&self) -> &'static [Term] {

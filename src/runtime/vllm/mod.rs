@@ -10,7 +10,7 @@ mod profile;
 mod version;
 
 use super::common::{self, per_layer_states};
-use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::Expr;
@@ -84,10 +84,6 @@ impl Engine for Vllm {
 
     fn pooled(&self) -> &'static [Term] {
         &[Term::KvCache, Term::State]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::CpuOffload, Setting::PrefixShare, Setting::Loras]
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
