@@ -64,7 +64,7 @@ fn longest_context(bencher: divan::Bencher) {
 #[divan::bench]
 fn curve(bencher: divan::Bencher) {
     let (model, scenario) = (model(), scenario(Runtime::Vllm));
-    bencher.bench_local(|| plan::curve(divan::black_box(&model), divan::black_box(&scenario)));
+    bencher.bench_local(|| plan::sweep(&|scenario| memory::estimate(&model, scenario), divan::black_box(&model), divan::black_box(&scenario)));
 }
 
 /// A GGUF file of 40 layers (those of Llama 2 13B) with a vocabulary of 150,000 tokens, from its bytes to the JSON of `inspect`.

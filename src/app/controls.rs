@@ -1,5 +1,7 @@
 //! What one chooses: the GPU, the engine, formats, the load, and the settings that few need.
 
+use std::cell::Cell;
+
 use leptos::prelude::*;
 use vramfit::format::{fixed, grouped, tokens_short};
 use vramfit::gpu::{self, Vendor};
@@ -13,6 +15,7 @@ use web_sys::Event;
 use super::dom;
 use super::field::{Choice, Field, Slider, Stand, count, option};
 use super::load;
+use super::reader;
 use super::scale;
 use super::settings;
 use super::state::AppState;
@@ -49,9 +52,10 @@ pub fn markup() -> String {
         slider.markup(&mut out);
         out.push_str("</div>");
     }
-    out.push_str("<details class='more'><summary>More settings<span id='changed' class='note'></span></summary><div class='more__body'>");
-    settings::markup(&mut out);
-    out.push_str(LAST);
+    out.push_str(
+        "<details class='more' id='more'><summary>More settings<span id='changed' class='note'></span></summary>\
+         <div class='more__body' id='more-settings'></div></details>",
+    );
     out
 }
 
@@ -68,22 +72,36 @@ const LAST: &str = "\
       <input id='token' type='password' autocomplete='off' aria-describedby='token-note'>\
       <p class='note' id='token-note'></p>\
     </div>\
-    </fieldset></div></details>";
+    </fieldset>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
-    for choice in [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE] {
-        choice.bind(state);
-    }
-    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH] {
-        field.bind(state);
-    }
-    for slider in [&CONTEXT_SLIDER, &BATCH_SLIDER] {
-        slider.bind(state);
-    }
-    dom::follow(move || state.scenario.with(allow));
-    dom::follow(move || dom::text("gpu-facts", &gpu_facts(state)));
-    dom::follow(move || dom::text("changed", &changed(state)));
+    let choices = [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE].map(|choice| choice.bind(state));
+    let fields = [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH].map(|field| field.bind(state));
+    let sliders = [&CONTEXT_SLIDER, &BATCH_SLIDER].map(|slider| slider.bind(state));
+    dom::follow(move || {
+        choices.iter().chain(&fields).chain(&sliders).for_each(|show| show());
+        state.scenario.with(allow);
+        dom::text("gpu-facts", &gpu_facts(state));
+        dom::text("changed", &changed(state));
+    });
+    // Most runtimes are in the page's second module.
+    dom::on(RUNTIME.id, "focus", move |_| reader::prepare(state));
+    let is_made = Cell::new(false);
+    dom::on("more", "toggle", move |_| {
+        if !is_made.replace(true) {
+            more(state);
+        }
+    });
+}
+
+/// Makes "More settings", when it is first opened.
+fn more(state: AppState) {
+    let mut markup = String::with_capacity(16 << 10);
+    settings::markup(&mut markup);
+    markup.push_str(LAST);
+    dom::html("more-settings", &markup);
+    reader::prepare(state);
     settings::bind(state);
     dom::follow(move || {
         state.endpoint.with(|text| dom::set_value("endpoint", if text.is_empty() { "https://huggingface.co" } else { text }));

@@ -9,9 +9,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use vramfit::link::ModelLink;
 use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
-use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
-use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::{AbortController, AbortSignal};
 
 use super::state::{AppState, Load, Reading, Shown};
@@ -19,21 +17,6 @@ use super::url;
 
 /// Models that were read and are kept for Back and Forward.
 const KEPT: usize = 8;
-
-#[wasm_bindgen]
-extern "C" {
-    /// The reader's exports (`src/bin/reader`), as `assets/boot.js` fetches them.
-    type Reader;
-
-    #[wasm_bindgen(catch, js_name = vramfitReader)]
-    async fn fetch_reader() -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(catch, method)]
-    fn models(this: &Reader) -> Result<String, JsValue>;
-
-    #[wasm_bindgen(catch, method)]
-    async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal, given: &Array) -> Result<JsValue, JsValue>;
-}
 
 /// Something to read.
 #[derive(Clone)]
@@ -83,8 +66,8 @@ pub fn built_in() -> &'static str {
 
 /// Asks the reader which models are built in. Without the reader there are none.
 pub async fn ask_built_in() {
-    let Ok(reader) = fetch_reader().await else { return };
-    if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), Reader::from(reader).models()) {
+    let Some(reader) = super::reader::fetch().await else { return };
+    if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), reader.models()) {
         BUILT_IN.set(ids.leak());
     }
 }
@@ -148,7 +131,7 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
     EDITED.set(false);
     let Some(link) = link else {
         if let Some(Answer { result: Ok(found), .. }) = reader::decode(reader::FIRST) {
-            show(state, shown(found), false);
+            show(state, shown(found, reader::FIRST.into()), false);
         }
         return;
     };
@@ -263,7 +246,7 @@ fn start(state: AppState, job: Job) {
             return;
         }
         UNDER_WAY.set(None);
-        let Some(Answer { endpoint, result }) = answer else {
+        let Some((Answer { endpoint, result }, bytes)) = answer else {
             // The browser fetches a module again only when the page is loaded again, hence the advice.
             return state
                 .load
@@ -274,14 +257,14 @@ fn start(state: AppState, job: Job) {
             state.set_endpoint(own);
         }
         match result {
-            Ok(found) => arrive(state, shown(found), &job, endpoint.as_ref().unwrap_or(&asked)),
+            Ok(found) => arrive(state, shown(found, bytes), &job, endpoint.as_ref().unwrap_or(&asked)),
             Err(failure) => state.load.set(Load::Failed(failure)),
         }
     });
 }
 
-/// Asks the reader; `None` when it cannot be fetched or breaks off.
-async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<Answer> {
+/// Asks the reader, whose answer comes with its bytes; `None` when it cannot be fetched or breaks off.
+async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<(Answer, Arc<[u8]>)> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts far below 2^53
     let progress = Closure::<dyn Fn(f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64| {
         if WISH.get() == number {
@@ -292,13 +275,14 @@ async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) ->
             });
         }
     });
-    let reader: Reader = fetch_reader().await.ok()?.into();
+    let reader = super::reader::fetch().await?;
     let bytes = reader.read(reader::encode(wish), progress.as_ref(), signal, &GIVEN.with_borrow(Clone::clone)).await.ok()?;
-    reader::decode(&js_sys::Uint8Array::from(bytes).to_vec())
+    let bytes = js_sys::Uint8Array::from(bytes).to_vec();
+    Some((reader::decode(&bytes)?, bytes.into()))
 }
 
-fn shown(found: Found) -> Shown {
-    Shown { model: Arc::new(found.model), link: found.link, note: found.note }
+fn shown(found: Found, bytes: Arc<[u8]>) -> Shown {
+    Shown { model: Arc::new(found.model), bytes, link: found.link, note: found.note }
 }
 
 /// A model was read.

@@ -15,6 +15,7 @@ mod ledger;
 mod load;
 mod model_box;
 mod notes;
+mod reader;
 mod scale;
 mod settings;
 mod share;

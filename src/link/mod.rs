@@ -168,9 +168,9 @@ static BASE: &[Key] = &[
     },
 ];
 
-/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
-pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
-    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+/// The settings of a scenario that are not at their defaults, as links write them: keys and values.
+pub fn settings(scenario: &Scenario) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    keys().filter_map(|key| Some((key.name, (key.write)(scenario)?)))
 }
 
 /// Changes a setting as links write it; an empty text means its default.
@@ -208,7 +208,7 @@ impl Link {
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
-        pairs.extend(keys().filter_map(|key| (key.write)(&self.scenario).map(|value| (key.name, value))));
+        pairs.extend(settings(&self.scenario).map(|(name, value)| (name, value)));
         pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
         pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
     }
@@ -362,7 +362,7 @@ mod tests {
     fn one_setting_is_set_and_taken_back() {
         let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
         set(&mut scenario, "pp", "4").unwrap();
-        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert_eq!((scenario.parallel.pipeline, settings(&scenario).find(|(key, _)| *key == "pp")), (Some(4), Some(("pp", "4".to_owned()))));
         assert!(set(&mut scenario, "util", "lots").is_err());
         set(&mut scenario, "pp", "").unwrap();
         assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });

@@ -24,6 +24,7 @@ use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::{Runtime, Scenario, Version, Weights};
+use crate::weights::Store;
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -128,21 +129,32 @@ pub struct ShardRules {
     pub source: &'static str,
 }
 
+/// What is known of an engine before it computes anything.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its name.
+    pub label: &'static str,
+    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
+    pub fraction: Option<Fraction>,
+    /// The ways to spread a model that it has besides tensor parallelism.
+    pub ways: &'static [Way],
+}
+
 /// An engine's rules.
 pub trait Engine: Sync {
+    /// What is known of it before it computes anything.
+    fn facts(&self) -> &'static Facts;
+
     /// Its name.
-    fn label(&self) -> &'static str;
+    fn label(&self) -> &'static str {
+        self.facts().label
+    }
 
     /// The newest version whose rules are known: the default.
     fn newest(&self) -> Version;
 
     /// The dtype in which it computes a model whose weights say `stored`.
     fn compute_dtype(&self, stored: Encoding) -> Encoding;
-
-    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
-    fn fraction(&self) -> Option<Fraction> {
-        None
-    }
 
     /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
     fn unpacks(&self, _model: &Model) -> Option<Encoding> {
@@ -152,11 +164,6 @@ pub trait Engine: Sync {
     /// What it fills in where the user chooses nothing.
     fn defaults(&self, _known: &Known) -> Defaults {
         Defaults::default()
-    }
-
-    /// The ways to spread a model that it has besides tensor parallelism.
-    fn ways(&self) -> &'static [Way] {
-        &[]
     }
 
     /// Whether it puts whole layers on further GPUs unless told otherwise.
@@ -208,18 +215,34 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
-/// The rules of the engine that runs this model: pipelines have one of their own.
-fn engine_for(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
-    if model.is_pipeline() { Some(&diffusers::Diffusers) } else { engine(runtime) }
-}
-
-/// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
-pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
+/// The rules of the engine that runs this model, of which every GPU is alike; `None` for those that share layers and a host
+/// ([`whole`]). Pipelines have an engine of their own.
+pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
-        Runtime::Vllm => Some(&vllm::Vllm),
+        _ if model.is_pipeline() => Some(&diffusers::Diffusers),
         Runtime::Sglang => Some(&sglang::Sglang),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
         Runtime::Transformers => Some(&transformers::Transformers),
+        _ => common_engine(model, runtime),
+    }
+}
+
+/// The same of the engine that most people ask about; `None` for the others.
+pub fn common_engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
+    match runtime {
+        _ if model.is_pipeline() => None,
+        Runtime::Vllm => Some(&vllm::Vllm),
+        _ => None,
+    }
+}
+
+/// What is known of an engine of which every GPU is alike; `None` for the others.
+pub const fn facts(runtime: Runtime) -> Option<&'static Facts> {
+    match runtime {
+        Runtime::Vllm => Some(&vllm::FACTS),
+        Runtime::Sglang => Some(&sglang::FACTS),
+        Runtime::TensorRtLlm => Some(&tensorrt_llm::FACTS),
+        Runtime::Transformers => Some(&transformers::FACTS),
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
 }
@@ -244,7 +267,7 @@ pub fn label(runtime: Runtime) -> &'static str {
         Runtime::Ollama => "Ollama (llama.cpp)",
         Runtime::LmStudio => "LM Studio (llama.cpp)",
         Runtime::Mlx => mlx::LABEL,
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
     }
 }
 
@@ -272,6 +295,8 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The engine.
     pub engine: &'static dyn Engine,
+    /// How weights are stored.
+    pub store: Store,
     /// Its version.
     pub version: Version,
     /// One card.
@@ -317,9 +342,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
-    pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine_for(model, scenario.runtime)
-            .ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
+    pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
         settings::check(scenario, model.is_pipeline())?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
@@ -338,7 +361,7 @@ impl<'a> Setup<'a> {
         };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
         let spread = Spread::new(model, scenario, engine, &mut choices)?;
-        parallel::check_ways(&spread, engine.ways(), engine.label())?;
+        parallel::check_ways(&spread, engine.facts().ways, engine.label())?;
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
@@ -380,6 +403,7 @@ impl<'a> Setup<'a> {
             model,
             scenario,
             engine,
+            store,
             version,
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
@@ -482,7 +506,7 @@ fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
 
 /// The share of the card that an engine takes, by its own name for it.
 fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
-    let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let Some(fraction) = engine.facts().fraction else { return Ok(None) };
     let key = fraction.key();
     match (fraction.chosen(scenario), default) {
         (Some(chosen), _) if chosen.is_fraction() => {

@@ -5,7 +5,7 @@
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Packing, Setup, ShardRules, Way};
+use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -20,9 +20,12 @@ pub(super) struct Transformers;
 
 const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every layer, grown by concatenation";
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "transformers", fraction: None, ways: &[Way::Pipeline] };
+
 impl Engine for Transformers {
-    fn label(&self) -> &'static str {
-        "transformers"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {
@@ -36,10 +39,6 @@ impl Engine for Transformers {
     fn unpacks(&self, model: &Model) -> Option<Encoding> {
         // modeling_gguf_pytorch_utils.py: every tensor is dequantised to float32, and `dtype="auto"` follows the first one.
         (model.provenance.source == Origin::Gguf).then_some(Encoding::F32)
-    }
-
-    fn ways(&self) -> &'static [Way] {
-        &[Way::Pipeline]
     }
 
     fn places_layers(&self) -> bool {
