@@ -209,7 +209,7 @@ impl<'a> Holdings<'a> {
 }
 
 /// What a frozen tensor consists of as it is stored, `times` of it.
-fn stored(run: &Run, held: &Held, times: u64) -> Result<Vec<Piece>, Overflow> {
+pub(super) fn stored(run: &Run, held: &Held, times: u64) -> Result<Vec<Piece>, Overflow> {
     let forms: Vec<&Stored> = forms(run, held).collect();
     let plain = |encoding, times: u64| Ok(vec![("frozen parameters", held.elements.checked_mul(times).ok_or(Overflow)?, Unit::Value(encoding))]);
     let (Some(first), Some(end)) = (forms.iter().map(|form| form.layers.start).min(), forms.iter().map(|form| form.layers.end).max()) else {

@@ -9,6 +9,7 @@ mod optimizer;
 mod phases;
 mod recipe;
 mod run;
+mod segments;
 mod sharding;
 mod stages;
 mod states;
@@ -17,7 +18,7 @@ mod targets;
 mod world;
 
 use super::{EstimateError, is_alike, widen};
-use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Model};
 use crate::order::sort_short;
@@ -86,6 +87,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
             widen(entry)?;
         }
     }
+    entries.extend(segments::entry(run, holdings)?);
     entries.push(context(run)?);
     sort_short(&mut entries, |entry| entry.term);
     let each = run.world.ranks_of_stage();
@@ -148,7 +150,7 @@ fn context(run: &Run) -> Result<Entry, Overflow> {
 /// What a caching allocator holds at its peak beyond what is used: a part of what comes and goes within a step.
 fn slack(device: &Device) -> Result<Entry, Overflow> {
     let (_, peak) = device.peak()?;
-    let steady: Vec<Bytes> = device.entries.iter().filter(|entry| entry.stages.contains(&Stage::Load)).map(|entry| entry.amount.expected).collect();
+    let steady: Vec<Bytes> = device.entries.iter().filter(|entry| entry.stages == stages::ALL).map(|entry| entry.amount.expected).collect();
     let moving = peak.expected.minus(Bytes::total(steady)?).unwrap_or(Bytes::ZERO);
     let (low, percent, high) = SLACK;
     let formula =
