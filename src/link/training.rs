@@ -12,6 +12,7 @@ pub(super) static TRAINING: &[Key] = &[
     parsed!("algo", Algorithm, training.algorithm),
     parsed!("opt", Optimizer, training.optimizer),
     count!("optrank", training.optimizer_rank),
+    switch!("oib", training.optimizer_in_backward),
     parsed!("prec", Precision, training.precision),
     parsed!("mixed", MixedRecipe, training.mixed_recipe),
     count!("mb", training.micro_batch),

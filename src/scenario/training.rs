@@ -16,6 +16,8 @@ pub struct Training {
     pub optimizer: Option<Optimizer>,
     /// Rank of optimizers that project gradients (GaLore, APOLLO).
     pub optimizer_rank: Option<u64>,
+    /// Whether each gradient is used and dropped in the backward pass, whatever the optimizer (torchtune's `optimizer_in_bwd`).
+    pub optimizer_in_backward: bool,
     /// Types of weights, gradients and states.
     pub precision: Option<Precision>,
     /// How mixed precision is done.
@@ -44,7 +46,7 @@ pub struct Training {
     pub adapter_dtype: Option<AdapterDtype>,
     /// Virtual tokens of prefix and prompt tuning.
     pub virtual_tokens: Option<u64>,
-    /// What `freeze` leaves trainable.
+    /// What `freeze` leaves trainable; with low-rank adapters, roles whose modules are trained whole beside them (PEFT's `modules_to_save`).
     pub trainable: Option<Trainable>,
     /// How states are shared by replicas.
     pub sharding: Option<Sharding>,

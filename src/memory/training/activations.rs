@@ -64,7 +64,7 @@ impl Pass {
         let mut groups = Vec::new();
         let decoder = run.model.decoder();
         // A checkpointed layer needs an input with a gradient (`enable_input_require_grads`); embeddings that are trained have one.
-        let is_embedding_trained = run.trains(Role::Embedding, false);
+        let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
         for (index, component) in run.model.anatomy.counted().enumerate() {
@@ -220,7 +220,7 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
     for module in modules(&decoder.tensors, decoder.hidden_size).iter().filter(|module| module.role == Role::Norm) {
         at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
     }
-    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && run.trains(tensor.role, false));
+    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && (run.trains(tensor.role, false) || run.saves(tensor.role)));
     if super::loss::has_logits(run) {
         tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });
     }

@@ -77,7 +77,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     move_to_host(run, &mut entries, &mut host)?;
     entries.extend(activations);
     entries.extend(activations::casts(run, holdings)?);
-    let is_head_trained = holdings.tensors.iter().any(|held| held.is_trained && loss::is_head(run.model.decoder(), held.tensor));
+    let is_head_trained = holdings.tensors.iter().any(|held| (held.is_trained || run.saves(held.tensor.role)) && loss::is_head(run.model.decoder(), held.tensor));
     entries.extend(loss::entries(run, is_head_trained)?);
     entries.extend(sharding::entries(run, holdings)?);
     entries.extend(phases);
@@ -109,7 +109,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
 
 /// Bytes by which gradients grow in the backward pass through layers, on this rank.
 fn growing_gradients(run: &Run, holdings: &Holdings) -> Result<u64, Overflow> {
-    if optimizer::steps_in_backward(run.optimizer) {
+    if optimizer::steps_in_backward(run) {
         return Ok(0);
     }
     let head = |held: &holdings::Held| !held.is_in_layer && loss::is_head(run.model.decoder(), held.tensor);

@@ -69,7 +69,7 @@ pub(super) struct Run<'a> {
     pub has_adapter_dropout: bool,
     /// Virtual tokens.
     pub virtual_tokens: Chosen,
-    /// What `freeze` leaves trainable.
+    /// What `freeze` leaves trainable, or low-rank adapters train whole.
     pub trainable: Trainable,
     /// How states are shared.
     pub sharding: Sharding,
@@ -153,6 +153,9 @@ impl<'a> Run<'a> {
 
         let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
         let accumulation = accumulation(scenario, &world, micro_batch.value, &mut choices)?;
+        if asked.optimizer_in_backward && accumulation.value > 1 {
+            return Err(unsupported("gradients that are used up in the backward pass cannot be accumulated over several".to_owned()));
+        }
         let max = model.anatomy.max_context.unwrap_or(DEFAULT_LENGTH);
         let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
         let length = choices.count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
@@ -184,7 +187,7 @@ impl<'a> Run<'a> {
             1 << 20,
         )?;
         let trainable = asked.trainable.clone().unwrap_or(Trainable { last_layers: 2, roles: Vec::new() });
-        if method == Method::Freeze {
+        if method == Method::Freeze || method.is_low_rank() && asked.trainable.is_some() {
             choices.said("trainable", trainable.to_string(), asked.trainable.is_none().then(|| "the last two layers".to_owned()));
         }
         let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
@@ -300,9 +303,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether a module gets an adapter.
+    /// Whether modules of this role are trained whole beside low-rank adapters.
+    pub fn saves(&self, role: Role) -> bool {
+        self.method.is_low_rank() && self.trainable.roles.iter().any(|name| *name == role.name())
+    }
+
+    /// Whether a module gets an adapter. Embeddings have one only where they are named.
     pub fn adapts(&self, module: &Module<'_>) -> bool {
-        (self.method.is_low_rank() || self.method == Method::Ia3) && module.is_linear() && targets::takes(&self.targets, module.leaf, module.role)
+        let is_kind = match self.method {
+            Method::Ia3 => module.is_linear(),
+            method => method.is_low_rank() && (module.is_linear() || module.role == Role::Embedding),
+        };
+        is_kind && targets::takes(&self.targets, module.leaf, module.role)
     }
 
     /// Whether experts that are matrices of their own get adapters.

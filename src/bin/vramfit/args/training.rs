@@ -22,6 +22,9 @@ pub struct TrainingArguments {
     /// Rank of GaLore and APOLLO [default: 128]
     #[arg(long, value_name = "N")]
     optimizer_rank: Option<u64>,
+    /// Use and drop each gradient in the backward pass, whatever the optimizer
+    #[arg(long)]
+    optimizer_in_backward: bool,
     /// fp32, bf16, fp16, bf16-mixed, fp16-mixed or fp8 [default: bf16]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
@@ -64,7 +67,7 @@ pub struct TrainingArguments {
     /// Virtual tokens of prefix and prompt tuning [default: 20]
     #[arg(long, value_name = "N")]
     virtual_tokens: Option<u64>,
-    /// What `--method freeze` leaves trainable: last-N and roles such as norm,head [default: last-2]
+    /// What `--method freeze` leaves trainable: last-N and roles such as norm,head [default: last-2]; with LoRA, roles trained whole beside it
     #[arg(long, value_name = "LIST")]
     trainable: Option<Trainable>,
     /// How replicas share states: none, ddp, zero1, zero2, zero3, fsdp or hsdp [default: ddp when there are several]
@@ -115,6 +118,7 @@ impl TrainingArguments {
             algorithm: self.algorithm,
             optimizer: self.optimizer,
             optimizer_rank: self.optimizer_rank,
+            optimizer_in_backward: self.optimizer_in_backward,
             precision: self.precision,
             mixed_recipe: self.mixed_recipe,
             micro_batch: self.micro_batch,
