@@ -164,7 +164,7 @@ fn medians_keep_their_limits_and_figures_their_bands() {
     for one in &all {
         let &(_, _, slack) = LIMITS.iter().find(|(what, ..)| *what == one.what).unwrap();
         match (one.is_in_band(slack), &one.beyond) {
-            (false, None) => wrong.push(format!("{} {}: {:.4e} is outside {:.4e?}", one.id, one.what, one.measured, one.predicted)),
+            (false, None) => wrong.push(format!("{} {}: {:.4e} is outside {:?}", one.id, one.what, one.measured, one.predicted)),
             (true, Some(why)) => wrong.push(format!("{} {}: is in its band, yet its record says why it is not: {why}", one.id, one.what)),
             _ => {}
         }
