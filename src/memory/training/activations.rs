@@ -1,6 +1,7 @@
 //! What the forward pass keeps for the backward pass on one rank: layer by layer from a tape of the operators.
 
 use super::holdings::parts;
+use super::images::walk as walk_images;
 use super::layer::{norm_kind, softmax_in_float32, walk};
 use super::modules::modules;
 use super::run::Run;
@@ -8,8 +9,9 @@ use super::stages::{BACKWARD, FORWARD_AND_LOSS};
 use super::tape::{Kept, Linear, PerToken, Rules, Tape};
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Role};
+use crate::model::{Component, ComponentKind, Images, Role, Work};
 use crate::quantity::Overflow;
+use crate::runtime::EstimateError;
 use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
 
 /// The moment of the backward pass through layers that holds the most.
@@ -34,6 +36,8 @@ pub(super) struct Pass {
     groups: Vec<Group>,
     /// Outside of the layers.
     tail: PerToken,
+    /// What is worked with outside of them.
+    working: Vec<(Expr, u64)>,
 }
 
 /// How the pass is computed.
@@ -59,9 +63,12 @@ pub(super) fn rules(run: &Run) -> Rules {
 
 impl Pass {
     /// Writes the pass down.
-    pub fn of(run: &Run) -> Self {
+    pub fn of(run: &Run) -> Result<Self, EstimateError> {
         let rules = rules(run);
         let mut groups = Vec::new();
+        if let (Work::Images(images), Some(size)) = (&run.model.decoder().work, run.image) {
+            return Self::of_images(run, &rules, images, size);
+        }
         let decoder = run.model.decoder();
         // A checkpointed layer needs an input with a gradient (`enable_input_require_grads`); embeddings that are trained have one.
         let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
@@ -78,7 +85,20 @@ impl Pass {
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
-        Self { groups, tail: tail(run, &rules, decoder, flows) }
+        Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new() })
+    }
+
+    /// The same of a network of convolutions: equal blocks in a row are told together.
+    fn of_images(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) -> Result<Self, EstimateError> {
+        let maps = walk_images(run, rules, images, size)?;
+        let mut groups: Vec<Group> = Vec::new();
+        for (kept, input) in maps.blocks {
+            match groups.last_mut() {
+                Some(last) if last.kept == kept && last.input == input => last.count += 1,
+                _ => groups.push(Group { count: 1, kept, input }),
+            }
+        }
+        Ok(Self { groups, tail: maps.outside, working: maps.working })
     }
 
     /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
@@ -115,7 +135,7 @@ impl Pass {
     /// What a layer's backward pass works with besides, of one token.
     fn working(&self) -> Result<Option<Expr>, Overflow> {
         let mut best: Option<(u64, Expr)> = None;
-        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working) {
+        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working).chain(&self.working) {
             let one = Expr::Product(vec![Expr::named(*bytes, "B"), width.clone()]);
             let size = one.evaluate()?;
             if best.as_ref().is_none_or(|(most, _)| size > *most) {

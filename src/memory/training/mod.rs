@@ -2,6 +2,7 @@
 
 mod activations;
 mod holdings;
+mod images;
 mod layer;
 mod loss;
 mod modules;
@@ -69,7 +70,7 @@ fn count_trained(run: &Run, holdings: &Holdings) -> Result<ParamCount, Overflow>
 
 /// The ledger of one rank, and what of it lies on the host.
 fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), EstimateError> {
-    let pass = Pass::of(run);
+    let pass = Pass::of(run)?;
     let growing = growing_gradients(run, holdings)?;
     let (activations, mut host, fullest) = pass.entries(run, growing)?;
     let mut entries = states::entries(run, holdings, fullest)?;

@@ -7,7 +7,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Model, Role, Span};
+use crate::model::{Model, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -55,6 +55,8 @@ pub(super) struct Run<'a> {
     pub accumulation: Chosen,
     /// Tokens of one sequence.
     pub length: Chosen,
+    /// Width and height of an image, for networks that read nothing else.
+    pub image: Option<(u64, u64)>,
     /// What is recomputed.
     pub checkpointing: Checkpointing,
     /// How the loss is computed.
@@ -158,7 +160,8 @@ impl<'a> Run<'a> {
         }
         let max = model.anatomy.max_context.unwrap_or(DEFAULT_LENGTH);
         let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
-        let length = choices.count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
+        let image = image(model, scenario, &mut choices);
+        let length = told(image.is_none(), &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
             let max = crate::format::grouped(max);
             assumptions.push(format!("sequences are longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
@@ -251,6 +254,7 @@ impl<'a> Run<'a> {
             rows,
             accumulation,
             length,
+            image,
             checkpointing,
             loss,
             kernels,
@@ -282,6 +286,9 @@ impl<'a> Run<'a> {
 
     /// Tokens of one forward pass on this rank.
     pub fn tokens(&self) -> Expr {
+        if self.image.is_some() {
+            return self.rows.leaf("images");
+        }
         let mut length = self.length.leaf("tokens");
         if self.method == Method::Prompt {
             length = Expr::Sum(vec![length, self.virtual_tokens.leaf("virtual tokens")]);
@@ -336,6 +343,14 @@ impl<'a> Run<'a> {
     pub fn keeps_gradients(&self) -> bool {
         self.accumulation.value > 1 || self.recipe.has_gradient_buffer
     }
+}
+
+/// The size of images, for a network that reads nothing else.
+fn image(model: &Model, scenario: &Scenario, choices: &mut Choices) -> Option<(u64, u64)> {
+    let Work::Images(images) = &model.decoder().work else { return None };
+    let (width, height) = scenario.picture.size.unwrap_or(images.size);
+    choices.said("image_size", format!("{width}x{height}"), scenario.picture.size.is_none().then(|| "what the network was made for".to_owned()));
+    Some((width, height))
 }
 
 /// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.
