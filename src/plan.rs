@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::quantity::Bytes;
 use crate::scenario::Scenario;
 
-pub use largest::{Largest, Question, fewest_gpus, largest, solve};
+pub use largest::{Largest, Question, fewest_gpus, largest, least_sharding, solve};
 
 /// The longest context that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub enum LongestContext {
 /// As [`estimate`].
 pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
     Ok(match largest(model, scenario, set_length)? {
-        Largest::Nothing => LongestContext::Nothing,
+        // A length is no way to share.
+        Largest::Nothing | Largest::Sharding(_) => LongestContext::Nothing,
         Largest::Count(tokens) => LongestContext::Tokens(tokens),
         Largest::Unlimited => LongestContext::Unlimited,
     })

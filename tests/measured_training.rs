@@ -57,11 +57,7 @@ fn predicted(answer: &Estimate, what: &str) -> [f64; 3] {
         let context = device.term_at(Term::RuntimeContext, stage).unwrap();
         let slack = device.slack.as_ref().filter(|_| what == "reserved").map(|slack| slack.amount).unwrap_or_default();
         let own = |all: Bytes, context: Bytes, slack: Bytes| number(all.get() - context.get() + slack.get());
-        [
-            own(amount.low, context.low, slack.low),
-            own(amount.expected, context.expected, slack.expected),
-            own(amount.high, context.high, slack.high),
-        ]
+        [own(amount.low, context.low, slack.low), own(amount.expected, context.expected, slack.expected), own(amount.high, context.high, slack.high)]
     };
     if what == "trainable" {
         return [number(answer.trainable.unwrap().get()); 3];
@@ -133,7 +129,9 @@ fn report(all: &[Comparison], left: &BTreeMap<(String, String), usize>) -> Strin
         let (count, signed, size) = medians(all, what);
         writeln!(out, "| {what} | {count} | {signed:+.2} | {size:.2} | {limit} |").unwrap();
     }
-    out.push_str("\n## Every figure\n\n| record | model | what | predicted | measured | % | why beyond its band |\n| --- | --- | --- | ---: | ---: | ---: | --- |\n");
+    out.push_str(
+        "\n## Every figure\n\n| record | model | what | predicted | measured | % | why beyond its band |\n| --- | --- | --- | ---: | ---: | ---: | --- |\n",
+    );
     for one in all {
         let shown = |value: f64| if one.what == "trainable" { format!("{value:.0}") } else { format!("{:.3}", value / number(1 << 30)) };
         let (predicted, measured, why) = (shown(one.predicted[1]), shown(one.measured), one.beyond.as_deref().unwrap_or(""));

@@ -166,6 +166,7 @@ static BASE: &[Key] = &[
             Ok(())
         },
     },
+    count!("imgs", picture.count),
 ];
 
 /// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
@@ -339,7 +340,7 @@ mod tests {
                     mmproj: true,
                 },
                 attention: AttentionImplementation::Eager,
-                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
+                picture: Picture { size: Some((1280, 720)), frames: Some(81), count: Some(2) },
                 ..Scenario::default()
             },
             ..Link::default()

@@ -20,6 +20,7 @@ pub(super) static TRAINING: &[Key] = &[
     count!("gb", training.global_batch),
     count!("seq", training.seq_len),
     parsed!("gc", Checkpointing, training.checkpointing),
+    parsed!("capf", Decimal, training.capacity_factor),
     parsed!("loss", Loss, training.loss),
     parsed!("kern", Kernels, training.kernels),
     count!("r", training.lora_rank),

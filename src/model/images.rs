@@ -84,7 +84,6 @@ impl Window {
     }
 }
 
-
 /// The shape of a feature map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Map {

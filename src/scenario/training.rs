@@ -32,6 +32,8 @@ pub struct Training {
     pub seq_len: Option<u64>,
     /// What is recomputed in the backward pass.
     pub checkpointing: Option<Checkpointing>,
+    /// Room of each expert in parts of its even share of the tokens (`moe_expert_capacity_factor`); 1 where tokens are spread evenly.
+    pub capacity_factor: Option<Decimal>,
     /// How logits and loss are computed.
     pub loss: Option<Loss>,
     /// Whether norms and feed-forwards are fused.

@@ -155,6 +155,7 @@ mod swin;
 mod t5;
 mod t5gemma;
 mod telechat;
+mod timm;
 mod towers;
 mod ungated;
 mod vision;
@@ -248,6 +249,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deepseek_vl", deepseek_vl::read),
     family("deepseek_vl_v2", deepseek_vl::read_v2),
     family("deit", vit::read_deit),
+    family("densenet", timm::read_densenet),
     family("depth_anything", depth_anything::read),
     family("detr", detr::read),
     family("diffllama", llama_more::diffllama),
@@ -533,11 +535,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("table-transformer", detr::read_table),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
+    family("timm_wrapper", timm::read),
     family("trocr", encoder_decoder::read_trocr),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
+    family("vgg", timm::read_vgg),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
     family("vision-encoder-decoder", encoder_decoder::read),

@@ -38,6 +38,8 @@ pub(super) struct Pass {
     tail: PerToken,
     /// What is worked with outside of them.
     working: Vec<(Expr, u64)>,
+    /// The passes through vision towers, with the tokens that they read.
+    towers: Vec<(Expr, Pass)>,
 }
 
 /// How the pass is computed.
@@ -74,7 +76,15 @@ impl Pass {
         let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
+        let mut towers = Vec::new();
         for (index, component) in run.model.anatomy.counted().enumerate() {
+            if index > 0
+                && run.place.is_first
+                && let Some(tokens) = run.tower_tokens(component)
+            {
+                towers.push((tokens, Self::of_tower(run, &rules, component)));
+                continue;
+            }
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
             if !is_read {
                 continue;
@@ -85,7 +95,7 @@ impl Pass {
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
-        Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new() })
+        Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new(), towers })
     }
 
     /// The same of a network of convolutions: equal blocks in a row are told together.
@@ -98,7 +108,22 @@ impl Pass {
                 _ => groups.push(Group { count: 1, kept, input }),
             }
         }
-        Ok(Self { groups, tail: maps.outside, working: maps.working })
+        Ok(Self { groups, tail: maps.outside, working: maps.working, towers: Vec::new() })
+    }
+
+    /// The pass through a vision tower, of one token. The convolution that makes patches keeps their pixels.
+    fn of_tower(run: &Run, rules: &Rules, component: &Component) -> Self {
+        let mut flows = run.method == crate::scenario::Method::Full;
+        let mut tail = PerToken::default();
+        if let Some(patches) = component.patches().filter(|_| flows) {
+            let pixels = patches.side.0.saturating_mul(patches.side.1).saturating_mul(patches.channels);
+            tail.add(&Expr::leaf(pixels, "values of a patch", Source::Config("patch_size".into())), rules.compute);
+        }
+        let mut groups = Vec::new();
+        for part in parts(run, component, false) {
+            flows = walk_part(run, rules, component, &part, flows, &mut groups);
+        }
+        Self { groups, tail, working: Vec::new(), towers: Vec::new() }
     }
 
     /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
@@ -178,6 +203,13 @@ impl Pass {
         }
         if !self.tail.is_empty() {
             kept.push(per_pass(vec![self.tail.expr()]));
+        }
+        for (tokens, tower) in &self.towers {
+            let mut parts = tower.kept(run);
+            parts.extend((!tower.tail.is_empty()).then(|| tower.tail.expr()));
+            if !parts.is_empty() {
+                kept.push(Expr::Product(vec![tokens.clone(), Expr::sum(parts)]));
+            }
         }
         let largest = self.largest()?.map(|kept| kept.saved.clone()).filter(|saved| !saved.is_empty());
         let working = self.working()?.map(|working| per_pass(vec![working]));

@@ -20,7 +20,7 @@ pub(super) fn walk(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) 
     let mut maps = Maps { blocks: Vec::new(), outside: PerToken::default(), working: Vec::new() };
     let mut map = images.map(size);
     // The state of the map between tapes: its bytes, whether a gradient flows into it, whether it is kept already.
-    let mut state = (4, false, false);
+    let mut state = (rules.stream(), false, false);
     for steps in blocks(&images.steps) {
         let mut tape = Tape::new(rules);
         let first = tape.value(elements(&map)?, state.0, state.1);
@@ -142,8 +142,7 @@ impl Network<'_, '_> {
             Step::Residual { body, shortcut } => {
                 let (result, _) = self.steps(body, value, map)?;
                 let (way, _) = self.steps(shortcut, value, map)?;
-                let (bytes, flows) =
-                    (self.tape.bytes(result).max(self.tape.bytes(way)), self.tape.needs_gradient(result) || self.tape.needs_gradient(way));
+                let (bytes, flows) = (self.tape.bytes(result).max(self.tape.bytes(way)), self.tape.needs_gradient(result) || self.tape.needs_gradient(way));
                 self.tape.value(elements(&after)?, bytes, flows)
             }
             Step::Dense(body) => {

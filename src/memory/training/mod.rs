@@ -78,7 +78,8 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     move_to_host(run, &mut entries, &mut host)?;
     entries.extend(activations);
     entries.extend(activations::casts(run, holdings)?);
-    let is_head_trained = holdings.tensors.iter().any(|held| (held.is_trained || run.saves(held.tensor.role)) && loss::is_head(run.model.decoder(), held.tensor));
+    let is_head_trained =
+        holdings.tensors.iter().any(|held| (held.is_trained || run.saves(held.tensor.role)) && loss::is_head(run.model.decoder(), held.tensor));
     entries.extend(loss::entries(run, is_head_trained)?);
     entries.extend(sharding::entries(run, holdings)?);
     entries.extend(phases);
@@ -165,10 +166,17 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
-    let others: Vec<&str> =
-        run.model.anatomy.counted().skip(1).filter(|component| component.kind != ComponentKind::TextEncoder).map(|component| component.name.as_ref()).collect();
+    let others: Vec<&str> = run
+        .model
+        .anatomy
+        .counted()
+        .skip(1)
+        .filter(|part| part.kind != ComponentKind::TextEncoder && run.tower_tokens(part).is_none())
+        .map(|part| part.name.as_ref())
+        .collect();
     if !others.is_empty() {
-        warnings.push(format!("of {} only weights, gradients and states are counted: what they keep of images or sound is not yet", others.join(", ")));
+        let hint = if run.images.value == 0 { " (--images says how many images there are in a sample)" } else { "" };
+        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", others.join(", ")));
     }
     if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
         let name = run.model.anatomy.computation.activation.as_deref().unwrap_or_default();

@@ -7,7 +7,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Model, Role, Span, Work};
+use crate::model::{Component, Model, Patches, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -55,8 +55,10 @@ pub(super) struct Run<'a> {
     pub accumulation: Chosen,
     /// Tokens of one sequence.
     pub length: Chosen,
-    /// Width and height of an image, for networks that read nothing else.
+    /// Width and height of an image, for networks that read images.
     pub image: Option<(u64, u64)>,
+    /// Images of one sample, for models with a vision tower beside the language model.
+    pub images: Chosen,
     /// What is recomputed.
     pub checkpointing: Checkpointing,
     /// How the loss is computed.
@@ -160,8 +162,12 @@ impl<'a> Run<'a> {
         }
         let max = model.anatomy.max_context.unwrap_or(DEFAULT_LENGTH);
         let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
-        let image = image(model, scenario, &mut choices);
-        let length = told(image.is_none(), &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
+        let is_seeing = matches!(model.decoder().work, Work::Images(_)) || model.decoder().patches().is_some();
+        let has_tower = model.anatomy.counted().skip(1).any(|part| part.patches().is_some());
+        let images =
+            told(has_tower, &mut choices, &mut aside).count("images", scenario.picture.count.filter(|&count| count > 0), 0, "texts alone", MAX_COUNT)?;
+        let image = image(model, scenario, is_seeing || images.value > 0, &mut choices)?;
+        let length = told(!is_seeing, &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
             let max = crate::format::grouped(max);
             assumptions.push(format!("sequences are longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
@@ -255,6 +261,7 @@ impl<'a> Run<'a> {
             accumulation,
             length,
             image,
+            images,
             checkpointing,
             loss,
             kernels,
@@ -286,8 +293,8 @@ impl<'a> Run<'a> {
 
     /// Tokens of one forward pass on this rank.
     pub fn tokens(&self) -> Expr {
-        if self.image.is_some() {
-            return self.rows.leaf("images");
+        if let Some(tokens) = self.per_image() {
+            return Expr::Product(std::iter::once(self.rows.leaf("images")).chain(tokens).collect());
         }
         let mut length = self.length.leaf("tokens");
         if self.method == Method::Prompt {
@@ -298,7 +305,32 @@ impl<'a> Run<'a> {
 
     /// Tokens of one sequence on this rank.
     pub fn sequence(&self) -> Expr {
-        self.length.leaf("tokens")
+        self.per_image().flatten().unwrap_or_else(|| self.length.leaf("tokens"))
+    }
+
+    /// For models that read images alone: the tokens of one, or none where there are only feature maps.
+    fn per_image(&self) -> Option<Option<Expr>> {
+        let decoder = self.model.decoder();
+        match (&decoder.work, decoder.patches()) {
+            (Work::Images(_), _) => Some(None),
+            (_, Some(patches)) => Some(Some(self.patches(&patches))),
+            _ => None,
+        }
+    }
+
+    /// Tokens of one image.
+    pub fn patches(&self, patches: &Patches) -> Expr {
+        let size = self.image.unwrap_or_default();
+        let source = Source::Derived(
+            format!("{} × {} pixels in patches of {} × {}, and {} more", size.0, size.1, patches.side.0, patches.side.1, patches.others).into(),
+        );
+        Expr::leaf(patches.tokens(size).unwrap_or_default(), "tokens of an image", source)
+    }
+
+    /// Tokens that a vision tower beside the language model reads in one pass; `None` where it reads none.
+    pub fn tower_tokens(&self, tower: &Component) -> Option<Expr> {
+        let patches = tower.patches().filter(|_| self.images.value > 0)?;
+        Some(Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(&patches)]))
     }
 
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
@@ -345,12 +377,21 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The size of images, for a network that reads nothing else.
-fn image(model: &Model, scenario: &Scenario, choices: &mut Choices) -> Option<(u64, u64)> {
-    let Work::Images(images) = &model.decoder().work else { return None };
-    let (width, height) = scenario.picture.size.unwrap_or(images.size);
+/// The size of images, for networks that read them.
+fn image(model: &Model, scenario: &Scenario, is_read: bool, choices: &mut Choices) -> Result<Option<(u64, u64)>, EstimateError> {
+    if !is_read {
+        return Ok(None);
+    }
+    let patches = || model.anatomy.counted().find_map(Component::patches);
+    let own = if let Work::Images(images) = &model.decoder().work { Some(images.size) } else { patches().and_then(|patches| patches.size) };
+    let Some((width, height)) = scenario.picture.size.or(own) else {
+        return Err(unsupported("this model reads images of any size: say theirs, such as --image-size 1024x768".to_owned()));
+    };
+    if patches().is_some_and(|patches| patches.tokens((width, height)).is_none()) {
+        return Err(unsupported("images of this size are smaller than one patch".to_owned()));
+    }
     choices.said("image_size", format!("{width}x{height}"), scenario.picture.size.is_none().then(|| "what the network was made for".to_owned()));
-    Some((width, height))
+    Ok(Some((width, height)))
 }
 
 /// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.

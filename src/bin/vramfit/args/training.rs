@@ -46,6 +46,9 @@ pub struct TrainingArguments {
     /// What is recomputed: none, selective, full, every-N or uniform-N [default: none]
     #[arg(long, value_name = "HOW")]
     gradient_checkpointing: Option<Checkpointing>,
+    /// Room of each expert in parts of its even share of the tokens [default: 1]
+    #[arg(long, value_name = "X")]
+    expert_capacity_factor: Option<Decimal>,
     /// Logits and loss: standard, chunked or fused [default: standard]
     #[arg(long, value_name = "HOW")]
     loss: Option<Loss>,
@@ -126,6 +129,7 @@ impl TrainingArguments {
             global_batch: self.global_batch,
             seq_len: self.seq_len,
             checkpointing: self.gradient_checkpointing,
+            capacity_factor: self.expert_capacity_factor,
             loss: self.loss,
             kernels: self.kernels,
             lora_rank: self.lora_rank,
