@@ -7,6 +7,7 @@ mod computation;
 mod decoder;
 pub mod diffusers;
 mod fields;
+mod ignored;
 pub mod json;
 mod more;
 mod quantization;
