@@ -40,26 +40,3 @@ pub(super) fn tensors_json(anatomy: &Anatomy) -> Result<Vec<Value>, Overflow> {
     };
     found.into_iter().map(one).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    /// A dense layer, and layers with experts.
-    const CONFIG: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "num_hidden_layers": 4, "vocab_size": 100, "num_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": [1]}"#;
-
-    #[test]
-    fn tensors_add_up_and_each_is_said_once() {
-        let anatomy = crate::config::read(CONFIG).unwrap();
-        let tensors = super::tensors_json(&anatomy).unwrap();
-        let sum: u64 = tensors.iter().map(|tensor| tensor["elements"].as_u64().unwrap()).sum();
-        assert_eq!(sum, anatomy.parameters().unwrap().get());
-        let named = |name: &str| tensors.iter().filter(|tensor| tensor["name"] == name).collect::<Vec<_>>();
-        let [queries] = named("model.layers.*.self_attn.q_proj.weight")[..] else { panic!("one row for all layers") };
-        assert_eq!((&queries["layers"], &queries["quantizers_skip"]), (&4.into(), &false.into()));
-        let [experts] = named("model.layers.*.mlp.experts.{}.up_proj.weight")[..] else { panic!("one row for all experts") };
-        assert_eq!((&experts["count"], &experts["layers"], &experts["role"]), (&8.into(), &3.into(), &"expert_up".into()));
-        for skipped in ["model.embed_tokens.weight", "lm_head.weight", "model.layers.*.mlp.gate.weight", "model.layers.*.input_layernorm.weight"] {
-            assert_eq!(named(skipped)[0]["quantizers_skip"], true, "{skipped}");
-        }
-    }
-}
