@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
-use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts};
+use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
     Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
 };
@@ -45,6 +45,8 @@ struct Case {
     is_training: bool,
     runtime: Runtime,
     is_pipeline: bool,
+    /// Whether the size of a picture matters.
+    reads_images: bool,
 }
 
 impl Case {
@@ -53,6 +55,7 @@ impl Case {
             is_training: scenario.task == Task::Train,
             runtime: scenario.runtime,
             is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
+            reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures())),
         }
     }
 
@@ -65,12 +68,7 @@ impl Case {
     }
 
     fn takes(&self, setting: EngineSetting) -> bool {
-        self.engine().is_some_and(|engine| engine.settings.contains(&setting))
-    }
-
-    /// Whether the engine takes a share of the card, whatever it calls it.
-    fn is_server(&self) -> bool {
-        self.engine().is_some_and(|engine| engine.fraction.is_some())
+        !self.is_pipeline && !self.is_training && settings(self.runtime).contains(&setting)
     }
 
     fn trains(&self) -> bool {
@@ -78,11 +76,11 @@ impl Case {
     }
 
     fn is_transformers(&self) -> bool {
-        self.runtime == Runtime::Transformers && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::Attention)
     }
 
     fn is_llama_cpp(&self) -> bool {
-        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::LlamaCpp)
     }
 }
 
@@ -109,7 +107,7 @@ static GROUPS: &[Group] = &[
                 key: "gc",
                 label: "Activation checkpointing",
                 kind: Kind::Text("none, selective, full, every-2"),
-                used: "checkpointing",
+                used: "gradient_checkpointing",
                 applies: Case::trains,
             },
             Setting { key: "r", label: "LoRA rank", kind: Kind::Count, used: "lora_rank", applies: Case::trains },
@@ -117,8 +115,10 @@ static GROUPS: &[Group] = &[
             Setting { key: "sh", label: "Sharding", kind: Kind::Choice(Sharding::OPTIONS), used: "sharding", applies: Case::trains },
             Setting { key: "ga", label: "Gradient accumulation", kind: Kind::Count, used: "grad_accum", applies: Case::trains },
             Setting { key: "gb", label: "Global batch", kind: Kind::Count, used: "global_batch", applies: Case::trains },
+            Setting { key: "capf", label: "Expert capacity factor", kind: Kind::Text("1.25"), used: "", applies: Case::trains },
             Setting { key: "loss", label: "Loss", kind: Kind::Choice(Loss::OPTIONS), used: "loss", applies: Case::trains },
             Setting { key: "off", label: "Offload", kind: Kind::Choice(Offload::OPTIONS), used: "offload", applies: Case::trains },
+            Setting { key: "oib", label: "Optimizer in the backward pass", kind: Kind::Switch, used: "", applies: Case::trains },
             Setting { key: "sp", label: "Sequence parallel", kind: Kind::Switch, used: "", applies: Case::trains },
             Setting { key: "ema", label: "Average of the weights (EMA)", kind: Kind::Switch, used: "", applies: Case::trains },
         ],
@@ -157,7 +157,7 @@ static GROUPS: &[Group] = &[
                 label: "GPU memory utilization",
                 kind: Kind::Share,
                 used: "gpu_memory_utilization",
-                applies: |case| case.engine().and_then(|engine| engine.fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
+                applies: |case| case.takes(EngineSetting::Utilization),
             },
             Setting {
                 key: "static",
@@ -166,8 +166,14 @@ static GROUPS: &[Group] = &[
                 used: "mem_fraction_static",
                 applies: |case| case.takes(EngineSetting::MemFractionStatic),
             },
-            Setting { key: "mbt", label: "Batched tokens", kind: Kind::Count, used: "max_num_batched_tokens", applies: |case| case.is_server() },
-            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.is_server() },
+            Setting {
+                key: "mbt",
+                label: "Batched tokens",
+                kind: Kind::Count,
+                used: "max_num_batched_tokens",
+                applies: |case| case.takes(EngineSetting::StepTokens),
+            },
+            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.takes(EngineSetting::StepSequences) },
             Setting {
                 key: "share",
                 label: "Common prefix, share of the context",
@@ -192,7 +198,7 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
-            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.is_server() },
+            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },
     Group {
@@ -216,7 +222,8 @@ static GROUPS: &[Group] = &[
         id: "picture",
         title: "Pictures",
         settings: &[
-            Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.is_pipeline },
+            Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.reads_images },
+            Setting { key: "imgs", label: "Images in a sample", kind: Kind::Count, used: "images", applies: |case| case.is_training && case.reads_images },
             Setting { key: "frames", label: "Frames", kind: Kind::Count, used: "frames", applies: |case| case.is_pipeline },
         ],
     },

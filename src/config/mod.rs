@@ -9,6 +9,7 @@ pub mod diffusers;
 mod fields;
 mod ignored;
 pub mod json;
+pub mod manual;
 mod more;
 mod quantization;
 mod rotary;
