@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::ConfigError;
-use super::ignored::{IRRELEVANT, NESTED, STRUCTURAL};
+use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, STRUCTURAL};
 
 /// Canonical key, and the spellings seen (first present wins).
 const ALIASES: &[(&str, &[&str])] = &[
@@ -318,6 +318,12 @@ impl Fields {
     /// `model_type`, for messages.
     pub fn model_type(&self) -> String {
         self.object.get("model_type").and_then(Value::as_str).unwrap_or("(unnamed)").to_owned()
+    }
+
+    /// Whether an object stands under `key` that gives a width or a number of layers: a part with parameters of its own.
+    pub fn describes_a_part(&self, key: &str) -> bool {
+        let Some(Value::Object(object)) = self.object.get(key) else { return false };
+        object.keys().any(|key| PART_SIZES.contains(&key.as_str()))
     }
 
     /// Keys that were not asked for and say that the layers are not those of a plain decoder.

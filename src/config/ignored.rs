@@ -607,3 +607,21 @@ pub(super) const STRUCTURAL: &[&str] = &[
     "time_mix",
     "vision",
 ];
+
+/// Keys that give a part of a model its size.
+pub(super) const PART_SIZES: &[&str] = &[
+    "d_model",
+    "depth",
+    "dim",
+    "embed_dim",
+    "hidden_dim",
+    "hidden_size",
+    "intermediate_size",
+    "layers",
+    "n_embed",
+    "n_layer",
+    "n_layers",
+    "num_hidden_layers",
+    "num_layers",
+    "width",
+];
