@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
-use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts};
+use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
     Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
 };
@@ -65,12 +65,7 @@ impl Case {
     }
 
     fn takes(&self, setting: EngineSetting) -> bool {
-        self.engine().is_some_and(|engine| engine.settings.contains(&setting))
-    }
-
-    /// Whether the engine takes a share of the card, whatever it calls it.
-    fn is_server(&self) -> bool {
-        self.engine().is_some_and(|engine| engine.fraction.is_some())
+        !self.is_pipeline && !self.is_training && settings(self.runtime).contains(&setting)
     }
 
     fn trains(&self) -> bool {
@@ -78,11 +73,11 @@ impl Case {
     }
 
     fn is_transformers(&self) -> bool {
-        self.runtime == Runtime::Transformers && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::Attention)
     }
 
     fn is_llama_cpp(&self) -> bool {
-        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::LlamaCpp)
     }
 }
 
@@ -157,7 +152,7 @@ static GROUPS: &[Group] = &[
                 label: "GPU memory utilization",
                 kind: Kind::Share,
                 used: "gpu_memory_utilization",
-                applies: |case| case.engine().and_then(|engine| engine.fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
+                applies: |case| case.takes(EngineSetting::Utilization),
             },
             Setting {
                 key: "static",
@@ -166,8 +161,14 @@ static GROUPS: &[Group] = &[
                 used: "mem_fraction_static",
                 applies: |case| case.takes(EngineSetting::MemFractionStatic),
             },
-            Setting { key: "mbt", label: "Batched tokens", kind: Kind::Count, used: "max_num_batched_tokens", applies: |case| case.is_server() },
-            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.is_server() },
+            Setting {
+                key: "mbt",
+                label: "Batched tokens",
+                kind: Kind::Count,
+                used: "max_num_batched_tokens",
+                applies: |case| case.takes(EngineSetting::StepTokens),
+            },
+            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.takes(EngineSetting::StepSequences) },
             Setting {
                 key: "share",
                 label: "Common prefix, share of the context",
@@ -192,7 +193,7 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
-            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.is_server() },
+            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },
     Group {

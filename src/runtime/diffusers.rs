@@ -21,7 +21,7 @@ const UPCASTING: &[&str] = &["StableDiffusionXL", "Kolors"];
 const PROMPT: u64 = 77;
 
 /// What is known of it before it computes anything.
-pub(super) static FACTS: Facts = Facts { label: "diffusers", fraction: None, ways: &[], settings: &[] };
+pub(super) static FACTS: Facts = Facts { label: "diffusers", fraction: None, ways: &[] };
 
 impl Engine for Diffusers {
     fn facts(&self) -> &'static Facts {

@@ -7,6 +7,7 @@ mod llama_cpp;
 mod mlx;
 mod parallel;
 mod pile;
+mod settings;
 mod sglang;
 mod tensorrt_llm;
 mod transformers;
@@ -14,6 +15,7 @@ mod vllm;
 
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
+pub use settings::{Setting, settings};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
@@ -21,7 +23,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
+use crate::scenario::{Runtime, Scenario, Version, Weights};
 use crate::weights::Store;
 
 /// Why there is no estimate.
@@ -87,37 +89,6 @@ impl Fraction {
     }
 }
 
-/// A setting that not every engine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// A part of the weights on the host.
-    CpuOffload,
-    /// A prefix that all requests share.
-    PrefixShare,
-    /// Slots for LoRA adapters.
-    Loras,
-    /// SGLang's share of the card.
-    MemFractionStatic,
-    /// Where the prompt ends and the answer begins.
-    Answer,
-}
-
-/// Refuses settings that the engine does not have, rather than pass over them.
-fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), EstimateError> {
-    let serving = &scenario.serving;
-    let asked = [
-        (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
-        (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
-        (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
-        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
-        (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
-    ];
-    match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.facts().settings.contains(setting)) {
-        Some((.., what)) => Err(EstimateError::Unsupported(format!("{} has no {what} here; leave the setting out", engine.label()))),
-        None => Ok(()),
-    }
-}
-
 /// What an engine's defaults depend on.
 pub struct Known<'a> {
     /// The model.
@@ -167,8 +138,6 @@ pub struct Facts {
     pub fraction: Option<Fraction>,
     /// The ways to spread a model that it has besides tensor parallelism.
     pub ways: &'static [Way],
-    /// The settings that it has beside those of every engine.
-    pub settings: &'static [Setting],
 }
 
 /// An engine's rules.
@@ -374,10 +343,9 @@ pub const MAX_COUNT: u64 = 1 << 40;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        check_foreign(scenario)?;
+        settings::check(scenario, model.is_pipeline())?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
-        check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
         choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
@@ -385,7 +353,7 @@ impl<'a> Setup<'a> {
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let (context, rule) = engine.default_context(model).unwrap_or_else(|| default_context(model, (DEFAULT_CONTEXT, "8,192 tokens")));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
-        let answer = if engine.facts().settings.contains(&Setting::Answer) {
+        let answer = if !model.is_pipeline() && settings(scenario.runtime).contains(&Setting::Answer) {
             let default = (context.value / 2).min(LONGEST_ANSWER);
             choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
         } else {
@@ -518,21 +486,6 @@ impl<'a> Setup<'a> {
         }
         Ok(())
     }
-}
-
-/// Refuses what only llama.cpp has, rather than pass over it.
-fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
-    let label = label(scenario.runtime);
-    if scenario.llama_cpp != LlamaCpp::default() {
-        return Err(EstimateError::Unsupported(format!("layers on the host, micro-batches and the like are settings of llama.cpp; {label} has none of them")));
-    }
-    if scenario.kv_cache.is_ggml() {
-        return Err(EstimateError::Unsupported(format!("a KV cache in {} is for llama.cpp; {label} has none", scenario.kv_cache)));
-    }
-    if scenario.gpu.as_ref().is_some_and(|names| names.contains(',')) {
-        return Err(EstimateError::Unsupported(format!("several kinds of GPU are for llama.cpp; {label} takes equal ones")));
-    }
-    Ok(())
 }
 
 /// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.

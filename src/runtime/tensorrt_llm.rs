@@ -22,7 +22,7 @@ const BLOCK: u64 = 32;
 const BLOCKS: &str = "TensorRT-LLM: blocks of 32 tokens; layers with a window keep the blocks of the window";
 
 /// What is known of it before it computes anything.
-pub(super) static FACTS: Facts = Facts { label: "TensorRT-LLM", fraction: Some(Fraction::Free), ways: &[Way::Pipeline, Way::Data, Way::Expert], settings: &[] };
+pub(super) static FACTS: Facts = Facts { label: "TensorRT-LLM", fraction: Some(Fraction::Free), ways: &[Way::Pipeline, Way::Data, Way::Expert] };
 
 impl Engine for TensorRtLlm {
     fn facts(&self) -> &'static Facts {

@@ -6,7 +6,7 @@
 mod defaults;
 
 use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -25,12 +25,7 @@ const STATE_TENTHS: u64 = 9;
 const POOL: &str = "SGLang 0.5.23 model_executor/pool_configurator.py: pools of tokens, pages of one token";
 
 /// What is known of it before it computes anything.
-pub(super) static FACTS: Facts = Facts {
-    label: "SGLang",
-    fraction: Some(Fraction::Static),
-    ways: &[Way::Pipeline, Way::Data, Way::Expert],
-    settings: &[Setting::CpuOffload, Setting::MemFractionStatic],
-};
+pub(super) static FACTS: Facts = Facts { label: "SGLang", fraction: Some(Fraction::Static), ways: &[Way::Pipeline, Way::Data, Way::Expert] };
 
 impl Engine for Sglang {
     fn facts(&self) -> &'static Facts {

@@ -5,11 +5,12 @@
 mod cache;
 mod loaded;
 mod lora;
+mod mxfp4;
 mod profile;
 mod version;
 
 use super::common::{self, per_layer_states};
-use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::Expr;
@@ -26,12 +27,7 @@ fn rules(setup: &Setup) -> Rules {
 }
 
 /// What is known of it before it computes anything.
-pub(super) static FACTS: Facts = Facts {
-    label: "vLLM",
-    fraction: Some(Fraction::Utilization),
-    ways: &[Way::Pipeline, Way::Data, Way::Expert, Way::Context],
-    settings: &[Setting::CpuOffload, Setting::PrefixShare, Setting::Loras],
-};
+pub(super) static FACTS: Facts = Facts { label: "vLLM", fraction: Some(Fraction::Utilization), ways: &[Way::Pipeline, Way::Data, Way::Expert, Way::Context] };
 
 impl Engine for Vllm {
     fn facts(&self) -> &'static Facts {
