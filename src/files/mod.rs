@@ -169,7 +169,8 @@ impl<D: Disk> Opening<'_, D> {
         let choice = hub::choose(files, path, None);
         if choice.files.is_empty() {
             let mut ggufs = Vec::new();
-            for file in files.iter().filter(|file| hub::parent(file) == path) {
+            // Repositories keep them in folders too, where only their names tell them.
+            for file in files.iter().filter(|file| hub::parent(file) == path || file.ends_with(".gguf")) {
                 // Files of other kinds lie in folders of models too.
                 if matches!(self.kind(file).await, Ok(Kind::Gguf)) {
                     ggufs.push(file.clone());

@@ -22,6 +22,9 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     let named = &arguments.model;
     if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
+        if arguments.quant_config.is_some() {
+            return Err("`--quant-config` goes with files: a repository's own hf_quant_config.json is read by itself".to_owned());
+        }
         return from_hub(arguments, name);
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
