@@ -40,8 +40,10 @@ fn found<'a>(config: &'a Value, path: &Path) -> &'a Value {
     path.iter().fold(config, |at, key| &at[key.as_str()])
 }
 
-/// What the model is: its parameters and what its layers keep.
-fn model(config: &Value) -> Result<(u64, Vec<(u64, u64, u64)>), String> {
+/// What a model is: its parameters, and of each run of layers the count and what a layer keeps of a token and of a sequence.
+type Measures = (u64, Vec<(u64, u64, u64)>);
+
+fn model(config: &Value) -> Result<Measures, String> {
     let anatomy = vramfit::config::read(&config.to_string()).map_err(|error| error.to_string())?;
     let layers = anatomy.components[0].layers.iter();
     let layers = layers.map(|run| (run.count, run.layer.mixer.cache_elements_per_token(), run.layer.mixer.state_elements_per_sequence())).collect();
@@ -49,7 +51,7 @@ fn model(config: &Value) -> Result<(u64, Vec<(u64, u64, u64)>), String> {
 }
 
 /// Lists with an entry per layer, in the object that says how many layers there are: one more or one fewer is refused by name, or plays no part.
-fn wrong_lengths(config: &Value, usual: &(u64, Vec<(u64, u64, u64)>)) -> Vec<String> {
+fn wrong_lengths(config: &Value, usual: &Measures) -> Vec<String> {
     let name = config["model_type"].as_str().unwrap_or_default();
     let mut wrong = Vec::new();
     let outer = config.as_object().into_iter();

@@ -295,13 +295,15 @@ pub struct Draft {
     pub kind: ComponentKind,
     /// Vision towers, projectors, encoders ...
     pub others: Vec<Component>,
+    /// What it works on.
+    pub work: Work,
     /// What was assumed, each a sentence.
     pub assumptions: Vec<String>,
 }
 
 impl From<Decoder> for Draft {
     fn from(decoder: Decoder) -> Self {
-        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), assumptions: Vec::new() }
+        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), work: Work::Tokens, assumptions: Vec::new() }
     }
 }
 
@@ -325,6 +327,7 @@ impl Draft {
         assumptions.extend(self.assumptions);
         let mut decoder = self.decoder.into_component(f, assumptions)?;
         decoder.kind = self.kind;
+        decoder.work = self.work;
         if self.kind == ComponentKind::VisionTower {
             decoder.name = "vision".into();
         }

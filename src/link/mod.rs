@@ -168,6 +168,7 @@ static BASE: &[Key] = &[
             Ok(())
         },
     },
+    count!("imgs", picture.count),
 ];
 
 /// The settings of a scenario that are not at their defaults, as links write them: keys and values.
@@ -346,7 +347,7 @@ mod tests {
                     mmproj: true,
                 },
                 attention: AttentionImplementation::Eager,
-                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
+                picture: Picture { size: Some((1280, 720)), frames: Some(81), count: Some(2) },
                 ..Scenario::default()
             },
             ..Link::default()

@@ -3,6 +3,7 @@
 mod asked;
 mod common;
 mod diffusers;
+mod images;
 mod llama_cpp;
 mod mlx;
 mod parallel;

@@ -171,6 +171,7 @@ mod t5;
 mod t5gemma;
 mod t5gemma2;
 mod telechat;
+mod timm;
 mod towers;
 mod ungated;
 mod video_llama3;
@@ -272,6 +273,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deepseek_vl_hybrid", deepseek_vl::read_hybrid),
     family("deepseek_vl_v2", deepseek_vl::read_v2),
     family("deit", vit::read_deit),
+    family("densenet", timm::read_densenet),
     family("depth_anything", depth_anything::read),
     family("detr", detr::read),
     family("diffllama", llama_more::diffllama),
@@ -593,11 +595,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("tapas", bert_more::read_tapas),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
+    family("timm_wrapper", timm::read),
     family("trocr", encoder_decoder::read_trocr),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
+    family("vgg", timm::read_vgg),
     family("video_llama_3", video_llama3::read),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),

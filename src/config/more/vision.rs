@@ -4,7 +4,7 @@
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors, component, labels};
 use super::multimodal::lasting;
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Images, Keeps, Layer, Mixer, Role, Span, Step, Tensor, Window, Work};
 
 /// The sizes of a transformer encoder.
 #[derive(Clone, Copy, Debug)]
@@ -362,6 +362,47 @@ pub(super) fn task(f: &Fields) -> Result<(Task, String), ConfigError> {
         Task::Other
     };
     Ok((task, class))
+}
+
+/// The operators of a network of convolutions, while they are written down.
+#[derive(Default)]
+pub(super) struct Steps(pub Vec<Step>);
+
+impl Steps {
+    /// One operator.
+    pub(super) fn then(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+
+    /// A convolution that keeps the size of the map but for its stride.
+    pub(super) fn convolution(self, kernel: u64, stride: u64, outputs: u64) -> Self {
+        self.then(Step::Convolution(Window::same(kernel, stride), outputs))
+    }
+
+    /// A convolution and its batch norm.
+    pub(super) fn normed(self, kernel: u64, stride: u64, outputs: u64) -> Self {
+        self.convolution(kernel, stride, outputs).then(Step::BatchNorm)
+    }
+
+    /// A block and the way around it.
+    pub(super) fn residual(self, body: Self, shortcut: Self) -> Self {
+        self.then(Step::Residual { body: body.0, shortcut: shortcut.0 })
+    }
+
+    /// The means of all pixels and a classifier over them.
+    pub(super) fn classified(self, task: Task) -> Self {
+        match task {
+            Task::Classification { labels } => self.convolution(1, 1, labels),
+            Task::Model | Task::Other => self,
+        }
+    }
+
+    /// As what a network works on, for images of the size that its config names, or of 224 × 224.
+    pub(super) fn work(self, f: &Fields, channels: u64) -> Result<Work, ConfigError> {
+        let [height, width] = if f.raw("image_size").is_some_and(|size| !size.is_null()) { pair(f, "image_size")? } else { [224, 224] };
+        Ok(Work::Images(Images { channels, size: (width, height), steps: self.0 }))
+    }
 }
 
 /// A note that a class is counted without its head.
