@@ -15,6 +15,7 @@ mod module {
     use std::rc::Rc;
 
     use js_sys::{Array, Function};
+    use vramfit::format::Unit;
     use vramfit::model::Model;
     use vramfit::reader::{self, Answer, Failure, Progress, Suggestions, What, Wish, desk};
     use wasm_bindgen::JsValue;
@@ -68,6 +69,13 @@ mod module {
     #[wasm_bindgen]
     pub fn sweep(query: &str) -> Vec<u8> {
         reader::encode(&of_model(|model| desk::sweep(model, query)))
+    }
+
+    /// The bytes of [`desk::timeline`].
+    #[wasm_bindgen]
+    pub fn timeline(query: &str, is_decimal: bool, width: u32) -> Vec<u8> {
+        let unit = if is_decimal { Unit::Gb } else { Unit::Gib };
+        reader::encode(&of_model(|model| desk::timeline(model, query, unit, width)))
     }
 
     /// The bytes of [`desk::report`].
