@@ -12,10 +12,11 @@ mod transport;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod module {
     use std::cell::RefCell;
+    use std::rc::Rc;
 
     use js_sys::{Array, Function};
     use vramfit::model::Model;
-    use vramfit::reader::{self, Answer, Failure, Progress, What, Wish, desk};
+    use vramfit::reader::{self, Answer, Failure, Progress, Suggestions, What, Wish, desk};
     use wasm_bindgen::JsValue;
     use wasm_bindgen::prelude::wasm_bindgen;
     use web_sys::AbortSignal;
@@ -34,7 +35,8 @@ mod module {
     /// saying, then ids, a line each.
     #[wasm_bindgen]
     pub async fn search(text: String, endpoint: String, token: String, signal: AbortSignal) -> String {
-        reader::suggestions(&FetchTransport { signal }, &text, &endpoint, &token).await
+        let suggestions = SUGGESTIONS.with(Rc::clone);
+        suggestions.ask(&FetchTransport { signal }, &text, &endpoint, &token).await
     }
 
     const OTHER_VERSION: &str = "two parts of this page are of different versions";
@@ -42,6 +44,7 @@ mod module {
     thread_local! {
         /// The model that figures are asked of.
         static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
+        static SUGGESTIONS: Rc<Suggestions> = Rc::default();
     }
 
     /// Takes the model that figures will be asked of, out of the bytes of an [`Answer`].
