@@ -305,15 +305,15 @@ impl<'a> Run<'a> {
 
     /// Tokens of one sequence on this rank.
     pub fn sequence(&self) -> Expr {
-        self.per_image().flatten().unwrap_or_else(|| self.length.leaf("tokens"))
+        self.per_image().and_then(|mut tokens| tokens.pop()).unwrap_or_else(|| self.length.leaf("tokens"))
     }
 
-    /// For models that read images alone: the tokens of one, or none where there are only feature maps.
-    fn per_image(&self) -> Option<Option<Expr>> {
+    /// For models that read images alone: the factor of tokens of one, or no factor where there are feature maps.
+    fn per_image(&self) -> Option<Vec<Expr>> {
         let decoder = self.model.decoder();
         match (&decoder.work, decoder.patches()) {
-            (Work::Images(_), _) => Some(None),
-            (_, Some(patches)) => Some(Some(self.patches(&patches))),
+            (Work::Images(_), _) => Some(Vec::new()),
+            (_, Some(patches)) => Some(vec![self.patches(&patches)]),
             _ => None,
         }
     }
