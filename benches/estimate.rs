@@ -64,7 +64,7 @@ fn longest_context(bencher: divan::Bencher) {
 #[divan::bench]
 fn curve(bencher: divan::Bencher) {
     let (model, scenario) = (model(), scenario(Runtime::Vllm));
-    bencher.bench_local(|| plan::curve(divan::black_box(&model), divan::black_box(&scenario)));
+    bencher.bench_local(|| plan::sweep(&|scenario| memory::estimate(&model, scenario), divan::black_box(&model), divan::black_box(&scenario)));
 }
 
 /// A GGUF file of 40 layers (those of Llama 2 13B) with a vocabulary of 150,000 tokens, from its bytes to the JSON of `inspect`.
@@ -78,6 +78,21 @@ fn inspect_gguf(bencher: divan::Bencher) {
         let provenance = Provenance { id: None, revision: None, source: Origin::Gguf, files: Some(contents.files), notes: contents.notes };
         report::inspect_json(&Model { anatomy: contents.anatomy, provenance }).map(|json| json.to_string())
     });
+}
+
+/// The same as somebody sees it: `vramfit inspect FILE.gguf`, from its start to its end.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn inspect_gguf_process(bencher: divan::Bencher) {
+    let path = std::env::temp_dir().join(format!("vramfit-bench-{}.gguf", std::process::id()));
+    let file = gguf_of_40_layers();
+    let header = file.header();
+    std::fs::write(&path, &header).expect("a file");
+    std::fs::OpenOptions::new().write(true).open(&path).and_then(|open| open.set_len(header.len() as u64 + file.data)).expect("a file with a hole");
+    bencher.bench_local(|| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vramfit")).arg("inspect").arg(&path).output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+    std::fs::remove_file(&path).expect("the file");
 }
 
 fn gguf_of_40_layers() -> gguf_file::GgufFile {

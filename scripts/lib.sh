@@ -191,7 +191,7 @@ setup_wasm_bindgen() {
 setup_node_packages() {
   local lock="$BROWSER_DIR/package-lock.json" mark="$BROWSER_DIR/node_modules/.installed-lock.json"
   if cmp -s "$lock" "$mark"; then return 0; fi
-  say "Installing the packages of tests/browser/package.json with npm: wasm-opt, a driver for Chromium, an accessibility checker."
+  say "Installing the packages of tests/browser/package.json with npm: wasm-opt, a minifier of JavaScript, a driver for Chromium, an accessibility checker."
   (cd "$BROWSER_DIR" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) ||
     die "npm could not install the packages of tests/browser; its reason is above. Is there a network?"
   cp "$lock" "$mark"
@@ -286,6 +286,7 @@ setup_compiler() {
 
 setup_page() {
   setup_compiler
+  setup_node_packages
   setup_wasm_bindgen
   setup_trunk
   setup_wasm_opt

@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+use crate::fixed::{self, List, Text};
 use crate::formula::Expr;
 use crate::quantity::{Bytes, Overflow, ParamCount};
 
 /// What a piece of memory is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Term {
     /// Model weights.
     Weights,
@@ -105,7 +108,7 @@ impl Term {
 }
 
 /// How sure a figure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Basis {
     /// Integer arithmetic on shapes and types that were read.
     Exact,
@@ -130,7 +133,7 @@ impl Basis {
 }
 
 /// A size with its band.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// The least it may be.
     pub low: Bytes,
@@ -164,7 +167,7 @@ impl Amount {
 }
 
 /// A stretch of time in which the same memory is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
     /// After the weights are loaded.
     Load,
@@ -243,7 +246,7 @@ impl Stage {
 }
 
 /// One claim: a term, its size, how it was computed, and the stages in which it is held.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// What it is for.
     pub term: Term,
@@ -254,9 +257,11 @@ pub struct Entry {
     /// The computation; evaluates to `amount.expected`.
     pub formula: Expr,
     /// Where the rule comes from.
-    pub source: &'static str,
+    #[serde(deserialize_with = "fixed::text")]
+    pub source: Text,
     /// The stages in which it is held.
-    pub stages: &'static [Stage],
+    #[serde(deserialize_with = "fixed::stages")]
+    pub stages: List<Stage>,
 }
 
 /// Stages: all of them.
@@ -286,16 +291,18 @@ impl Entry {
 }
 
 /// What an engine allows itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Its size.
     pub bytes: Bytes,
     /// How it follows from the card.
     pub formula: Expr,
     /// What people call it: "vLLM budget".
-    pub name: &'static str,
+    #[serde(deserialize_with = "fixed::text")]
+    pub name: Text,
     /// What lies outside of it.
-    pub outside: &'static [Term],
+    #[serde(deserialize_with = "fixed::terms")]
+    pub outside: List<Term>,
 }
 
 /// The limit that binds.
@@ -352,7 +359,7 @@ impl Headroom {
 }
 
 /// The ledger of one device, or of several that hold the same.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// Which ones: equal ranks share a ledger.
     pub ranks: Range<u64>,
@@ -376,10 +383,11 @@ pub struct Device {
 }
 
 /// Claims on one memory over the stages of a task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     /// The stages in order: the first is "loaded", the last is "steady".
-    pub stages: &'static [Stage],
+    #[serde(deserialize_with = "fixed::stages")]
+    pub stages: List<Stage>,
     /// The claims.
     pub entries: Vec<Entry>,
 }
@@ -468,7 +476,7 @@ impl Device {
 }
 
 /// What an engine's cache holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     /// Bytes that are left for keys and values on each device.
     pub kv_cache_bytes: Bytes,
@@ -479,7 +487,7 @@ pub struct Capacity {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The devices.
     pub devices: Vec<Device>,
@@ -498,10 +506,11 @@ pub struct Estimate {
 }
 
 /// A setting as it was used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// Its key in the scenario's JSON.
-    pub key: &'static str,
+    #[serde(deserialize_with = "fixed::text")]
+    pub key: Text,
     /// Its value as text.
     pub value: String,
     /// The rule, where it is a default; `None` where the user chose it.

@@ -4,12 +4,15 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::encoding::Encoding;
+use crate::fixed::{self, Text};
 use crate::format::grouped;
 use crate::quantity::{Bytes, Decimal, Overflow};
 
 /// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A key of `config.json`.
     Config(Cow<'static, str>),
@@ -18,13 +21,13 @@ pub enum Source {
     /// A default, with the rule that gives it.
     Default(Cow<'static, str>),
     /// The user's choice.
-    User(&'static str),
+    User(#[serde(deserialize_with = "fixed::text")] Text),
     /// The rules of a runtime, with the version and file they were read from.
-    Runtime(&'static str),
+    Runtime(#[serde(deserialize_with = "fixed::text")] Text),
     /// The GPU's row in the catalogue.
     Gpu(Cow<'static, str>),
     /// A published measurement.
-    Measured(&'static str),
+    Measured(#[serde(deserialize_with = "fixed::text")] Text),
     /// Follows from other values.
     Derived(Cow<'static, str>),
 }
@@ -45,7 +48,7 @@ impl std::fmt::Display for Source {
 }
 
 /// A named value with its source: `8 KV heads`, from `config.json › num_key_value_heads`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     /// The value.
     pub value: u64,
@@ -56,7 +59,7 @@ pub struct Leaf {
 }
 
 /// An expression over non-negative integers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expr {
     /// A value.
     Leaf(Leaf),
@@ -79,7 +82,8 @@ pub enum Expr {
         /// The factor.
         ratio: Decimal,
         /// What the factor is; empty for a bare number.
-        name: &'static str,
+        #[serde(deserialize_with = "fixed::text")]
+        name: Text,
         /// Where the factor came from.
         source: Source,
         /// What it is applied to.

@@ -26,6 +26,7 @@
 //! | [`gpu`] | what a GPU has |
 //! | [`weights`] | every tensor of a model as a format stores it |
 //! | [`scenario`] | what the user asks |
+//! | `fixed` | texts and lists of the program that cross between the page's modules |
 //! | [`estimate`] | what comes out: entries, stages, moments, verdict |
 //! | [`runtime`] | how each engine spends memory |
 //! | [`memory`] | model + scenario -> estimate |
@@ -40,6 +41,7 @@ pub mod config;
 pub mod encoding;
 pub mod estimate;
 pub mod files;
+mod fixed;
 pub mod format;
 pub mod formula;
 pub mod gpu;

@@ -2,16 +2,22 @@
 
 mod largest;
 
-use crate::estimate::Estimate;
+use serde::{Deserialize, Serialize};
+
+use crate::estimate::{Device, Estimate, Term};
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
 use crate::quantity::Bytes;
 use crate::scenario::Scenario;
 
+use largest::largest_by;
 pub use largest::{Largest, Question, fewest_gpus, largest, least_sharding, solve};
 
+/// What answers for a scenario: [`estimate`] of a model, or as much of it as is at hand.
+pub type Estimator<'a> = &'a dyn Fn(&Scenario) -> Result<Estimate, EstimateError>;
+
 /// The longest context that fits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LongestContext {
     /// Not even one token fits.
     Nothing,
@@ -26,7 +32,11 @@ pub enum LongestContext {
 /// # Errors
 /// As [`estimate`].
 pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
-    Ok(match largest(model, scenario, set_length)? {
+    longest_by(&|scenario| estimate(model, scenario), scenario)
+}
+
+fn longest_by(estimate: Estimator, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
+    Ok(match largest_by(estimate, scenario, set_length)? {
         // A length is no way to share.
         Largest::Nothing | Largest::Sharding(_) => LongestContext::Nothing,
         Largest::Count(tokens) => LongestContext::Tokens(tokens),
@@ -39,7 +49,7 @@ fn set_length(scenario: &mut Scenario, tokens: u64) {
 }
 
 /// Memory against context.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
     /// The points in ascending order of context.
     pub points: Vec<Point>,
@@ -48,7 +58,7 @@ pub struct Curve {
 }
 
 /// One point of a [`Curve`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// Tokens per request.
     pub context: u64,
@@ -59,7 +69,7 @@ pub struct Point {
     /// Its band.
     pub high: Bytes,
     /// The terms at the peak, in the ledger's order.
-    pub terms: Vec<(crate::estimate::Term, Bytes)>,
+    pub terms: Vec<(Term, Bytes)>,
 }
 
 /// The smallest context of a curve.
@@ -71,19 +81,28 @@ pub fn curve_end(model: &Model) -> u64 {
     max.next_power_of_two()
 }
 
-/// The curve of a scenario: contexts from [`CURVE_START`] to [`curve_end`], several per doubling.
+/// Memory against context, with the device that decides at the chosen one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// The curve.
+    pub curve: Curve,
+    /// The device whose limits it is drawn against.
+    pub device: Device,
+}
+
+/// The sweep of a scenario: contexts from [`CURVE_START`] to [`curve_end`], several per doubling.
 ///
 /// # Errors
 /// As [`estimate`].
-pub fn curve(model: &Model, scenario: &Scenario) -> Result<Curve, EstimateError> {
+pub fn sweep(estimate: Estimator, model: &Model, scenario: &Scenario) -> Result<Sweep, EstimateError> {
+    let device = estimate(scenario)?.worst()?.clone();
     let mut points = Vec::new();
     for context in curve_contexts(curve_end(model)) {
         let mut probe = scenario.clone();
         set_length(&mut probe, context);
-        let answer = estimate(model, &probe)?;
-        points.push(point(context, &answer)?);
+        points.push(point(context, &estimate(&probe)?)?);
     }
-    Ok(Curve { points, longest: longest_context(model, scenario)? })
+    Ok(Sweep { curve: Curve { points, longest: longest_by(estimate, scenario)? }, device })
 }
 
 /// The point of an estimate.

@@ -1,8 +1,6 @@
 //! JSON out, in the contract's shape (`"schema": "vramfit/1"`), and the sentences that say the answer.
 
-use std::fmt::Write;
-
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Bound, Device, Estimate, Ledger};
@@ -248,71 +246,6 @@ fn hundredths(value: u64) -> Value {
     (value as f64 / 100.0).into()
 }
 
-/// The text of a report. Numbers that are not whole have two decimals, which is all that [`estimate_json`] gives them.
-pub fn pretty(value: &Value) -> String {
-    let mut out = String::new();
-    write_pretty(&mut out, value, "\n");
-    out
-}
-
-/// Appends a value; `newline` is a line break with the spaces after it.
-fn write_pretty(out: &mut String, value: &Value, newline: &str) {
-    let inner = [newline, "  "].concat();
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(is_so) => out.push_str(if *is_so { "true" } else { "false" }),
-        Value::Number(number) => write_number(out, number),
-        Value::String(text) => write_text(out, text),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index == 0 { "[" } else { "," });
-                out.push_str(&inner);
-                write_pretty(out, item, &inner);
-            }
-            out.push_str(if items.is_empty() { "[" } else { newline });
-            out.push(']');
-        }
-        Value::Object(pairs) => {
-            for (index, (key, item)) in pairs.iter().enumerate() {
-                out.push_str(if index == 0 { "{" } else { "," });
-                out.push_str(&inner);
-                write_text(out, key);
-                out.push_str(": ");
-                write_pretty(out, item, &inner);
-            }
-            out.push_str(if pairs.is_empty() { "{" } else { newline });
-            out.push('}');
-        }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation)] // saturates
-fn write_number(out: &mut String, number: &Number) {
-    let _ = match (number.as_u64(), number.as_i64()) {
-        (Some(whole), _) => write!(out, "{whole}"),
-        (_, Some(whole)) => write!(out, "{whole}"),
-        _ => {
-            let hundredths = (number.as_f64().unwrap_or_default() * 100.0).round() as i64;
-            let sign = if hundredths < 0 { "-" } else { "" };
-            write!(out, "{sign}{}.{:02}", hundredths.unsigned_abs() / 100, hundredths.unsigned_abs() % 100)
-        }
-    };
-}
-
-fn write_text(out: &mut String, text: &str) {
-    out.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            '\0'..='\x1f' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(letter));
-            }
-            letter => out.push(letter),
-        }
-    }
-    out.push('"');
-}
-
 /// Parameters by the role of their tensors, in order of first appearance.
 pub fn parameters_by_role(anatomy: &Anatomy) -> Result<Vec<(&'static str, u64)>, Overflow> {
     let mut sums: Vec<(&'static str, u64)> = Vec::new();
@@ -523,17 +456,4 @@ fn device_json(index: u64, device: &Device) -> Result<Value, Overflow> {
         ("headroom_bytes", Value::from(i64::try_from(headroom.signed()).unwrap_or(if headroom.fits() { i64::MAX } else { i64::MIN }))),
         ("bound_by", Value::from(bound.name())),
     ]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pretty_text_reads_back() {
-        let value = json!({"a": [1, -2, 1.25, {}], "b": {"c \"\\ \n é": [], "d": null}, "e": [true, false, 18_446_744_073_709_551_615_u64, -0.5, 3.0]});
-        let text = pretty(&value);
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value, "{text}");
-        assert_eq!(pretty(&json!({"a": [1, 2.5], "b": []})), "{\n  \"a\": [\n    1,\n    2.50\n  ],\n  \"b\": []\n}");
-    }
 }

@@ -6,8 +6,9 @@ use common::{fixture, model};
 use proptest::prelude::*;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
-use vramfit::memory::estimate;
+use vramfit::memory::{common_estimate, estimate};
 use vramfit::quantity::{Bytes, Decimal};
+use vramfit::reader::{self, desk};
 use vramfit::scenario::{
     Algorithm, AttentionImplementation, FlashAttention, Kernels, KvCache, LlamaCpp, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Parallel,
     Picture, Precision, Reference, Rollout, Runtime, Scenario, Schedule, Serving, Sharding, Task, Training, Version, Weights,
@@ -279,6 +280,28 @@ proptest! {
             }
             prop_assert_eq!(worst, device.peak().unwrap().1.expected);
             prop_assert!(device.loaded().unwrap().expected <= worst && device.steady().unwrap().expected <= worst);
+        }
+    }
+
+    /// The page's first module has little code; what it answers is what the whole engine answers.
+    #[test]
+    fn what_is_answered_at_once_is_the_same(config in any_config(), scenario in any_scenario(), (parallel, serving) in any_spread()) {
+        let scenario = Scenario { parallel, serving, gpus: None, llama_cpp: LlamaCpp::default(), ..scenario };
+        let model = model(config);
+        if let Some(answer) = common_estimate(&model, &scenario) {
+            prop_assert_eq!(answer, estimate(&model, &scenario));
+        }
+    }
+
+    #[test]
+    fn answers_cross_between_the_modules_unchanged(config in any_config(), scenario in any_scenario(), training in any_training(), is_training in any::<bool>()) {
+        let task = if is_training { Task::Train } else { Task::Serve };
+        let scenario = Scenario { task, training: if is_training { training } else { Training::default() }, ..scenario };
+        let said = desk::estimate(&model(config), &desk::query(&scenario));
+        prop_assert_eq!(reader::decode(&reader::encode(&said)), Some(said.clone()));
+        prop_assert_eq!(said, desk::shown(estimate(&model(config), &scenario)));
+        if let Ok(swept) = desk::sweep(&model(config), &desk::query(&scenario)) {
+            prop_assert_eq!(reader::decode(&reader::encode(&swept)), Some(swept));
         }
     }
 

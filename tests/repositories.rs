@@ -3,59 +3,16 @@
 //! `fixtures/pipelines.jsonl` holds the configs of published pipelines and the parameters of each part as the classes of diffusers
 //! 0.42.1 and transformers 5.23 have them on the meta device.
 
-use std::collections::BTreeMap;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+mod common;
 
+use std::collections::BTreeMap;
+
+use common::shelf::{Hub, published, text};
 use serde_json::{Value, json};
 use vramfit::estimate::{Stage, Term};
-use vramfit::hub::{Endpoint, Headers, HubError, Request, Response, Transport, TransportError, open};
 use vramfit::memory::estimate;
 use vramfit::model::{ComponentKind, Model, Origin};
 use vramfit::scenario::{Picture, Runtime, Scenario};
-
-/// Repositories with their files.
-#[derive(Default)]
-struct Hub(BTreeMap<String, BTreeMap<String, Vec<u8>>>);
-
-impl Hub {
-    fn with(mut self, id: &str, files: &[(&str, Vec<u8>)]) -> Self {
-        self.0.insert(id.to_owned(), files.iter().map(|(name, content)| ((*name).to_owned(), content.clone())).collect());
-        self
-    }
-
-    fn open(&self, id: &str) -> Result<Model, HubError> {
-        let (endpoint, reference) = (Endpoint::default(), id.parse().unwrap());
-        let mut opening = pin!(open(self, &endpoint, &reference, None, &|_| {}));
-        for _ in 0..10_000 {
-            if let Poll::Ready(answer) = opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return answer;
-            }
-        }
-        panic!("the future waits for nothing");
-    }
-}
-
-impl Transport for Hub {
-    async fn get(&self, request: Request) -> Result<Response, TransportError> {
-        let path = request.url.split_once("://").unwrap().1.split_once('/').unwrap().1;
-        let found = match path.strip_prefix("api/models/") {
-            Some(rest) => self.0.iter().find(|(id, _)| rest.starts_with(id.as_str())).map(|(id, files)| {
-                let names: Vec<Value> = files.keys().map(|name| json!({"rfilename": name})).collect();
-                json!({"id": id, "sha": "0123456789abcdef0123456789abcdef01234567", "siblings": names}).to_string().into_bytes()
-            }),
-            None => {
-                let file = |(id, files): (&String, &BTreeMap<String, Vec<u8>>)| {
-                    let name = path.strip_prefix(id.as_str())?.strip_prefix("/resolve/")?.split_once('/')?.1;
-                    files.get(name).cloned()
-                };
-                self.0.iter().find_map(file)
-            }
-        };
-        let status = if found.is_some() { 200 } else { 404 };
-        Ok(Response { status, headers: Headers::default(), body: found.unwrap_or_default() })
-    }
-}
 
 /// A safetensors file of bfloat16 tensors.
 fn weights(tensors: &[(&str, &[u64])]) -> Vec<u8> {
@@ -70,10 +27,6 @@ fn weights(tensors: &[(&str, &[u64])]) -> Vec<u8> {
     file.extend(text.as_bytes());
     file.extend(vec![0; usize::try_from(end).unwrap()]);
     file
-}
-
-fn text(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
 }
 
 fn parts(model: &Model) -> BTreeMap<String, u64> {
@@ -100,13 +53,6 @@ fn pipelines_have_the_parameters_of_their_classes() {
         count += 1;
     }
     assert_eq!(count, 9);
-}
-
-fn published(id: &str) -> Model {
-    let rows = include_str!("fixtures/pipelines.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let row = rows.into_iter().find(|row| row["id"] == id).unwrap();
-    let files: Vec<(&str, Vec<u8>)> = row["files"].as_object().unwrap().iter().map(|(name, config)| (name.as_str(), text(config))).collect();
-    Hub::default().with(id, &files).open(id).unwrap()
 }
 
 /// `torch.cuda.max_memory_allocated` in GiB at 1,024 × 1,024, everything on the GPU: FLUX.1-dev in bfloat16 on an H100 (the table of

@@ -1,5 +1,8 @@
 //! What one chooses: the GPU, the engine, formats, the load, and the settings that few need.
 
+use std::borrow::Cow;
+use std::cell::Cell;
+
 use leptos::prelude::*;
 use vramfit::format::{fixed, grouped, tokens_short};
 use vramfit::gpu::{self, Vendor};
@@ -13,18 +16,20 @@ use web_sys::Event;
 use super::dom;
 use super::field::{Choice, Field, Slider, Stand, count, option};
 use super::load;
+use super::reader;
 use super::scale;
 use super::settings;
 use super::state::AppState;
 
 /// The value of the option that stands for a given size.
 const CUSTOM: &str = "custom";
+const CUSTOM_LABEL: &str = "Custom capacity";
 
 /// Everything below the model.
 pub fn markup() -> String {
     let mut out = String::with_capacity(16 << 10);
     out.push_str("<div class='row row--gpu'>");
-    GPU.markup(&mut out, &gpu_options());
+    GPU.markup(&mut out, "");
     GPU_COUNT.markup(&mut out);
     out.push_str("</div>");
     CAPACITY.markup(&mut out);
@@ -35,7 +40,7 @@ pub fn markup() -> String {
     }
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
-    WEIGHTS.markup(&mut out, &weights_options());
+    WEIGHTS.markup(&mut out, "");
     options.clear();
     for kv_cache in KvCache::ALL {
         option(&mut options, KV_CACHE.id, kv_cache.name(), kv_cache.label());
@@ -49,9 +54,10 @@ pub fn markup() -> String {
         slider.markup(&mut out);
         out.push_str("</div>");
     }
-    out.push_str("<details class='more'><summary>More settings<span id='changed' class='note'></span></summary><div class='more__body'>");
-    settings::markup(&mut out);
-    out.push_str(LAST);
+    out.push_str(
+        "<details class='more' id='more'><summary>More settings<span id='changed' class='note'></span></summary>\
+         <div class='more__body' id='more-settings'></div></details>",
+    );
     out
 }
 
@@ -68,22 +74,46 @@ const LAST: &str = "\
       <input id='token' type='password' autocomplete='off' aria-describedby='token-note'>\
       <p class='note' id='token-note'></p>\
     </div>\
-    </fieldset></div></details>";
+    </fieldset>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
-    for choice in [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE] {
-        choice.bind(state);
-    }
-    for field in [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH] {
-        field.bind(state);
-    }
-    for slider in [&CONTEXT_SLIDER, &BATCH_SLIDER] {
-        slider.bind(state);
-    }
-    dom::follow(move || state.scenario.with(allow));
-    dom::follow(move || dom::text("gpu-facts", &gpu_facts(state)));
-    dom::follow(move || dom::text("changed", &changed(state)));
+    let gpu = untrack(|| (GPU.value)(state));
+    GPU.begin(&gpu, if gpu == CUSTOM { CUSTOM_LABEL } else { &gpu });
+    let weights = state.scenario.with_untracked(|scenario| scenario.weights);
+    WEIGHTS.begin(weights.stem(), &weights_label(weights));
+    let choices = [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE].map(|choice| choice.bind(state));
+    let fields = [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH].map(|field| field.bind(state));
+    let sliders = [&CONTEXT_SLIDER, &BATCH_SLIDER].map(|slider| slider.bind(state));
+    dom::follow(move || {
+        choices.iter().chain(&fields).chain(&sliders).for_each(|show| show());
+        state.scenario.with(allow);
+        dom::text("gpu-facts", &gpu_facts(state));
+        dom::text("changed", &changed(state));
+    });
+    // Most runtimes are in the page's second module.
+    dom::on(RUNTIME.id, "focus", move |_| reader::prepare(state));
+    let is_made = Cell::new(false);
+    dom::on("more", "toggle", move |_| {
+        if !is_made.replace(true) {
+            more(state);
+        }
+    });
+}
+
+/// Fills the long lists of choices, of which only what is chosen is there at first.
+pub fn fill(state: AppState) {
+    GPU.fill(state, &gpu_options());
+    WEIGHTS.fill(state, &weights_options());
+}
+
+/// Makes "More settings", when it is first opened.
+fn more(state: AppState) {
+    let mut markup = String::with_capacity(16 << 10);
+    settings::markup(&mut markup);
+    markup.push_str(LAST);
+    dom::html("more-settings", &markup);
+    reader::prepare(state);
     settings::bind(state);
     dom::follow(move || {
         state.endpoint.with(|text| dom::set_value("endpoint", if text.is_empty() { "https://huggingface.co" } else { text }));
@@ -142,7 +172,7 @@ fn gpu_options() -> String {
         }
         out.push_str("</optgroup>");
     }
-    out.push_str("<option value='custom'>Custom capacity</option>");
+    option(&mut out, GPU.id, CUSTOM, CUSTOM_LABEL);
     out
 }
 
@@ -231,14 +261,18 @@ fn weights_options() -> String {
             kind = weights.kind();
             dom::weave(&mut out, &["<optgroup label='", kind, "'>"]);
         }
-        let label = match weights {
-            Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
-            Weights::Bytes(_) => "Bytes per parameter".into(),
-            _ => weights.label(),
-        };
-        option(&mut out, WEIGHTS.id, weights.stem(), &label);
+        option(&mut out, WEIGHTS.id, weights.stem(), &weights_label(weights));
     }
     out
+}
+
+/// What a format is called in the list; those with a number have it in a field of its own.
+fn weights_label(weights: Weights) -> Cow<'static, str> {
+    match weights {
+        Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
+        Weights::Bytes(_) => "Bytes per parameter".into(),
+        _ => weights.label(),
+    }
 }
 
 /// The number of a format that is open.

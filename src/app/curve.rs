@@ -4,7 +4,6 @@ use leptos::prelude::*;
 use vramfit::chart::{self, Drawing};
 use vramfit::estimate::Estimate;
 use vramfit::format::{fixed, grouped};
-use vramfit::memory::estimate;
 use vramfit::plan::{self, CURVE_START, LongestContext, Point};
 use web_sys::Event;
 
@@ -156,7 +155,10 @@ fn point(state: AppState, context: u64) -> Option<Point> {
         Answer::Estimate(_) => state.shown.with(|shown| {
             let mut scenario = state.scenario.get();
             *scenario.length_mut() = Some(context);
-            of(&estimate(&shown.as_ref()?.model, &scenario).ok()?)
+            match super::state::answer(shown.as_ref()?, &scenario, || state.reader.get()) {
+                Answer::Estimate(estimate) => of(&estimate),
+                _ => None,
+            }
         }),
         _ => None,
     })

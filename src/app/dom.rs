@@ -23,9 +23,21 @@ fn follow_boxed(work: Box<dyn Fn()>) {
 
 /// Does something whenever an event comes to an element.
 pub fn on(id: &str, event: &str, work: impl Fn(Event) + 'static) {
-    if let Some(element) = element(id) {
-        listen(&element, event, Box::new(work));
+    on_boxed(id, event, Box::new(work));
+}
+
+fn on_boxed(id: &str, event: &str, work: Box<dyn Fn(Event)>) {
+    let Some(element) = element(id) else { return };
+    if !matches!(event, "input" | "change") {
+        return listen(&element, event, work);
     }
+    // What stands in the field now is the user's.
+    let key = [id, " ", VALUE].concat();
+    let heard = move |event| {
+        forget(&key);
+        work(event);
+    };
+    listen(&element, event, Box::new(heard));
 }
 
 /// Does something whenever an event comes to the window.
@@ -63,11 +75,16 @@ struct Written {
 fn put(id: &str, place: &str, value: &str, write: &dyn Fn(&Element, Option<&str>)) {
     let key = [id, " ", place].concat();
     let renewals = RENEWALS.get();
+    let stands = WRITTEN.with_borrow_mut(|written| {
+        let known = written.get_mut(&key).filter(|known| known.value == value && (known.seen == renewals || known.element.is_connected()));
+        known.map(|known| known.seen = renewals).is_some()
+    });
+    if stands {
+        return;
+    }
     let known = WRITTEN.with_borrow_mut(|written| written.remove(&key)).filter(|known| known.seen == renewals || known.element.is_connected());
     let Some((element, before)) = known.map(|known| (known.element, Some(known.value))).or_else(|| Some((element(id)?, None))) else { return };
-    if before.as_deref() != Some(value) {
-        write(&element, before.as_deref());
-    }
+    write(&element, before.as_deref());
     let now = Written { element, value: value.to_owned(), seen: RENEWALS.get() };
     WRITTEN.with_borrow_mut(|written| _ = written.insert(key, now));
 }
@@ -122,14 +139,27 @@ pub fn style(id: &str, name: &str, value: &str) {
     put(id, name, value, &|element, _| _ = element.unchecked_ref::<HtmlElement>().style().set_property(name, value));
 }
 
+/// The place of what stands in a field.
+const VALUE: &str = "value of the field";
+
+fn forget(key: &str) {
+    WRITTEN.with_borrow_mut(|written| written.remove(key));
+}
+
+/// Makes the next [`set_value`] write, whatever was written before.
+pub fn forget_value(id: &str) {
+    forget(&[id, " ", VALUE].concat());
+}
+
 /// What stands in a field.
 pub fn set_value(id: &str, value: &str) {
-    // Selects have the same property.
-    if let Some(field) = element(id).map(JsCast::unchecked_into::<HtmlInputElement>)
-        && field.value() != value
-    {
-        field.set_value(value);
-    }
+    put(id, VALUE, value, &|field, _| {
+        // Selects have the same property.
+        let field = field.unchecked_ref::<HtmlInputElement>();
+        if field.value() != value {
+            field.set_value(value);
+        }
+    });
 }
 
 /// Whether a box is ticked.

@@ -12,6 +12,9 @@ use super::state::AppState;
 /// Takes what was typed; an empty text means the default. The error says what is expected.
 pub type Take = fn(AppState, &str) -> Result<(), String>;
 
+/// Shows the state in one part of a form. Whoever binds parts runs these whenever the state changes, all in one go.
+pub type Show = Box<dyn Fn()>;
+
 /// A number that is typed.
 pub struct Field {
     /// Its id in the document.
@@ -40,17 +43,11 @@ impl Field {
         dom::weave(out, &[&head, self.label, &input]);
     }
 
-    /// Makes it work.
-    pub fn bind(&'static self, state: AppState) {
+    /// Hears what is typed.
+    pub fn bind(&'static self, state: AppState) -> Show {
         // What was typed stays as it is until it is taken.
         let is_draft = Rc::new(Cell::new(false));
         let (typing, leaving) = (is_draft.clone(), is_draft.clone());
-        dom::follow(move || {
-            let value = (self.value)(state);
-            if !is_draft.get() {
-                dom::set_value(self.id, &value);
-            }
-        });
         dom::on(self.id, "input", move |event| {
             typing.set(true);
             if self.is_live && (self.take)(state, &dom::typed(&event)).is_ok() {
@@ -65,6 +62,12 @@ impl Field {
             }
             Err(why) => self.complain(&why),
         });
+        Box::new(move || {
+            let value = (self.value)(state);
+            if !is_draft.get() {
+                dom::set_value(self.id, &value);
+            }
+        })
     }
 
     fn complain(&self, why: &str) {
@@ -112,14 +115,14 @@ impl Slider {
         dom::weave(out, &[&track, self.label, &scale]);
     }
 
-    /// Makes it work.
-    pub fn bind(&'static self, state: AppState) {
-        dom::follow(move || self.show((self.stand)(state)));
+    /// Hears where it is moved.
+    pub fn bind(&'static self, state: AppState) -> Show {
         dom::on(self.id, "input", move |event| {
             if let Ok(position) = dom::typed(&event).parse() {
                 (self.take)(state, position);
             }
         });
+        Box::new(move || self.show((self.stand)(state)))
     }
 
     fn show(&self, stand: Stand) {
@@ -167,10 +170,24 @@ impl Choice {
         dom::weave(out, &[&head, self.label, &select, "", options, "", "</select></div>"]);
     }
 
-    /// Makes it work.
-    pub fn bind(&'static self, state: AppState) {
-        dom::follow(move || dom::set_value(self.id, &(self.value)(state)));
+    /// Puts the choice that is made in an empty list.
+    pub fn begin(&self, value: &str, label: &str) {
+        let mut only = String::new();
+        option(&mut only, self.id, value, label);
+        dom::html(self.id, &only);
+    }
+
+    /// Fills the list.
+    pub fn fill(&self, state: AppState, options: &str) {
+        dom::html(self.id, options);
+        dom::forget_value(self.id);
+        dom::set_value(self.id, &untrack(|| (self.value)(state)));
+    }
+
+    /// Hears what is chosen.
+    pub fn bind(&'static self, state: AppState) -> Show {
         dom::on(self.id, "change", move |event| (self.take)(state, &dom::typed(&event)));
+        Box::new(move || dom::set_value(self.id, &(self.value)(state)))
     }
 }
 

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use js_sys::Array;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use vramfit::config::manual::is_manual;
 use vramfit::link::ModelLink;
 use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
-use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
-use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::{AbortController, AbortSignal};
 
 use super::state::{AppState, Load, Reading, Shown};
@@ -19,21 +18,6 @@ use super::url;
 
 /// Models that were read and are kept for Back and Forward.
 const KEPT: usize = 8;
-
-#[wasm_bindgen]
-extern "C" {
-    /// The reader's exports (`src/bin/reader`), as `assets/boot.js` fetches them.
-    type Reader;
-
-    #[wasm_bindgen(catch, js_name = vramfitReader)]
-    async fn fetch_reader() -> Result<JsValue, JsValue>;
-
-    #[wasm_bindgen(catch, method)]
-    fn models(this: &Reader) -> Result<String, JsValue>;
-
-    #[wasm_bindgen(catch, method)]
-    async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal, given: &Array) -> Result<JsValue, JsValue>;
-}
 
 /// Something to read.
 #[derive(Clone)]
@@ -62,6 +46,8 @@ thread_local! {
     static GIVEN: RefCell<Array> = RefCell::new(Array::new());
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// The search that is under way.
+    static SEARCH: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     /// The ids of the built-in models, a line each; empty until the reader has said them.
     static BUILT_IN: Cell<&'static str> = const { Cell::new("") };
 }
@@ -83,10 +69,30 @@ pub fn built_in() -> &'static str {
 
 /// Asks the reader which models are built in. Without the reader there are none.
 pub async fn ask_built_in() {
-    let Ok(reader) = fetch_reader().await else { return };
-    if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), Reader::from(reader).models()) {
+    let Some(reader) = super::reader::fetch().await else { return };
+    if let (true, Ok(ids)) = (BUILT_IN.get().is_empty(), reader.models()) {
         BUILT_IN.set(ids.leak());
     }
+}
+
+/// Breaks off the search that is under way.
+pub fn stop_search() {
+    if let Some(controller) = SEARCH.take() {
+        controller.abort();
+    }
+}
+
+/// What the Hub has for a text that is being typed: a line of what is worth saying, then ids, a line each. `None` where another
+/// search, or none, is wanted by now.
+pub async fn search(state: AppState, text: &str) -> Option<String> {
+    stop_search();
+    let controller = AbortController::new().ok()?;
+    let signal = controller.signal();
+    SEARCH.set(Some(controller));
+    let reader = super::reader::fetch().await?;
+    let (endpoint, token) = (state.endpoint.get_untracked(), state.token.get_untracked());
+    let lines = reader.search(text, &endpoint, &token, &signal).await.ok()?;
+    lines.as_string().filter(|_| !signal.aborted())
 }
 
 /// Ends whatever is under way; the number of the new wish.
@@ -107,6 +113,8 @@ pub fn submit(state: AppState, text: &str) {
     }
     let job = if is_json(text) {
         Job { name: "the config".to_owned(), what: What::Config(text.to_owned()), is_step: true }
+    } else if is_manual(text) {
+        by_hand(text.to_owned(), true)
     } else {
         let what = What::Hub { text: text.to_owned(), revision: None, may_be_built_in: true };
         Job { name: if text.contains("://") { "that address" } else { text }.to_owned(), what, is_step: true }
@@ -124,10 +132,20 @@ pub fn is_whole_name(text: &str) -> bool {
     is_json(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
 }
 
+/// Takes the sizes of a model by hand.
+pub fn take_by_hand(state: AppState, sizes: String) {
+    EDITED.set(false);
+    start(state, by_hand(sizes, true));
+}
+
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
     EDITED.set(false);
     start(state, named(id, true));
+}
+
+fn by_hand(sizes: String, is_step: bool) -> Job {
+    Job { name: "the sizes".to_owned(), what: What::Manual(sizes), is_step }
 }
 
 fn named(id: &str, is_step: bool) -> Job {
@@ -148,7 +166,7 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
     EDITED.set(false);
     let Some(link) = link else {
         if let Some(Answer { result: Ok(found), .. }) = reader::decode(reader::FIRST) {
-            show(state, shown(found), false);
+            show(state, shown(found, reader::FIRST.into()), false);
         }
         return;
     };
@@ -158,6 +176,10 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
         ModelLink::Config(text) => {
             state.typed.set(text.clone());
             return start(state, Job { name: "the config".to_owned(), what: What::Config(text), is_step: false });
+        }
+        ModelLink::Manual(sizes) => {
+            state.typed.set(sizes.clone());
+            return start(state, by_hand(sizes, false));
         }
         ModelLink::Files(name) => {
             state.typed.set(name.clone());
@@ -249,7 +271,7 @@ fn start(state: AppState, job: Job) {
     let signal = controller.signal();
     UNDER_WAY.set(Some(controller));
     // Who asks nobody is at the files at once.
-    let progress = matches!(job.what, What::Files { .. }).then_some(Progress { files_done: 0, files: 0, bytes: 0, bytes_total: None });
+    let progress = matches!(job.what, What::Files { .. }).then_some(Progress::default());
     state.load.set(Load::Reading(Reading { name: job.name.clone(), progress }));
     let asked = state.endpoint.get_untracked();
     let wish = Wish {
@@ -263,7 +285,7 @@ fn start(state: AppState, job: Job) {
             return;
         }
         UNDER_WAY.set(None);
-        let Some(Answer { endpoint, result }) = answer else {
+        let Some((Answer { endpoint, result }, bytes)) = answer else {
             // The browser fetches a module again only when the page is loaded again, hence the advice.
             return state
                 .load
@@ -274,31 +296,33 @@ fn start(state: AppState, job: Job) {
             state.set_endpoint(own);
         }
         match result {
-            Ok(found) => arrive(state, shown(found), &job, endpoint.as_ref().unwrap_or(&asked)),
+            Ok(found) => arrive(state, shown(found, bytes), &job, endpoint.as_ref().unwrap_or(&asked)),
             Err(failure) => state.load.set(Load::Failed(failure)),
         }
     });
 }
 
-/// Asks the reader; `None` when it cannot be fetched or breaks off.
-async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<Answer> {
+/// Asks the reader, whose answer comes with its bytes; `None` when it cannot be fetched or breaks off.
+async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<(Answer, Arc<[u8]>)> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts far below 2^53
-    let progress = Closure::<dyn Fn(f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64| {
+    let progress = Closure::<dyn Fn(f64, f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64, pause: f64| {
         if WISH.get() == number {
             state.load.update(|load| {
                 if let Load::Reading(reading) = load {
-                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes: bytes as u64, bytes_total: None });
+                    let bytes = bytes as u64;
+                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes, bytes_total: None, pause: pause as u64 });
                 }
             });
         }
     });
-    let reader: Reader = fetch_reader().await.ok()?.into();
+    let reader = super::reader::fetch().await?;
     let bytes = reader.read(reader::encode(wish), progress.as_ref(), signal, &GIVEN.with_borrow(Clone::clone)).await.ok()?;
-    reader::decode(&js_sys::Uint8Array::from(bytes).to_vec())
+    let bytes = js_sys::Uint8Array::from(bytes).to_vec();
+    Some((reader::decode(&bytes)?, bytes.into()))
 }
 
-fn shown(found: Found) -> Shown {
-    Shown { model: Arc::new(found.model), link: found.link, note: found.note }
+fn shown(found: Found, bytes: Arc<[u8]>) -> Shown {
+    Shown { model: Arc::new(found.model), bytes, link: found.link, note: found.note }
 }
 
 /// A model was read.
@@ -320,7 +344,7 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
         if !EDITED.get() {
             state.typed.set(match &shown.link {
                 ModelLink::Hub { id, .. } => id.clone(),
-                ModelLink::Config(text) | ModelLink::Files(text) => text.clone(),
+                ModelLink::Config(text) | ModelLink::Manual(text) | ModelLink::Files(text) => text.clone(),
             });
         }
         state.load.set(Load::Idle);

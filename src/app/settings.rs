@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
-use vramfit::runtime::{Engine, Setting as EngineSetting, Way, engine};
+use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
     Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
 };
@@ -59,21 +59,16 @@ impl Case {
         }
     }
 
-    fn engine(&self) -> Option<&'static dyn Engine> {
-        engine(self.runtime).filter(|_| !self.is_pipeline && !self.is_training)
+    fn engine(&self) -> Option<&'static Facts> {
+        facts(self.runtime).filter(|_| !self.is_pipeline && !self.is_training)
     }
 
     fn has(&self, way: Way) -> bool {
-        self.is_training || self.engine().is_some_and(|engine| engine.ways().contains(&way))
+        self.is_training || self.engine().is_some_and(|engine| engine.ways.contains(&way))
     }
 
     fn takes(&self, setting: EngineSetting) -> bool {
-        self.engine().is_some_and(|engine| engine.settings().contains(&setting))
-    }
-
-    /// Whether the engine takes a share of the card, whatever it calls it.
-    fn is_server(&self) -> bool {
-        self.engine().is_some_and(|engine| engine.fraction().is_some())
+        !self.is_pipeline && !self.is_training && settings(self.runtime).contains(&setting)
     }
 
     fn trains(&self) -> bool {
@@ -81,11 +76,11 @@ impl Case {
     }
 
     fn is_transformers(&self) -> bool {
-        self.runtime == Runtime::Transformers && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::Attention)
     }
 
     fn is_llama_cpp(&self) -> bool {
-        matches!(self.runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio) && !self.is_pipeline && !self.is_training
+        self.takes(EngineSetting::LlamaCpp)
     }
 }
 
@@ -162,7 +157,7 @@ static GROUPS: &[Group] = &[
                 label: "GPU memory utilization",
                 kind: Kind::Share,
                 used: "gpu_memory_utilization",
-                applies: |case| case.engine().and_then(Engine::fraction).is_some_and(|fraction| fraction.key() == "gpu_memory_utilization"),
+                applies: |case| case.takes(EngineSetting::Utilization),
             },
             Setting {
                 key: "static",
@@ -171,8 +166,14 @@ static GROUPS: &[Group] = &[
                 used: "mem_fraction_static",
                 applies: |case| case.takes(EngineSetting::MemFractionStatic),
             },
-            Setting { key: "mbt", label: "Batched tokens", kind: Kind::Count, used: "max_num_batched_tokens", applies: |case| case.is_server() },
-            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.is_server() },
+            Setting {
+                key: "mbt",
+                label: "Batched tokens",
+                kind: Kind::Count,
+                used: "max_num_batched_tokens",
+                applies: |case| case.takes(EngineSetting::StepTokens),
+            },
+            Setting { key: "mns", label: "Sequences", kind: Kind::Count, used: "max_num_seqs", applies: |case| case.takes(EngineSetting::StepSequences) },
             Setting {
                 key: "share",
                 label: "Common prefix, share of the context",
@@ -197,7 +198,7 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
-            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.is_server() },
+            Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },
     Group {
@@ -230,7 +231,11 @@ static GROUPS: &[Group] = &[
 
 /// How many settings are not at their defaults.
 pub fn changed(scenario: &Scenario) -> usize {
-    GROUPS.iter().flat_map(|group| group.settings).filter(|setting| link::setting(scenario, setting.key).is_some()).count()
+    link::settings(scenario).filter(|(key, _)| all().any(|setting| setting.key == *key)).count()
+}
+
+fn all() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
 }
 
 /// Every group with its settings.
@@ -249,12 +254,14 @@ pub fn bind(state: AppState) {
     dom::follow(move || {
         state.scenario.with(|scenario| {
             let case = Case::of(state, scenario);
-            for setting in GROUPS.iter().flat_map(|group| group.settings) {
-                setting.show(state, scenario, &case);
+            let chosen: Vec<(&str, String)> = link::settings(scenario).collect();
+            for setting in all() {
+                let chosen = chosen.iter().find(|(key, _)| *key == setting.key).map(|(_, value)| value.as_str());
+                setting.show(state, chosen, &case);
             }
         });
     });
-    for setting in GROUPS.iter().flat_map(|group| group.settings) {
+    for setting in all() {
         dom::on(&setting.id(), "change", move |event| {
             let text = if matches!(setting.kind, Kind::Switch) {
                 Ok(if dom::target(&event, "checked").is_truthy() { "1".to_owned() } else { String::new() })
@@ -306,14 +313,13 @@ impl Setting {
     }
 
     /// What was chosen, with what it is when nothing is; what does not apply is there only to be taken back.
-    fn show(&self, state: AppState, scenario: &Scenario, case: &Case) {
+    fn show(&self, state: AppState, chosen: Option<&str>, case: &Case) {
         let id = self.id();
-        let chosen = link::setting(scenario, self.key);
         dom::flag(&[&id, "-field"].concat(), "hidden", chosen.is_none() && !(self.applies)(case));
         match self.kind {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {
-                dom::set_value(&id, &self.shown(chosen.as_deref().unwrap_or_default()));
+                dom::set_value(&id, &self.shown(chosen.unwrap_or_default()));
                 let used = state.used.with(|used| used.iter().find(|(key, _)| *key == self.used).map(|(_, value)| value.clone()));
                 let example = if let Kind::Text(example) = self.kind { example } else { "" };
                 if let Kind::Choice(choices) = self.kind {

@@ -3,11 +3,11 @@
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use vramfit::format::Unit;
-use vramfit::plan;
-use vramfit::report;
+use vramfit::reader::desk;
 
 use super::browser;
 use super::dom;
+use super::reader;
 use super::state::{Answer, AppState};
 
 /// The head.
@@ -43,14 +43,19 @@ fn copy_link(state: AppState) {
 }
 
 fn download(state: AppState) {
-    let Answer::Estimate(estimate) = state.answer.get_untracked() else { return };
-    let Some(model) = state.shown.with_untracked(|shown| shown.as_ref().map(|shown| shown.model.clone())) else { return };
-    let scenario = state.scenario.get_untracked();
-    let text = plan::longest_context(&model, &scenario)
-        .ok()
-        .and_then(|longest| report::estimate_json(&model, &scenario, &estimate, longest).ok())
-        .map(|report| report::pretty(&report));
-    let name = model.provenance.id.as_deref().unwrap_or("config").replace('/', "--");
-    let is_done = text.is_some_and(|text| browser::download(&format!("vramfit-{name}.json"), &text).is_ok());
-    state.said.set(if is_done { "The estimate is downloaded as JSON.".to_owned() } else { "The browser did not take the file.".to_owned() });
+    let Some(shown) = state.shown.get_untracked() else { return };
+    let query = state.scenario.with_untracked(desk::query);
+    let name = shown.model.provenance.id.as_deref().unwrap_or("config").replace('/', "--");
+    spawn_local(async move {
+        let text = match reader::fetch().await {
+            Some(_) => reader::report(&shown.bytes, &query),
+            None => Err("The part of this page that writes it could not be fetched.".to_owned()),
+        };
+        let said = match text.map(|text| browser::download(&["vramfit-", &name, ".json"].concat(), &text)) {
+            Ok(Ok(())) => "The estimate is downloaded as JSON.".to_owned(),
+            Ok(Err(_)) => "The browser did not take the file.".to_owned(),
+            Err(problem) => problem,
+        };
+        state.said.set(said);
+    });
 }

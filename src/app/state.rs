@@ -1,27 +1,29 @@
 //! What the page knows. The scenario and the model that is shown are what changes; the rest follows from them.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use leptos::prelude::*;
-use vramfit::estimate::{Device, Estimate};
-use vramfit::format::{Unit, sentence};
+use vramfit::estimate::Estimate;
+use vramfit::format::Unit;
 use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::link::{Link, ModelLink};
-use vramfit::memory::estimate;
+use vramfit::memory::{EstimateError, common_estimate};
 use vramfit::model::Model;
-use vramfit::plan::{self, Curve};
-use vramfit::reader::{Failure, Progress};
+use vramfit::plan::{self, Sweep};
+use vramfit::reader::{Failure, Progress, desk};
 use vramfit::scenario::{Scenario, Task};
 
 use super::browser::{self, Later};
 use super::dom;
+use super::reader::{self, Fetched};
 
 /// A model on the page, with what a link calls it.
 #[derive(Clone)]
 pub struct Shown {
     /// The model.
     pub model: Arc<Model>,
+    /// The reader's answer that it came in.
+    pub bytes: Arc<[u8]>,
     /// As a link names it.
     pub link: ModelLink,
     /// What is worth saying about how it came here; empty for nothing.
@@ -53,6 +55,8 @@ pub struct Reading {
 pub enum Answer {
     /// There is no model.
     Nothing,
+    /// The rules are in the page's second module, which is on its way.
+    Waiting,
     /// An estimate.
     Estimate(Arc<Estimate>),
     /// The combination cannot be, and why.
@@ -61,14 +65,6 @@ pub enum Answer {
 
 /// Settings by their keys.
 pub type Used = Vec<(&'static str, String)>;
-
-/// Memory against context, with the limits it is drawn against.
-pub struct Swept {
-    /// The curve.
-    pub curve: Curve,
-    /// The device that decides.
-    pub device: Device,
-}
 
 /// Widths of the drawings in CSS pixels; 0 before they are known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -118,7 +114,9 @@ pub struct State {
     /// Widths of the drawings.
     pub widths: ArcRwSignal<Widths>,
     /// Memory against context; follows the choices after a pause.
-    pub swept: ArcRwSignal<Option<Arc<Swept>>>,
+    pub swept: ArcRwSignal<Option<Arc<Sweep>>>,
+    /// How far the page's second module is.
+    pub reader: ArcRwSignal<Fetched>,
     /// Where the crosshair of the curve is, when it is not at the chosen context.
     pub cursor: ArcRwSignal<Option<u64>>,
     /// What the engine says.
@@ -137,11 +135,12 @@ impl State {
         let named = ArcRwSignal::new(None);
         let endpoint = ArcRwSignal::new(String::new());
         let unknown = ArcRwSignal::new(Vec::new());
+        let reader = ArcRwSignal::new(Fetched::NotYet);
         let answer = {
-            let (scenario, shown) = (scenario.clone(), shown.clone());
+            let (scenario, shown, reader) = (scenario.clone(), shown.clone(), reader.clone());
             // Whatever changes in what it reads is worth a new answer.
             let said = move |_: Option<&Answer>| {
-                shown.with(|shown| shown.as_ref().map_or(Answer::Nothing, |shown| scenario.with(|scenario| answer(&shown.model, scenario))))
+                shown.with(|shown| shown.as_ref().map_or(Answer::Nothing, |shown| scenario.with(|scenario| answer(shown, scenario, || reader.get()))))
             };
             ArcMemo::new_with_compare(said, |_, _| true)
         };
@@ -178,6 +177,7 @@ impl State {
             said: ArcRwSignal::new(String::new()),
             widths: ArcRwSignal::new(Widths::default()),
             swept: ArcRwSignal::new(None),
+            reader,
             cursor: ArcRwSignal::new(None),
             answer,
             used,
@@ -235,20 +235,25 @@ impl State {
     }
 }
 
-/// What the engine says about a scenario.
-fn answer(model: &Model, scenario: &Scenario) -> Answer {
-    let said = estimate(model, scenario).and_then(|estimate| {
-        // Whatever the page shows of it can be summed.
-        estimate.worst()?.headroom()?;
-        Ok(estimate)
-    });
+/// What the engine says about a scenario: this module's part of it, else the reader's, once that is here.
+pub fn answer(shown: &Shown, scenario: &Scenario, reader: impl FnOnce() -> Fetched) -> Answer {
+    let said = match (common_estimate(&shown.model, scenario), reader) {
+        (Some(said), _) => desk::shown(said),
+        (None, reader) => match reader() {
+            Fetched::Here => reader::estimate(&shown.bytes, &desk::query(scenario)),
+            Fetched::NotYet => return Answer::Waiting,
+            Fetched::Failed => Err(UNFETCHED.to_owned()),
+        },
+    };
     match said {
         Ok(estimate) => Answer::Estimate(Arc::new(estimate)),
-        Err(error) => Answer::Impossible(sentence(&error.to_string())),
+        Err(problem) => Answer::Impossible(problem),
     }
 }
 
-/// Keeps the sweep over contexts up to date: at once for the first, then after a pause, so that a slider moves freely.
+const UNFETCHED: &str = "The part of this page that has the rules for this could not be fetched. Check the connection and reload the page.";
+
+/// Keeps the sweep over contexts up to date, each time after a pause: the page is drawn and a slider moves without it.
 pub fn follow(state: AppState) {
     // The sweep chooses its own contexts.
     let scenario = state.scenario.clone();
@@ -257,18 +262,26 @@ pub fn follow(state: AppState) {
         *scenario.length_mut() = None;
         scenario
     });
+    dom::follow(move || {
+        if state.answer.with(|answer| matches!(answer, Answer::Waiting)) {
+            reader::prepare(state);
+        }
+    });
     let later = Later::default();
-    let is_first = Cell::new(true);
     dom::follow(move || {
         let (scenario, shown) = (asked.get(), state.shown.get());
-        let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown.model, &scenario)).map(Arc::new));
-        if is_first.take() { sweep() } else { later.run(100, Box::new(sweep)) }
+        state.reader.track();
+        let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown, &scenario)).map(Arc::new));
+        later.run(100, Box::new(sweep));
     });
 }
 
-fn swept(model: &Model, scenario: &Scenario) -> Option<Swept> {
-    let device = estimate(model, scenario).ok()?.worst().ok()?.clone();
-    Some(Swept { curve: plan::curve(model, scenario).ok()?, device })
+fn swept(shown: &Shown, scenario: &Scenario) -> Option<Sweep> {
+    let own = |scenario: &Scenario| common_estimate(&shown.model, scenario).unwrap_or_else(|| Err(EstimateError::Unsupported(String::new())));
+    match common_estimate(&shown.model, scenario) {
+        Some(_) => plan::sweep(&own, &shown.model, scenario).ok(),
+        None => reader::sweep(&shown.bytes, &desk::query(scenario)).ok(),
+    }
 }
 
 /// Drawings follow the width of the page.

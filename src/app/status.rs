@@ -46,6 +46,6 @@ fn news(state: AppState) -> String {
             vramfit::report::verdict(&estimate, state.unit.get()).map_or_else(|_| String::new(), |verdict| format!("{}{}.", verdict.claim, verdict.rest))
         }
         Answer::Impossible(why) => why,
-        Answer::Nothing => String::new(),
+        Answer::Nothing | Answer::Waiting => String::new(),
     })
 }

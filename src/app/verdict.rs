@@ -42,14 +42,9 @@ pub fn bind(state: AppState) {
         dom::attribute("verdict", "data-fits", fits);
         dom::text("summary", &summary);
         dom::text("impossible", &problem);
-    });
-    dom::follow(move || {
         let (unit, width) = (state.unit.get(), state.widths.get().bars);
         let bars = if width == 0 { None } else { state.of_estimate(|estimate| bars(estimate, unit, width)) };
         dom::html("bars", &bars.unwrap_or_default());
-    });
-    dom::follow(move || {
-        let unit = state.unit.get();
         dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit)).unwrap_or_default());
     });
     dom::follow(move || dom::text("room", &room(state)));
@@ -63,6 +58,7 @@ fn said(state: AppState) -> Said {
             Err(Said { fits: "unknown", claim: "No answer", rest: " for this combination".to_owned(), problem: why.clone(), ..Said::default() })
         }
         Answer::Nothing => Err(waiting(state)),
+        Answer::Waiting => Err(Said { fits: "unknown", claim: "A moment", rest: ": the rules for this are being fetched".to_owned(), ..Said::default() }),
     });
     let verdict = match estimate.map(|estimate| report::verdict(&estimate, unit)) {
         Err(said) => return said,

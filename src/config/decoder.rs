@@ -263,7 +263,7 @@ impl Decoder {
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
-                Top::Score { labels, bias } => _ = head.linear("score", self.shape.hidden, labels, bias),
+                Top::Score { module, labels, bias } => _ = head.linear(module, self.shape.hidden, labels, bias),
                 Top::Language | Top::Nothing => {}
             },
             Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -361,8 +361,10 @@ pub fn component(
 pub enum Top {
     /// A language-model head.
     Language,
-    /// A score or class per sequence or token.
+    /// A score or class per sequence or token, or where an answer begins and ends.
     Score {
+        /// What it is called.
+        module: &'static str,
         /// How many.
         labels: u64,
         /// Whether it has a bias, as the score of each token has.
@@ -384,7 +386,9 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
     } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
-        Top::Score { labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
+        Top::Score { module: "score", labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
+    } else if ends(&["ForQuestionAnswering"]) {
+        Top::Score { module: "qa_outputs", labels: 2, bias: true }
     } else if ends(&["Model"]) {
         Top::Nothing
     } else {

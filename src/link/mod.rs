@@ -40,6 +40,8 @@ pub enum ModelLink {
     },
     /// A pasted config.json.
     Config(String),
+    /// A model by hand: its sizes as [`crate::config::manual`] writes them.
+    Manual(String),
     /// Files of one's own, by the name of the first: a link cannot carry them, only say that it meant them.
     Files(String),
 }
@@ -169,9 +171,9 @@ static BASE: &[Key] = &[
     count!("imgs", picture.count),
 ];
 
-/// A setting of a scenario as links write it; `None` when it is at its default, or there is no such key.
-pub fn setting(scenario: &Scenario, key: &str) -> Option<String> {
-    keys().find(|known| known.name == key).and_then(|known| (known.write)(scenario))
+/// The settings of a scenario that are not at their defaults, as links write them: keys and values.
+pub fn settings(scenario: &Scenario) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    keys().filter_map(|key| Some((key.name, (key.write)(scenario)?)))
 }
 
 /// Changes a setting as links write it; an empty text means its default.
@@ -205,11 +207,14 @@ impl Link {
                 pairs.extend(revision.clone().map(|revision| ("rev", revision)));
             }
             Some(ModelLink::Config(text)) => pairs.push(("c", text.clone())),
+            Some(ModelLink::Manual(sizes)) => pairs.push(("manual", sizes.clone())),
             Some(ModelLink::Files(name)) => pairs.push(("f", name.clone())),
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
-        pairs.extend(keys().filter_map(|key| (key.write)(&self.scenario).map(|value| (key.name, value))));
+        for (name, value) in settings(&self.scenario) {
+            pairs.push((name, value));
+        }
         pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
         pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
     }
@@ -217,7 +222,7 @@ impl Link {
     /// Reads a query, with or without its question mark. What cannot be read is said in `problems`; the rest is used.
     pub fn decode(query: &str) -> Self {
         let mut link = Self::default();
-        let (mut id, mut revision, mut config, mut files) = (None, None, None, None);
+        let (mut id, mut revision, mut config, mut manual, mut files) = (None, None, None, None, None);
         for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (unescape(name), unescape(value));
@@ -227,6 +232,7 @@ impl Link {
                 "m" => id = Some(value).filter(|id| !id.is_empty()),
                 "rev" => revision = Some(value).filter(|revision| !revision.is_empty()),
                 "c" => config = Some(value),
+                "manual" => manual = Some(value).filter(|sizes| !sizes.is_empty()),
                 "f" => files = Some(value).filter(|name| !name.is_empty()),
                 "endpoint" => link.endpoint = Some(value).filter(|endpoint| !endpoint.is_empty()),
                 name_text => match keys().find(|key| key.name == name_text) {
@@ -239,7 +245,8 @@ impl Link {
                 },
             }
         }
-        link.model = config.map(ModelLink::Config).or_else(|| id.map(|id| ModelLink::Hub { id, revision })).or_else(|| files.map(ModelLink::Files));
+        let named = id.map(|id| ModelLink::Hub { id, revision });
+        link.model = config.map(ModelLink::Config).or(manual.map(ModelLink::Manual)).or(named).or(files.map(ModelLink::Files));
         for (name, _) in &link.unknown {
             link.problems.push(format!("`{name}` in this link is not known here and changes nothing"));
         }
@@ -353,17 +360,20 @@ mod tests {
         for model in [
             ModelLink::Hub { id: "hf://org/name/UD Q2/m-00001-of-00002.gguf".into(), revision: Some("0123abc".into()) },
             ModelLink::Files("my model.gguf".into()),
+            ModelLink::Manual("layers:32,hidden:4096,kv-heads:8".into()),
         ] {
             let link = Link { model: Some(model), ..Link::default() };
             assert_eq!(Link::decode(&link.encode()), link);
         }
+        let manual = Link { model: Some(ModelLink::Manual("layers:32,hidden:4096".into())), ..Link::default() };
+        assert_eq!(manual.encode(), "v=1&manual=layers:32,hidden:4096");
     }
 
     #[test]
     fn one_setting_is_set_and_taken_back() {
         let mut scenario = Scenario { batch: Some(3), ..Scenario::default() };
         set(&mut scenario, "pp", "4").unwrap();
-        assert_eq!((scenario.parallel.pipeline, setting(&scenario, "pp").as_deref()), (Some(4), Some("4")));
+        assert_eq!((scenario.parallel.pipeline, settings(&scenario).find(|(key, _)| *key == "pp")), (Some(4), Some(("pp", "4".to_owned()))));
         assert!(set(&mut scenario, "util", "lots").is_err());
         set(&mut scenario, "pp", "").unwrap();
         assert_eq!(scenario, Scenario { batch: Some(3), ..Scenario::default() });
@@ -377,5 +387,14 @@ mod tests {
         assert_eq!(link.problems.len(), 3, "{:?}", link.problems);
         assert!(link.encode().contains("future=%E2%9C%93"));
         assert_eq!(Link::decode("v=9").problems.len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_query_does_no_harm_and_its_link_leads_back(query in r"[?]?((v|m|rev|c|f|manual|endpoint|ctx|b|tp|w|gpu|util|x)=[a-z0-9:,/+%.-]{0,12}&?){0,8}|\PC{0,60}") {
+            let link = Link::decode(&query);
+            let again = Link::decode(&link.encode());
+            proptest::prop_assert_eq!((&again.model, &again.endpoint, &again.scenario, &again.unknown), (&link.model, &link.endpoint, &link.scenario, &link.unknown));
+        }
     }
 }

@@ -11,8 +11,9 @@ use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
-use crate::runtime::{Fraction, Packing, Setup};
+use crate::runtime::{self, Engine, Fraction, Packing, Setup};
 use crate::scenario::{Scenario, Task, Weights};
+use crate::weights::{self as stored, Store};
 use blocks::Blocks;
 
 /// Computes the answer for one scenario.
@@ -24,17 +25,31 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
     }
-    if let Some(answer) = crate::runtime::whole(model, scenario) {
+    if let Some(answer) = runtime::whole(model, scenario) {
         let mut answer = answer?;
         for device in &mut answer.devices {
             widen_guesses(model, &mut device.ledger.entries)?;
         }
         return Ok(answer);
     }
-    let mut setup = Setup::new(model, scenario)?;
+    let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
+    of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
+}
+
+/// The same for what most people ask, with little code: serving by the common engine, in formats that pack nothing. `None` for
+/// everything else, which takes [`estimate`].
+pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+    let is_common = scenario.task == Task::Serve && stored::is_plain(model, stored::meant(model, scenario.weights).0);
+    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common)?;
+    Some(of_ranks((engine, stored::plain), model, scenario))
+}
+
+/// Of an engine whose ranks are alike.
+fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    let mut setup = Setup::new(rules, model, scenario)?;
     // The least that runs at all: one request.
     let lean = Scenario { batch: Some(1), ..scenario.clone() };
-    let mut lean = if setup.batch.value > 1 { Some(Setup::new(model, &lean)?) } else { None };
+    let mut lean = if setup.batch.value > 1 { Some(Setup::new(rules, model, &lean)?) } else { None };
     let mut warnings = Vec::new();
     let mut devices: Vec<Device> = Vec::new();
     let mut capacity: Option<Capacity> = None;
@@ -115,7 +130,7 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         slack: None,
     };
     device.claim = claim(&device)?;
-    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.fraction(), &setup.utilization) {
+    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.facts().fraction, &setup.utilization) {
         let room = room_for_cache(&device, setup.engine.pooled())?;
         let taken = Bytes(fraction.floor_of(room.get())?);
         device.claim = Some(device.usable.minus(room)?.plus(taken)?);

@@ -9,7 +9,7 @@ use crate::quantity::{Bytes, Overflow};
 use crate::runtime::Setup;
 use crate::scenario::Weights;
 use crate::weight_format::Along;
-use crate::weights::{Form, Piece, Stored, Unit, stored};
+use crate::weights::{Form, Piece, Stored, Unit};
 
 /// How a tensor is shared by the ranks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) fn entry<'a>(setup: &Setup<'a>, blocks: &mut Blocks<'a>, warnings: &m
     let rules = setup.engine.shard_rules();
     let ranks = setup.spread.tensor.value;
     let are_experts_apart = setup.spread.expert_ranks() != ranks || setup.spread.expert.value > 1;
-    let all = stored(setup.model, setup.weights, setup.dtype)?;
+    let all = (setup.store)(setup.model, setup.weights, setup.dtype)?;
     let mut piles: Vec<Pile> = Vec::new();
     for placed in placed(setup, all.clone()) {
         let tensor = placed.stored.tensor;
@@ -120,7 +120,7 @@ fn with_doubt(entry: Entry, setup: &Setup, all: &[Stored<'_>], warnings: &mut Ve
     if setup.weights != Weights::AsStored {
         // Said by a name only: the files may be what the config describes.
         let sum = |all: &[Stored<'_>]| all.iter().try_fold(Bytes::ZERO, |sum, tensor| sum.plus(tensor.bytes()?));
-        let (quantised, unquantised) = (sum(all)?, sum(&stored(setup.model, Weights::AsStored, setup.dtype)?)?);
+        let (quantised, unquantised) = (sum(all)?, sum(&(setup.store)(setup.model, Weights::AsStored, setup.dtype)?)?);
         let high = u128::from(expected.get()) * u128::from(unquantised.get()) / u128::from(quantised.get().max(1));
         let high = Bytes(u64::try_from(high).map_err(|_| Overflow)?);
         return Ok(entry.with_band(expected, high.max(expected), Basis::RuleOfThumb));

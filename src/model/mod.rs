@@ -117,6 +117,8 @@ pub enum Origin {
     Catalogue,
     /// A GGUF file: its metadata and tensor infos.
     Gguf,
+    /// Sizes that somebody gave by hand.
+    Manual,
 }
 
 impl Origin {
@@ -127,6 +129,7 @@ impl Origin {
             Self::Config => "config",
             Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
+            Self::Manual => "manual",
         }
     }
 }

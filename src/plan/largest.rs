@@ -1,5 +1,6 @@
 //! The largest setting that still fits, and the fewest GPUs.
 
+use super::Estimator;
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
 use crate::scenario::{Method, Scenario, Sharding, Task};
@@ -53,8 +54,8 @@ const SINGLE_GPUS: u64 = 64;
 const MOST_GPUS: u64 = 4096;
 
 /// Whether a scenario fits; sizes that leave 64 bits do not.
-fn fits(model: &Model, scenario: &Scenario) -> Result<bool, EstimateError> {
-    match estimate(model, scenario) {
+fn fits(estimate: Estimator, scenario: &Scenario) -> Result<bool, EstimateError> {
+    match estimate(scenario) {
         Ok(answer) => Ok(answer.fits()?),
         Err(EstimateError::Overflow(_)) => Ok(false),
         Err(error) => Err(error),
@@ -83,10 +84,15 @@ pub fn solve(model: &Model, scenario: &Scenario, question: Question) -> Result<L
 /// # Errors
 /// As [`estimate`].
 pub fn largest(model: &Model, scenario: &Scenario, set: impl Fn(&mut Scenario, u64)) -> Result<Largest, EstimateError> {
+    largest_by(&|scenario| estimate(model, scenario), scenario, set)
+}
+
+/// [`largest`], whoever answers.
+pub(super) fn largest_by(estimate: Estimator, scenario: &Scenario, set: impl Fn(&mut Scenario, u64)) -> Result<Largest, EstimateError> {
     let mut probe = scenario.clone();
     let mut fits = |value: u64| {
         set(&mut probe, value);
-        match fits(model, &probe) {
+        match fits(estimate, &probe) {
             Err(EstimateError::OutOfRange { .. }) if value > 1 => Ok(false),
             answer => answer,
         }
@@ -128,7 +134,7 @@ pub fn least_sharding(model: &Model, scenario: &Scenario) -> Result<Largest, Est
     for &stage in STAGES {
         let mut probe = scenario.clone();
         probe.training.sharding = Some(stage);
-        if fits(model, &probe)? {
+        if fits(&|scenario| estimate(model, scenario), &probe)? {
             return Ok(Largest::Sharding(stage));
         }
     }
@@ -144,7 +150,7 @@ pub fn fewest_gpus(model: &Model, scenario: &Scenario) -> Result<Largest, Estima
     let mut refused = None;
     let mut was_computed = false;
     for gpus in (1..=SINGLE_GPUS).chain((SINGLE_GPUS + 8..=MOST_GPUS).step_by(8)) {
-        match fits(model, &Scenario { gpus: Some(gpus), ..scenario.clone() }) {
+        match fits(&|scenario| estimate(model, scenario), &Scenario { gpus: Some(gpus), ..scenario.clone() }) {
             Ok(true) => return Ok(Largest::Count(gpus)),
             Ok(false) => was_computed = true,
             Err(EstimateError::Unsupported(why)) => refused = Some(why),

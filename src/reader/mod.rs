@@ -1,10 +1,14 @@
 //! What the page asks of its reader, and what the reader answers.
 //!
-//! The page is two modules of WebAssembly. The first one computes and draws; it holds the one model that is shown first. The
-//! reader (`src/bin/reader`) knows every family, the formats of files and the Hub; it is fetched when a model is first asked for.
-//! Between the two go the types of this file, as bytes.
+//! The page is two modules of WebAssembly. The first one draws; it holds the one model that is shown first, and computes what most
+//! people ask ([`crate::memory::common_estimate`]). The reader (`src/bin/reader`) has the whole engine: every family, the formats
+//! of files, the Hub, every runtime, training. It is fetched when it is first needed. Between the two go the types of this file
+//! and the queries of links; what they mean to each other is in [`answer`] (models) and [`desk`] (figures).
 
 mod answer;
+pub mod desk;
+mod kept;
+mod search;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +19,8 @@ pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
 pub use answer::{Picked, answer};
+pub use kept::{NothingKept, Store};
+pub use search::suggestions;
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +40,8 @@ pub enum What {
     Named(String),
     /// The text of a config.json.
     Config(String),
+    /// A model by hand: its sizes.
+    Manual(String),
     /// The files that were picked or dropped; they come beside the wish.
     Files {
         /// Which one of them, where it was chosen among several.
@@ -110,6 +118,11 @@ pub fn built_in_ids() -> String {
 /// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_allocvec(message).unwrap_or_default()
+}
+
+/// The model in the bytes of an [`Answer`].
+pub fn model_of(answer: &[u8]) -> Option<Model> {
+    decode::<Answer>(answer)?.result.ok().map(|found| found.model)
 }
 
 /// The message of some bytes; `None` for those of another version.

@@ -4,7 +4,7 @@ use super::{Choices, Chosen, EstimateError, MAX_COUNT, beyond_maximum, default_c
 use crate::encoding::Encoding;
 use crate::gpu::Card;
 use crate::model::Model;
-use crate::scenario::{Parallel, Scenario, Serving, Weights};
+use crate::scenario::{Scenario, Weights};
 
 /// A scenario with the defaults of such an engine.
 pub(super) struct Asked<'a> {
@@ -39,11 +39,7 @@ impl<'a> Asked<'a> {
         kv: Option<(Encoding, &'static str)>,
     ) -> Result<Self, EstimateError> {
         let label = super::label(scenario.runtime);
-        if scenario.parallel != Parallel::default() || scenario.serving != Serving::default() {
-            return Err(EstimateError::Unsupported(format!(
-                "pipelines, replicas, adapters and the like are settings of serving engines; {label} has none of them here"
-            )));
-        }
+        super::settings::check(scenario, false)?;
         let mut choices = Choices::default();
         choices.said("runtime", label.to_owned(), None);
         let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();

@@ -4,7 +4,7 @@
 //! `models/autoencoders/vae.py`, and the lifetimes of the tensors of each class.
 
 use super::common::context;
-use super::{Engine, EstimateError, Packing, Setup, ShardRules};
+use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -20,9 +20,12 @@ const UPCASTING: &[&str] = &["StableDiffusionXL", "Kolors"];
 /// Tokens of a prompt where the denoiser's config does not say them: what CLIP reads.
 const PROMPT: u64 = 77;
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "diffusers", fraction: None, ways: &[] };
+
 impl Engine for Diffusers {
-    fn label(&self) -> &'static str {
-        "diffusers"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {

@@ -24,7 +24,6 @@ const PREFILL: u64 = 2048;
 
 /// The answer for one scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
-    super::check_foreign(scenario)?;
     let card = scenario.card()?;
     if card.gpu.is_some_and(|gpu| gpu.vendor != Vendor::Apple) {
         return Err(EstimateError::Unsupported(format!("MLX is counted on Apple's chips only, not on {}; choose one of those, or another runtime", card.name)));

@@ -8,6 +8,7 @@ mod llama_cpp;
 mod mlx;
 mod parallel;
 mod pile;
+mod settings;
 mod sglang;
 mod tensorrt_llm;
 mod transformers;
@@ -15,6 +16,7 @@ mod vllm;
 
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
+pub use settings::{Setting, settings};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
@@ -22,7 +24,8 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{LlamaCpp, Runtime, Scenario, Version, Weights};
+use crate::scenario::{Runtime, Scenario, Version, Weights};
+use crate::weights::Store;
 
 /// Why there is no estimate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -87,37 +90,6 @@ impl Fraction {
     }
 }
 
-/// A setting that not every engine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// A part of the weights on the host.
-    CpuOffload,
-    /// A prefix that all requests share.
-    PrefixShare,
-    /// Slots for LoRA adapters.
-    Loras,
-    /// SGLang's share of the card.
-    MemFractionStatic,
-    /// Where the prompt ends and the answer begins.
-    Answer,
-}
-
-/// Refuses settings that the engine does not have, rather than pass over them.
-fn check_settings(engine: &dyn Engine, scenario: &Scenario) -> Result<(), EstimateError> {
-    let serving = &scenario.serving;
-    let asked = [
-        (Setting::CpuOffload, serving.cpu_offload.is_some(), "part of the weights on the host"),
-        (Setting::PrefixShare, serving.prefix_share.is_some(), "common prefix of requests"),
-        (Setting::Loras, serving.max_loras.is_some() || serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
-        (Setting::Answer, serving.answer.is_some(), "rule that depends on the length of the answer"),
-        (Setting::MemFractionStatic, serving.mem_fraction_static.is_some(), "mem_fraction_static"),
-    ];
-    match asked.into_iter().find(|(setting, is_asked, _)| *is_asked && !engine.settings().contains(setting)) {
-        Some((.., what)) => Err(EstimateError::Unsupported(format!("{} has no {what} here; leave the setting out", engine.label()))),
-        None => Ok(()),
-    }
-}
-
 /// What an engine's defaults depend on.
 pub struct Known<'a> {
     /// The model.
@@ -158,21 +130,32 @@ pub struct ShardRules {
     pub source: &'static str,
 }
 
+/// What is known of an engine before it computes anything.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its name.
+    pub label: &'static str,
+    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
+    pub fraction: Option<Fraction>,
+    /// The ways to spread a model that it has besides tensor parallelism.
+    pub ways: &'static [Way],
+}
+
 /// An engine's rules.
 pub trait Engine: Sync {
+    /// What is known of it before it computes anything.
+    fn facts(&self) -> &'static Facts;
+
     /// Its name.
-    fn label(&self) -> &'static str;
+    fn label(&self) -> &'static str {
+        self.facts().label
+    }
 
     /// The newest version whose rules are known: the default.
     fn newest(&self) -> Version;
 
     /// The dtype in which it computes a model whose weights say `stored`.
     fn compute_dtype(&self, stored: Encoding) -> Encoding;
-
-    /// The setting that says what share of the card it takes; `None` when it takes what it needs.
-    fn fraction(&self) -> Option<Fraction> {
-        None
-    }
 
     /// What it turns every weight of this model into while loading, unless a dtype is chosen; `None` when it loads them as stored.
     fn unpacks(&self, _model: &Model) -> Option<Encoding> {
@@ -182,11 +165,6 @@ pub trait Engine: Sync {
     /// What it fills in where the user chooses nothing.
     fn defaults(&self, _known: &Known) -> Defaults {
         Defaults::default()
-    }
-
-    /// The ways to spread a model that it has besides tensor parallelism.
-    fn ways(&self) -> &'static [Way] {
-        &[]
     }
 
     /// Whether it puts whole layers on further GPUs unless told otherwise.
@@ -207,11 +185,6 @@ pub trait Engine: Sync {
     /// The terms that its cache's room is for.
     fn pooled(&self) -> &'static [Term] {
         &[Term::KvCache]
-    }
-
-    /// The settings that it has beside those of every engine.
-    fn settings(&self) -> &'static [Setting] {
-        &[]
     }
 
     /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
@@ -243,18 +216,34 @@ pub trait Engine: Sync {
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
 }
 
-/// The rules of the engine that runs this model: pipelines have one of their own.
-fn engine_for(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
-    if model.is_pipeline() { Some(&diffusers::Diffusers) } else { engine(runtime) }
-}
-
-/// The rules of an engine of which every GPU is alike; `None` for those that share layers and a host ([`whole`]).
-pub fn engine(runtime: Runtime) -> Option<&'static dyn Engine> {
+/// The rules of the engine that runs this model, of which every GPU is alike; `None` for those that share layers and a host
+/// ([`whole`]). Pipelines have an engine of their own.
+pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
-        Runtime::Vllm => Some(&vllm::Vllm),
+        _ if model.is_pipeline() => Some(&diffusers::Diffusers),
         Runtime::Sglang => Some(&sglang::Sglang),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
         Runtime::Transformers => Some(&transformers::Transformers),
+        _ => common_engine(model, runtime),
+    }
+}
+
+/// The same of the engine that most people ask about; `None` for the others.
+pub fn common_engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
+    match runtime {
+        _ if model.is_pipeline() => None,
+        Runtime::Vllm => Some(&vllm::Vllm),
+        _ => None,
+    }
+}
+
+/// What is known of an engine of which every GPU is alike; `None` for the others.
+pub const fn facts(runtime: Runtime) -> Option<&'static Facts> {
+    match runtime {
+        Runtime::Vllm => Some(&vllm::FACTS),
+        Runtime::Sglang => Some(&sglang::FACTS),
+        Runtime::TensorRtLlm => Some(&tensorrt_llm::FACTS),
+        Runtime::Transformers => Some(&transformers::FACTS),
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
 }
@@ -279,7 +268,7 @@ pub fn label(runtime: Runtime) -> &'static str {
         Runtime::Ollama => "Ollama (llama.cpp)",
         Runtime::LmStudio => "LM Studio (llama.cpp)",
         Runtime::Mlx => mlx::LABEL,
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => engine(runtime).map_or("", Engine::label),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
     }
 }
 
@@ -307,6 +296,8 @@ pub struct Setup<'a> {
     pub scenario: &'a Scenario,
     /// The engine.
     pub engine: &'static dyn Engine,
+    /// How weights are stored.
+    pub store: Store,
     /// Its version.
     pub version: Version,
     /// One card.
@@ -352,13 +343,10 @@ pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
-    pub fn new(model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        let engine = engine_for(model, scenario.runtime)
-            .ok_or_else(|| EstimateError::Unsupported(format!("{} has no ranks that are alike", label(scenario.runtime))))?;
-        check_foreign(scenario)?;
+    pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
+        settings::check(scenario, model.is_pipeline())?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
-        check_settings(engine, scenario)?;
         let newest = engine.newest();
         let version = scenario.serving.runtime_version.unwrap_or(newest);
         choices.said("runtime", engine.label().to_owned(), model.is_pipeline().then(|| "diffusion pipelines run in diffusers".to_owned()));
@@ -366,7 +354,7 @@ impl<'a> Setup<'a> {
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let (context, rule) = engine.default_context(model).unwrap_or_else(|| default_context(model, (DEFAULT_CONTEXT, "8,192 tokens")));
         let context = choices.count("context", scenario.context, context, rule, MAX_COUNT)?;
-        let answer = if engine.settings().contains(&Setting::Answer) {
+        let answer = if !model.is_pipeline() && settings(scenario.runtime).contains(&Setting::Answer) {
             let default = (context.value / 2).min(LONGEST_ANSWER);
             choices.count("answer_tokens", scenario.serving.answer, default, "half of the context, at most 2,048 tokens", MAX_COUNT)?
         } else {
@@ -374,7 +362,7 @@ impl<'a> Setup<'a> {
         };
         let batch = choices.count("batch", scenario.batch, 1, "one request at a time", MAX_COUNT)?;
         let spread = Spread::new(model, scenario, engine, &mut choices)?;
-        parallel::check_ways(&spread, engine.ways(), engine.label())?;
+        parallel::check_ways(&spread, engine.facts().ways, engine.label())?;
         let batch = spread.requests(batch);
 
         let (stored, is_dtype_known, mut assumptions) = stored_dtype(model);
@@ -416,6 +404,7 @@ impl<'a> Setup<'a> {
             model,
             scenario,
             engine,
+            store,
             version,
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
@@ -500,21 +489,6 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// Refuses what only llama.cpp has, rather than pass over it.
-fn check_foreign(scenario: &Scenario) -> Result<(), EstimateError> {
-    let label = label(scenario.runtime);
-    if scenario.llama_cpp != LlamaCpp::default() {
-        return Err(EstimateError::Unsupported(format!("layers on the host, micro-batches and the like are settings of llama.cpp; {label} has none of them")));
-    }
-    if scenario.kv_cache.is_ggml() {
-        return Err(EstimateError::Unsupported(format!("a KV cache in {} is for llama.cpp; {label} has none", scenario.kv_cache)));
-    }
-    if scenario.gpu.as_ref().is_some_and(|names| names.contains(',')) {
-        return Err(EstimateError::Unsupported(format!("several kinds of GPU are for llama.cpp; {label} takes equal ones")));
-    }
-    Ok(())
-}
-
 /// The context that is used when none is chosen: an engine's default with its rule, at most the model's maximum.
 fn default_context(model: &Model, (tokens, rule): (u64, &'static str)) -> (u64, &'static str) {
     match model.anatomy.max_context {
@@ -533,7 +507,7 @@ fn beyond_maximum(model: &Model, context: u64) -> Option<String> {
 
 /// The share of the card that an engine takes, by its own name for it.
 fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, choices: &mut Choices) -> Result<Option<(Decimal, Source)>, EstimateError> {
-    let Some(fraction) = engine.fraction() else { return Ok(None) };
+    let Some(fraction) = engine.facts().fraction else { return Ok(None) };
     let key = fraction.key();
     match (fraction.chosen(scenario), default) {
         (Some(chosen), _) if chosen.is_fraction() => {

@@ -5,7 +5,7 @@
 //! There is no public log that was compared: bands are wide.
 
 use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -21,9 +21,12 @@ const BLOCK: u64 = 32;
 
 const BLOCKS: &str = "TensorRT-LLM: blocks of 32 tokens; layers with a window keep the blocks of the window";
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "TensorRT-LLM", fraction: Some(Fraction::Free), ways: &[Way::Pipeline, Way::Data, Way::Expert] };
+
 impl Engine for TensorRtLlm {
-    fn label(&self) -> &'static str {
-        "TensorRT-LLM"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {
@@ -34,17 +37,9 @@ impl Engine for TensorRtLlm {
         if stored == Encoding::F32 { Encoding::BF16 } else { stored }
     }
 
-    fn fraction(&self) -> Option<Fraction> {
-        Some(Fraction::Free)
-    }
-
     fn defaults(&self, known: &Known) -> Defaults {
         let tokens = known.scenario.max_num_batched_tokens.unwrap_or(8192);
         Defaults { utilization: Some(Decimal::new(9, 1)), step_tokens: Some(8192), step_sequences: Some(2048.min(tokens)) }
-    }
-
-    fn ways(&self) -> &'static [Way] {
-        &[Way::Pipeline, Way::Data, Way::Expert]
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {

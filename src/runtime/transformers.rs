@@ -5,22 +5,27 @@
 //! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Packing, Setting, Setup, ShardRules, Way};
+use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
 use crate::model::{Mixer, Model, Origin, Span};
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{AttentionImplementation, KvCache, Version};
+use crate::scenario::{AttentionImplementation, KvCache, Version, Weights};
+use crate::weight_format::Method;
+use crate::weights::{Form, Stored, stored};
 
 pub(super) struct Transformers;
 
 const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every layer, grown by concatenation";
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "transformers", fraction: None, ways: &[Way::Pipeline] };
+
 impl Engine for Transformers {
-    fn label(&self) -> &'static str {
-        "transformers"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {
@@ -36,16 +41,8 @@ impl Engine for Transformers {
         (model.provenance.source == Origin::Gguf).then_some(Encoding::F32)
     }
 
-    fn ways(&self) -> &'static [Way] {
-        &[Way::Pipeline]
-    }
-
     fn places_layers(&self) -> bool {
         true
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::Answer]
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -154,6 +151,7 @@ impl Engine for Transformers {
             )?,
         ];
         entries.extend(workspace(setup)?);
+        entries.extend(unpacked_matrix(setup)?);
         entries.extend(states(setup)?);
         entries.push(context(setup)?);
         entries.extend(communication(setup)?);
@@ -204,6 +202,24 @@ fn scores(setup: &Setup, sizes: Vec<Expr>) -> Option<Expr> {
     };
     let heads = setup.spread.per_rank(Expr::leaf(heads, "heads", Source::Config("num_attention_heads".into())));
     Some(Expr::Product(sizes.into_iter().chain([heads, Expr::named(bytes, "B per score")]).collect()))
+}
+
+/// Methods whose kernels multiply from a copy of a whole matrix in the dtype of computation.
+const UNPACKING: &[Method] = &[Method::Gptq, Method::AutoRound, Method::Awq, Method::Nf4, Method::Fp4, Method::Hqq];
+
+/// That copy, of the largest matrix; `None` where none is made.
+fn unpacked_matrix(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let is_unquantised = setup.weights == Weights::AsStored && setup.model.anatomy.quantization.is_none();
+    if is_unquantised || setup.weights.encoding().is_some() {
+        return Ok(None);
+    }
+    let all = stored(setup.model, setup.weights, setup.dtype)?;
+    let unpacks = |tensor: &&Stored| matches!(tensor.form, Form::Packed(scheme) if UNPACKING.contains(&scheme.method));
+    let largest = all.iter().filter(unpacks).map(|tensor| tensor.matrix).max_by_key(|matrix| matrix.rows.saturating_mul(matrix.columns));
+    let Some(matrix) = largest else { return Ok(None) };
+    let values = Expr::Product(vec![Expr::named(matrix.rows, "outputs"), Expr::named(matrix.columns, "inputs of the largest matrix")]);
+    let source = "kernels that unpack a matrix before they multiply: bitsandbytes `dequantize_4bit` for more than one token, AutoAWQ `dequantize_gemm` from 1,024 tokens on, ExLlama's `temp_dq` for GPTQ; Marlin's do not";
+    Entry::modelled(Term::Workspace, Expr::encoded(values, setup.dtype), (0, 300), source, RUNNING).map(Some)
 }
 
 /// What PyTorch sets aside for cuBLAS at the first matrix product (`CUDABlas.cpp`, `parseChosenWorkspaceSize`).

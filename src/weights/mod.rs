@@ -112,6 +112,9 @@ impl Stored<'_> {
     }
 }
 
+/// What says how every tensor of a model is stored in a format: [`stored`], or [`plain`] where that is enough.
+pub type Store = for<'a> fn(&'a Model, Weights, Encoding) -> Result<Vec<Stored<'a>>, Overflow>;
+
 /// Every tensor that a loader takes, as `format` stores it. `dtype` is that of computation, in which loaders keep what is not
 /// quantised.
 ///
@@ -121,10 +124,35 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
     let anatomy = &model.anatomy;
     // Of a guessed architecture the files know more.
     let files = model.provenance.files.as_ref().filter(|_| format == Weights::AsStored || anatomy.is_guess);
-    if let Some(files) = files {
-        return of_files(files, format, dtype, anatomy);
+    let Some(files) = files else { return of_architecture(anatomy, format, dtype) };
+    of_files(files, anatomy, dtype, |tensor, matrix| match format {
+        Weights::AsStored => None,
+        Weights::Mix(mix) => Some(Form::Plain(gguf::type_of_loose(mix, tensor, matrix))),
+        _ => Some(form(format, dtype, tensor, matrix, (true, tensor.name.contains("{}")))),
+    })
+}
+
+/// Whether [`plain`] says the same as [`stored`] of this format: nothing is packed on the way, and what is packed is in files.
+pub fn is_plain(model: &Model, format: Weights) -> bool {
+    match format {
+        Weights::AsStored => model.provenance.files.is_some() || model.anatomy.quantization.is_none(),
+        Weights::Plain(_) => true,
+        _ => false,
     }
-    of_architecture(anatomy, format, dtype)
+}
+
+/// [`stored`] for formats that pack nothing ([`is_plain`]), in little code.
+///
+/// # Errors
+/// [`Overflow`] when the sizes are not possible.
+pub fn plain(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Stored<'_>>, Overflow> {
+    let anatomy = &model.anatomy;
+    match (&model.provenance.files, format) {
+        (Some(files), Weights::AsStored) => of_files(files, anatomy, dtype, |_, _| None),
+        (Some(files), Weights::Plain(encoding)) if anatomy.is_guess => of_files(files, anatomy, dtype, |_, _| Some(Form::Plain(encoding))),
+        (_, Weights::Plain(encoding)) => of_all(anatomy, |_, _| Form::Plain(encoding)),
+        _ => of_all(anatomy, |_, _| Form::Plain(dtype)),
+    }
 }
 
 /// The same by the architecture alone, whatever files there are.
@@ -218,19 +246,20 @@ fn of_config<'a>(anatomy: &'a Anatomy, quantization: &Quantization, dtype: Encod
     Ok(all)
 }
 
-/// As the files have them, or what one asks for over their tensors.
-fn of_files<'a>(files: &'a Files, format: Weights, dtype: Encoding, anatomy: &Anatomy) -> Result<Vec<Stored<'a>>, Overflow> {
+/// As the files have them, or as `asked` says of their tensors.
+fn of_files<'a>(files: &'a Files, anatomy: &Anatomy, dtype: Encoding, asked: impl Fn(&Tensor, Matrix) -> Option<Form>) -> Result<Vec<Stored<'a>>, Overflow> {
     let main = main_encoding(files);
     let hidden = anatomy.components.first().map_or(0, |component| component.hidden_size);
     let one = |(tensor, times): &'a (Tensor, u64)| {
         let matrix = Matrix::of(tensor, hidden)?;
-        let form = match (format, tensor.stored) {
+        let own = match tensor.stored {
+            Some(stored) if anatomy.quantization.is_some() || main != Some(stored) => stored,
+            _ => dtype,
+        };
+        let form = match tensor.stored {
             // Whatever is packed already stays so: what it holds is not known without its config.
-            (_, Some(stored)) if !stored.is_float => Form::Plain(stored),
-            (Weights::AsStored, Some(stored)) if anatomy.quantization.is_some() || main != Some(stored) => Form::Plain(stored),
-            (Weights::AsStored, _) => Form::Plain(dtype),
-            (Weights::Mix(mix), _) => Form::Plain(gguf::type_of_loose(mix, tensor, matrix)),
-            _ => form(format, dtype, tensor, matrix, (true, tensor.name.contains("{}"))),
+            Some(stored) if !stored.is_float => Form::Plain(stored),
+            _ => asked(tensor, matrix).unwrap_or(Form::Plain(own)),
         };
         Ok(Stored { tensor, place: None, layers: 0..*times, matrix, form })
     };

@@ -1,12 +1,12 @@
 //! What the engine's tests share.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod gguf;
 pub mod quantized;
+pub mod shelf;
 
 use vramfit::estimate::{Device, Term};
 use vramfit::model::{Model, Origin, Provenance};
-
-pub mod gguf;
 
 /// Fields of published configs that matter for memory (repository of the same name on the Hub).
 pub mod fixture {

@@ -1,20 +1,27 @@
-//! The reader: the page's second module of WebAssembly. It turns names, addresses and files into models, and knows no more of the
-//! page than the bytes that [`vramfit::reader`] describes. Compiled for anything else, it only says what it is.
+//! The reader: the page's second module of WebAssembly. It turns names, addresses and files into models, answers what the first
+//! module has no rules for, and knows no more of the page than the bytes that [`vramfit::reader`] describes. Compiled for anything
+//! else, it only says what it is.
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod files;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod store;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod transport;
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod module {
+    use std::cell::RefCell;
+
     use js_sys::{Array, Function};
-    use vramfit::reader::{self, Answer, Failure, Progress, What, Wish};
+    use vramfit::model::Model;
+    use vramfit::reader::{self, Answer, Failure, Progress, What, Wish, desk};
     use wasm_bindgen::JsValue;
     use wasm_bindgen::prelude::wasm_bindgen;
     use web_sys::AbortSignal;
 
     use super::files;
+    use super::store::BrowserStore;
     use super::transport::FetchTransport;
 
     /// The ids of the built-in models, a line each.
@@ -23,21 +30,65 @@ mod module {
         reader::built_in_ids()
     }
 
+    /// What the Hub at `endpoint` (the default one where it is empty) has for a text that is being typed: a line of what is worth
+    /// saying, then ids, a line each.
+    #[wasm_bindgen]
+    pub async fn search(text: String, endpoint: String, token: String, signal: AbortSignal) -> String {
+        reader::suggestions(&FetchTransport { signal }, &text, &endpoint, &token).await
+    }
+
+    const OTHER_VERSION: &str = "two parts of this page are of different versions";
+
+    thread_local! {
+        /// The model that figures are asked of.
+        static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
+    }
+
+    /// Takes the model that figures will be asked of, out of the bytes of an [`Answer`].
+    #[wasm_bindgen]
+    pub fn take(answer: &[u8]) {
+        MODEL.set(reader::model_of(answer));
+    }
+
+    /// What is said of that model, or why it cannot be.
+    fn of_model<T>(say: impl FnOnce(&Model) -> Result<T, String>) -> Result<T, String> {
+        MODEL.with_borrow(|model| model.as_ref().map_or_else(|| Err(OTHER_VERSION.to_owned()), say))
+    }
+
+    /// The bytes of [`desk::estimate`].
+    #[wasm_bindgen]
+    pub fn estimate(query: &str) -> Vec<u8> {
+        reader::encode(&of_model(|model| desk::estimate(model, query)))
+    }
+
+    /// The bytes of [`desk::sweep`].
+    #[wasm_bindgen]
+    pub fn sweep(query: &str) -> Vec<u8> {
+        reader::encode(&of_model(|model| desk::sweep(model, query)))
+    }
+
+    /// The bytes of [`desk::report`].
+    #[wasm_bindgen]
+    pub fn report(query: &str) -> Vec<u8> {
+        reader::encode(&of_model(|model| desk::report(model, query)))
+    }
+
     /// Reads the model that the bytes of a [`Wish`] ask for; the bytes of its [`Answer`]. `progress` is called with the files read,
-    /// the files in all, and the bytes received; `given` has the files and entries that were picked or dropped.
+    /// the files in all, the bytes received, and the milliseconds that are waited; `given` has the files and entries that were
+    /// picked or dropped.
     #[wasm_bindgen]
     pub async fn read(wish: Vec<u8>, progress: Function, signal: AbortSignal, given: Array) -> Vec<u8> {
         #[allow(clippy::cast_precision_loss)] // counts far below 2^53
         let report = |now: Progress| {
             let number = |count: u64| JsValue::from_f64(count as f64);
-            let _ = progress.call3(&JsValue::NULL, &number(now.files_done), &number(now.files), &number(now.bytes));
+            let _ = progress.call4(&JsValue::NULL, &number(now.files_done), &number(now.files), &number(now.bytes), &number(now.pause));
         };
         let answer = match reader::decode::<Wish>(&wish) {
             Some(wish) => {
                 let given = if matches!(wish.what, What::Files { .. }) { given } else { Array::new() };
-                reader::answer(&FetchTransport { signal }, &files::picked(&given).await, &wish, &report).await
+                reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await
             }
-            None => Answer { endpoint: None, result: Err(Failure::new("two parts of this page are of different versions", "Reload the page.")) },
+            None => Answer { endpoint: None, result: Err(Failure::new(OTHER_VERSION, "Reload the page.")) },
         };
         reader::encode(&answer)
     }

@@ -7,6 +7,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("XLMRoberta", "xlm-roberta"),
     ("DistilBert", "distilbert"),
     ("Camembert", "camembert"),
+    ("CogVLM", "cogvlm"),
     ("Electra", "electra"),
     ("Roberta", "roberta"),
     ("Albert", "albert"),

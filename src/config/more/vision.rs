@@ -309,7 +309,7 @@ pub(super) fn per_stage(f: &Fields, key: &'static str, default: &[u64]) -> Resul
 pub(super) fn per_stage_of(f: &Fields, key: &'static str, default: &[u64], stages: usize) -> Result<Vec<u64>, ConfigError> {
     let list = per_stage(f, key, default)?;
     if list.len() != stages {
-        return Err(f.impossible(key, "it must have as many entries as there are stages"));
+        return Err(f.impossible(key, "it must have one entry per stage, as the list that says how many there are (`depths`, `in_channels`)"));
     }
     Ok(list)
 }
@@ -440,6 +440,7 @@ const KINDS: &[Kind] = &[
     kind(&["idefics3", "idefics3_vision", "smolvlm", "smolvlm_vision"], [1152, 12, 16, 3072, 224, 32], idefics),
     kind(&["pixtral"], [1024, 24, 16, 4096, 1024, 16], pixtral),
     kind(&["internvl_vision"], [1024, 24, 16, 4096, 448, 14], internvl),
+    kind(&["qianfan_ocr_vision"], [1024, 24, 16, 4096, 448, 14], qianfan),
     kind(&["intern_vit_6b"], [3200, 48, 25, 12_800, 224, 14], intern_vit),
     kind(&["blip_vision_model"], [768, 12, 12, 3072, 384, 16], blip),
     kind(&["blip_2_vision_model", "instructblip_vision_model", "instructblipvideo_vision_model"], [1408, 39, 16, 6144, 224, 14], blip),
@@ -539,6 +540,15 @@ fn pixtral(f: &Fields) -> Result<Tower, ConfigError> {
 
 /// `InternViT` as transformers has it.
 fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
+    intern(f, false, "encoder.layer")
+}
+
+/// The same with biases unless the config says no.
+fn qianfan(f: &Fields) -> Result<Tower, ConfigError> {
+    intern(f, true, "layers")
+}
+
+fn intern(f: &Fields, bias: bool, layers_at: &str) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let norm_bias = norm_has_bias(f, "layer_norm")?;
     f.touch("layer_scale_init_value");
@@ -556,7 +566,7 @@ fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
     }
     let style = Style {
         qkv: &["attention.q_proj", "attention.k_proj", "attention.v_proj"],
-        qkv_bias: [f.flag("attention_bias", false)?; 3],
+        qkv_bias: [f.flag("attention_bias", bias)?; 3],
         output: "attention.projection_layer",
         norms: &["layernorm_before", "layernorm_after"],
         norm_bias,
@@ -568,7 +578,7 @@ fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
         norm(&mut more, "attention.q_norm", e.hidden, false);
         norm(&mut more, "attention.k_norm", e.hidden, false);
     }
-    Ok(Tower { encoder: e, layers_at: "encoder.layer".to_owned(), tensors: t.build(), layers: style.layers_with(&e, &more.build()) })
+    Ok(Tower { encoder: e, layers_at: layers_at.to_owned(), tensors: t.build(), layers: style.layers_with(&e, &more.build()) })
 }
 
 /// `InternViT` as its own repository has it.

@@ -305,10 +305,10 @@ impl<'a> Run<'a> {
 
     /// Tokens of one sequence on this rank.
     pub fn sequence(&self) -> Expr {
-        self.per_image().and_then(|mut tokens| tokens.pop()).unwrap_or_else(|| self.length.leaf("tokens"))
+        self.per_image().and_then(|mut factors| factors.pop()).unwrap_or_else(|| self.length.leaf("tokens"))
     }
 
-    /// For models that read images alone: the factor of tokens of one, or no factor where there are feature maps.
+    /// For models that read images alone: the tokens of one as a factor, or no factor where there are only feature maps.
     fn per_image(&self) -> Option<Vec<Expr>> {
         let decoder = self.model.decoder();
         match (&decoder.work, decoder.patches()) {

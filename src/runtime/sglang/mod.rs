@@ -6,7 +6,7 @@
 mod defaults;
 
 use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
@@ -24,9 +24,12 @@ const STATE_TENTHS: u64 = 9;
 
 const POOL: &str = "SGLang 0.5.23 model_executor/pool_configurator.py: pools of tokens, pages of one token";
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "SGLang", fraction: Some(Fraction::Static), ways: &[Way::Pipeline, Way::Data, Way::Expert] };
+
 impl Engine for Sglang {
-    fn label(&self) -> &'static str {
-        "SGLang"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {
@@ -38,20 +41,8 @@ impl Engine for Sglang {
         if stored == Encoding::F32 { Encoding::F16 } else { stored }
     }
 
-    fn fraction(&self) -> Option<Fraction> {
-        Some(Fraction::Static)
-    }
-
     fn defaults(&self, known: &Known) -> Defaults {
         defaults::of(known)
-    }
-
-    fn ways(&self) -> &'static [Way] {
-        &[Way::Pipeline, Way::Data, Way::Expert]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::CpuOffload, Setting::MemFractionStatic]
     }
 
     fn pooled(&self) -> &'static [Term] {

@@ -5,11 +5,12 @@
 mod cache;
 mod loaded;
 mod lora;
+mod mxfp4;
 mod profile;
 mod version;
 
 use super::common::{self, per_layer_states};
-use super::{Defaults, Engine, EstimateError, Fraction, Known, Packing, Setting, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::Expr;
@@ -25,9 +26,12 @@ fn rules(setup: &Setup) -> Rules {
     Rules::of(setup.version, &setup.card)
 }
 
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "vLLM", fraction: Some(Fraction::Utilization), ways: &[Way::Pipeline, Way::Data, Way::Expert, Way::Context] };
+
 impl Engine for Vllm {
-    fn label(&self) -> &'static str {
-        "vLLM"
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn newest(&self) -> Version {
@@ -39,16 +43,8 @@ impl Engine for Vllm {
         if stored == Encoding::F32 { Encoding::BF16 } else { stored }
     }
 
-    fn fraction(&self) -> Option<Fraction> {
-        Some(Fraction::Utilization)
-    }
-
     fn defaults(&self, known: &Known) -> Defaults {
         Rules::of(known.version, known.card).defaults(known)
-    }
-
-    fn ways(&self) -> &'static [Way] {
-        &[Way::Pipeline, Way::Data, Way::Expert, Way::Context]
     }
 
     fn shares_experts(&self) -> bool {
@@ -83,10 +79,6 @@ impl Engine for Vllm {
 
     fn pooled(&self) -> &'static [Term] {
         &[Term::KvCache, Term::State]
-    }
-
-    fn settings(&self) -> &'static [Setting] {
-        &[Setting::CpuOffload, Setting::PrefixShare, Setting::Loras]
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {

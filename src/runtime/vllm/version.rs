@@ -107,6 +107,16 @@ impl Rules {
         !self.since(8)
     }
 
+    /// Whether FlashInfer's kernels pad an expert's inner width in MXFP4 to 128; before to 256.
+    pub fn pads_experts_less(self) -> bool {
+        self.since(27)
+    }
+
+    /// Whether Triton's kernels leave the scales of MXFP4 experts as they were read beside their own.
+    pub fn keeps_expert_scales(self) -> bool {
+        !self.since(27)
+    }
+
     /// Tokens of a block: FlashMLA has 64, the rest 16.
     pub fn block(self, model: &Model) -> u64 {
         let is_latent = model.decoder().layers.iter().any(|run| matches!(run.layer.mixer, Mixer::Latent(_)));

@@ -105,8 +105,13 @@ impl Question {
 #[derive(Args, Clone)]
 pub struct ModelArguments {
     /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
-    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    #[arg(required_unless_present = "manual", num_args = 1.., value_name = "MODEL")]
     pub model: Vec<String>,
+    /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
+    /// experts, active-experts, expert-intermediate, shared-experts, dense-layers, window, context, tied=yes, dtype; params=8B in the place of
+    /// intermediate
+    #[arg(long, value_name = "SIZES", conflicts_with_all = ["model", "revision", "endpoint", "quant_config"])]
+    pub manual: Option<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,

@@ -1,0 +1,50 @@
+//! What the reader computes of a model: whatever the first module has no rules for.
+//!
+//! Scenarios come as the queries of links, which both modules read and write.
+
+use crate::estimate::Estimate;
+use crate::format::sentence;
+use crate::link::Link;
+use crate::memory::{self, EstimateError};
+use crate::model::Model;
+use crate::plan::{self, Sweep};
+use crate::report;
+use crate::scenario::Scenario;
+
+/// The query that says a scenario.
+pub fn query(scenario: &Scenario) -> String {
+    Link { scenario: scenario.clone(), ..Link::default() }.encode()
+}
+
+fn scenario(query: &str) -> Scenario {
+    Link::decode(query).scenario
+}
+
+fn problem(error: impl std::fmt::Display) -> String {
+    sentence(&error.to_string())
+}
+
+/// An answer that can be shown: whatever the page sums of it stays in range. Otherwise why there is none, as a sentence.
+pub fn shown(said: Result<Estimate, EstimateError>) -> Result<Estimate, String> {
+    let estimate = said.map_err(problem)?;
+    estimate.worst().and_then(crate::estimate::Device::headroom).map_err(problem)?;
+    Ok(estimate)
+}
+
+/// The estimate.
+pub fn estimate(model: &Model, query: &str) -> Result<Estimate, String> {
+    shown(memory::estimate(model, &scenario(query)))
+}
+
+/// Memory against context.
+pub fn sweep(model: &Model, query: &str) -> Result<Sweep, String> {
+    plan::sweep(&|scenario| memory::estimate(model, scenario), model, &scenario(query)).map_err(problem)
+}
+
+/// The estimate as JSON, in the contract's shape.
+pub fn report(model: &Model, query: &str) -> Result<String, String> {
+    let scenario = scenario(query);
+    let estimate = memory::estimate(model, &scenario).map_err(problem)?;
+    let longest = plan::longest_context(model, &scenario).map_err(problem)?;
+    report::estimate_json(model, &scenario, &estimate, longest).map(|report| format!("{report:#}")).map_err(problem)
+}

@@ -1,0 +1,138 @@
+//! Settings that not every engine has: which engine has which, and what is said when one is asked for that it has not.
+
+use super::EstimateError;
+use crate::scenario::{AttentionImplementation, LlamaCpp, Parallel, Picture, Runtime, Scenario};
+
+/// A setting that not every engine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Layers on the host, micro-batches and the like.
+    LlamaCpp,
+    /// Several kinds of GPU.
+    MixedGpus,
+    /// A cache in ggml's blocks.
+    GgmlCache,
+    /// The version whose rules are used.
+    Version,
+    /// Pipelines, replicas, spread experts and contexts.
+    Parallel,
+    /// vLLM's and TensorRT-LLM's share of the card.
+    Utilization,
+    /// SGLang's share of the card.
+    MemFractionStatic,
+    /// Tokens of a step.
+    StepTokens,
+    /// Sequences of a step.
+    StepSequences,
+    /// Without CUDA graphs.
+    EnforceEager,
+    /// How attention is computed.
+    Attention,
+    /// A part of the weights on the host.
+    CpuOffload,
+    /// A prefix that all requests share.
+    PrefixShare,
+    /// Slots for LoRA adapters.
+    Loras,
+    /// Where the prompt ends and the answer begins.
+    Answer,
+    /// The size of a picture, the frames of a video.
+    Picture,
+}
+
+/// A setting: its flag, whether a scenario asks for it, and what it is.
+struct Row {
+    setting: Setting,
+    flag: &'static str,
+    is_asked: fn(&Scenario) -> bool,
+    what: &'static str,
+}
+
+const fn row(setting: Setting, flag: &'static str, is_asked: fn(&Scenario) -> bool, what: &'static str) -> Row {
+    Row { setting, flag, is_asked, what }
+}
+
+static ROWS: &[Row] = &[
+    row(Setting::LlamaCpp, "--gpu-layers and the like", |s| s.llama_cpp != LlamaCpp::default(), "layers on the host, micro-batches and the like"),
+    row(Setting::MixedGpus, "--gpu A,B", |s| s.gpu.as_ref().is_some_and(|names| names.contains(',')), "several kinds of GPU"),
+    row(Setting::GgmlCache, "--kv-cache q8_0 and the like", |s| s.kv_cache.is_ggml(), "keys and values in ggml's blocks"),
+    row(Setting::Version, "--runtime-version", |s| s.serving.runtime_version.is_some(), "rules by version"),
+    row(Setting::Parallel, "--pp, --dp, --ep, --cp", |s| s.parallel != Parallel::default(), "stages, replicas and spread experts"),
+    row(Setting::Utilization, "--gpu-memory-utilization", |s| s.gpu_memory_utilization.is_some(), "a share of the card"),
+    row(Setting::MemFractionStatic, "--mem-fraction-static", |s| s.serving.mem_fraction_static.is_some(), "a static share of the card"),
+    row(Setting::StepTokens, "--max-num-batched-tokens", |s| s.max_num_batched_tokens.is_some(), "a limit of tokens per step"),
+    row(Setting::StepSequences, "--max-num-seqs", |s| s.max_num_seqs.is_some(), "a limit of sequences per step"),
+    row(Setting::EnforceEager, "--enforce-eager", |s| s.enforce_eager, "CUDA graphs to do without"),
+    row(Setting::Attention, "--attention", |s| s.attention != AttentionImplementation::Sdpa, "a choice of how attention is computed"),
+    row(Setting::CpuOffload, "--cpu-offload-gib", |s| s.serving.cpu_offload.is_some(), "a part of the weights on the host"),
+    row(Setting::PrefixShare, "--prefix-share", |s| s.serving.prefix_share.is_some(), "a common prefix of requests"),
+    row(Setting::Loras, "--max-loras, --max-lora-rank", |s| s.serving.max_loras.is_some() || s.serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
+    row(Setting::Answer, "--answer-tokens", |s| s.serving.answer.is_some(), "a rule that depends on the length of the answer"),
+    row(Setting::Picture, "--image-size, --frames", |s| s.picture != Picture::default(), "pictures to make"),
+];
+
+/// Settings that an engine has, beside those of every engine.
+pub fn settings(runtime: Runtime) -> &'static [Setting] {
+    use Setting::{
+        Answer, Attention, CpuOffload, EnforceEager, GgmlCache, LlamaCpp, Loras, MemFractionStatic, MixedGpus, Parallel, PrefixShare, StepSequences,
+        StepTokens, Utilization, Version,
+    };
+    match runtime {
+        Runtime::Vllm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, CpuOffload, PrefixShare, Loras],
+        Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload],
+        Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager],
+        // Tokens of a step are its `prefill_chunk_size`.
+        Runtime::Transformers => &[Version, Parallel, StepTokens, Attention, Answer],
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => &[LlamaCpp, MixedGpus, GgmlCache],
+        Runtime::Mlx => &[],
+    }
+}
+
+/// Those of pipelines, which run in diffusers whatever the engine.
+const PIPELINE: &[Setting] = &[Setting::Picture];
+
+/// Refuses settings that the engine does not have, rather than pass over them, and names what has them.
+pub(super) fn check(scenario: &Scenario, is_pipeline: bool) -> Result<(), EstimateError> {
+    let (own, label) = if is_pipeline { (PIPELINE, "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
+    let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !own.contains(&row.setting)) else { return Ok(()) };
+    let instead = |shares: [Setting; 2]| shares.contains(&row.setting).then(|| shares.into_iter().find(|share| own.contains(share))).flatten();
+    let advice = match instead([Setting::Utilization, Setting::MemFractionStatic]) {
+        Some(share) => ROWS.iter().find(|row| row.setting == share).map(|row| format!("its own is {}", row.flag)),
+        None => None,
+    };
+    let advice = advice.unwrap_or_else(|| {
+        let having: Vec<&str> = Runtime::ALL.iter().filter(|runtime| settings(**runtime).contains(&row.setting)).map(|runtime| runtime.label()).collect();
+        format!("it is a setting of {}", if having.is_empty() { "diffusion pipelines".to_owned() } else { having.join(", ") })
+    });
+    Err(EstimateError::Unsupported(format!("{label} has no {} here ({}): leave it out; {advice}", row.what, row.flag)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_one_row() {
+        let mut own: Vec<Setting> = Runtime::ALL.iter().flat_map(|runtime| settings(*runtime)).chain(PIPELINE).copied().collect();
+        own.dedup();
+        for setting in own {
+            assert_eq!(ROWS.iter().filter(|row| row.setting == setting).count(), 1, "{setting:?}");
+        }
+        // A scenario of defaults asks for none of them.
+        assert!(Runtime::ALL.iter().all(|runtime| check(&Scenario { runtime: *runtime, ..Scenario::default() }, false).is_ok()));
+    }
+
+    #[test]
+    fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
+        let share = Some("0.8".parse().unwrap());
+        let said = |scenario: Scenario| check(&scenario, false).unwrap_err().to_string();
+        let message = said(Scenario { runtime: Runtime::Sglang, gpu_memory_utilization: share, ..Scenario::default() });
+        assert!(message.contains("SGLang") && message.ends_with("its own is --mem-fraction-static"), "{message}");
+        let mut scenario = Scenario::default();
+        scenario.serving.mem_fraction_static = share;
+        assert!(said(scenario).ends_with("its own is --gpu-memory-utilization"));
+        let message = said(Scenario { runtime: Runtime::LlamaCpp, max_num_seqs: Some(4), ..Scenario::default() });
+        assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
+        assert!(check(&Scenario { gpu_memory_utilization: share, ..Scenario::default() }, true).is_err());
+    }
+}
