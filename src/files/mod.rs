@@ -170,7 +170,8 @@ impl<D: Disk> Opening<'_, D> {
         if choice.files.is_empty() {
             let mut ggufs = Vec::new();
             // Repositories keep them in folders too, where only their names tell them.
-            for file in files.iter().filter(|file| hub::parent(file) == path || file.ends_with(".gguf")) {
+            for file in files.iter().filter(|file| hub::parent(file) == path || file.rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case("gguf")))
+            {
                 // Files of other kinds lie in folders of models too.
                 if matches!(self.kind(file).await, Ok(Kind::Gguf)) {
                     ggufs.push(file.clone());
