@@ -38,7 +38,7 @@ pub fn stages(device: &Device, unit: Unit, width: u32) -> Result<Drawing, ChartE
         let usable = x(device.usable);
         let mut labels = Labels::on(area);
         for ((stage, total), row) in totals.iter().zip(0..) {
-            let (top, foot) = (row * STEP + (STEP - BAR) / 2, row * STEP + (STEP + BAR) / 2);
+            let (top, foot) = (row * STEP + (STEP - BAR) / 2, row * STEP + i32::midpoint(STEP, BAR));
             let mut held = Bytes::ZERO;
             svg::rectangle(area, Paint::FREE, (x(total.expected).min(usable), top), (usable, foot))?;
             for term in device.terms() {
