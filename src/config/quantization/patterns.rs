@@ -33,9 +33,39 @@ pub struct Patterns {
 /// A regular expression over names.
 #[derive(Clone, Debug)]
 struct Expression {
-    regex: Regex,
+    test: Test,
     /// Whether it is true of the names that do not match.
     is_negative: bool,
+}
+
+/// What an expression asks of a name. Most of them are letters with `.*` around, which take no engine.
+#[derive(Clone, Debug)]
+enum Test {
+    Contains(String),
+    Starts(String),
+    Matches(Regex),
+}
+
+impl Test {
+    /// Letters, perhaps with `.*` before and after them.
+    fn plain(text: &str) -> Option<Self> {
+        let (inner, is_anywhere) = text.strip_prefix(".*").map_or((text, false), |rest| (rest, true));
+        // What follows the match plays no part.
+        let letters = inner.strip_suffix(".*").unwrap_or(inner).replace("\\.", "\u{1}");
+        if letters.contains(['.', '*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '\\', '^', '$']) {
+            return None;
+        }
+        let letters = letters.replace('\u{1}', ".");
+        Some(if is_anywhere { Self::Contains(letters) } else { Self::Starts(letters) })
+    }
+
+    fn is_true_of(&self, name: &str) -> bool {
+        match self {
+            Self::Contains(letters) => name.contains(letters.as_str()),
+            Self::Starts(letters) => name.starts_with(letters.as_str()),
+            Self::Matches(regex) => regex.is_match(name),
+        }
+    }
 }
 
 impl Patterns {
@@ -77,7 +107,7 @@ impl Patterns {
         }
         let mut names: Vec<String> = PREFIXES.iter().map(|prefix| format!("{prefix}{bare}")).collect();
         names.push(module.to_owned());
-        self.expressions.iter().any(|expression| names.iter().any(|name| expression.regex.is_match(name)) != expression.is_negative)
+        self.expressions.iter().any(|expression| names.iter().any(|name| expression.test.is_true_of(name)) != expression.is_negative)
     }
 
     /// Whether any run of segments of the name is listed.
@@ -102,8 +132,9 @@ impl Expression {
             return None;
         }
         let others = text.strip_prefix('^').unwrap_or(text).strip_prefix("(?!").and_then(|rest| rest.trim_end_matches('$').strip_suffix(").*"));
-        let regex = RegexBuilder::new(&format!("^(?:{})", others.unwrap_or(text))).size_limit(EXPRESSION_SIZE).build().ok()?;
-        Some(Self { regex, is_negative: others.is_some() })
+        let text = others.unwrap_or(text);
+        let matches = || RegexBuilder::new(&format!("^(?:{text})")).size_limit(EXPRESSION_SIZE).build().ok().map(Test::Matches);
+        Some(Self { test: Test::plain(text).or_else(matches)?, is_negative: others.is_some() })
     }
 }
 
