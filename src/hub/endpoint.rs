@@ -1,6 +1,5 @@
 //! The address of a Hub, and the addresses below it.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
 use super::RepoId;
@@ -102,7 +101,8 @@ fn host(authority: &str) -> Option<&str> {
         _ => (authority, None),
     };
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        // The browser refuses what is no address.
+        Some(address) => !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)),
         None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte)),
     };
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
@@ -110,8 +110,7 @@ fn host(authority: &str) -> Option<&str> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let v6 = || host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback());
-    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()) || v6()
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 const fn is_unreserved(byte: u8) -> bool {
