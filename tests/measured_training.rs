@@ -17,7 +17,7 @@ use vramfit::model::{Model, Origin, Provenance};
 use vramfit::quantity::Bytes;
 use vramfit::scenario::{Scenario, Task};
 
-const CONFIGS: &[&str] = &[include_str!("measured/configs.jsonl"), include_str!("measured/training-configs.jsonl")];
+const CONFIGS: &str = include_str!("measured/training-configs.jsonl");
 const RECORDS: &str = include_str!("measured/training.jsonl");
 
 /// (what, the largest median of absolute errors in percent, the most that a figure may lie beside its band in percent)
@@ -28,7 +28,7 @@ fn rows(text: &'static str) -> impl Iterator<Item = Value> {
 }
 
 fn model(name: &str) -> Model {
-    let row = CONFIGS.iter().flat_map(|text| rows(text)).find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name} is not among the configs"));
+    let row = rows(CONFIGS).find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name} is not among the configs"));
     let anatomy = vramfit::config::read(&row["config"].to_string()).unwrap();
     Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() } }
 }

@@ -1,7 +1,7 @@
 //! Settings that not every engine has: which engine has which, and what is said when one is asked for that it has not.
 
 use super::EstimateError;
-use crate::scenario::{AttentionImplementation, LlamaCpp, Parallel, Picture, Runtime, Scenario};
+use crate::scenario::{AttentionImplementation, LlamaCpp, Parallel, Runtime, Scenario};
 
 /// A setting that not every engine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,12 @@ pub enum Setting {
     Loras,
     /// Where the prompt ends and the answer begins.
     Answer,
-    /// The size of a picture, the frames of a video.
+    /// The size of a picture that is made, or that a network of convolutions reads.
     Picture,
+    /// The frames of a video.
+    Frames,
+    /// Images in a sample.
+    Images,
 }
 
 /// A setting: its flag, whether a scenario asks for it, and what it is.
@@ -68,7 +72,9 @@ static ROWS: &[Row] = &[
     row(Setting::PrefixShare, "--prefix-share", |s| s.serving.prefix_share.is_some(), "a common prefix of requests"),
     row(Setting::Loras, "--max-loras, --max-lora-rank", |s| s.serving.max_loras.is_some() || s.serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
     row(Setting::Answer, "--answer-tokens", |s| s.serving.answer.is_some(), "a rule that depends on the length of the answer"),
-    row(Setting::Picture, "--image-size, --frames", |s| s.picture != Picture::default(), "pictures to make"),
+    row(Setting::Picture, "--image-size", |s| s.picture.size.is_some(), "pictures to make"),
+    row(Setting::Frames, "--frames", |s| s.picture.frames.is_some(), "videos to make"),
+    row(Setting::Images, "--images", |s| s.picture.count.is_some(), "samples to train on"),
 ];
 
 /// Settings that an engine has, beside those of every engine.
@@ -89,12 +95,17 @@ pub fn settings(runtime: Runtime) -> &'static [Setting] {
 }
 
 /// Those of pipelines, which run in diffusers whatever the engine.
-const PIPELINE: &[Setting] = &[Setting::Picture];
+const PIPELINE: &[Setting] = &[Setting::Picture, Setting::Frames];
+/// Those of networks of convolutions in transformers.
+const CONVOLUTIONS: &[Setting] = &[Setting::Picture];
 
-/// Refuses settings that the engine does not have, rather than pass over them, and names what has them.
-pub(super) fn check(scenario: &Scenario, is_pipeline: bool) -> Result<(), EstimateError> {
+/// Refuses settings that the engine does not have, rather than pass over them, and names what has them. `reads_images` says that the model
+/// is a network of convolutions.
+pub(super) fn check(scenario: &Scenario, is_pipeline: bool, reads_images: bool) -> Result<(), EstimateError> {
     let (own, label) = if is_pipeline { (PIPELINE, "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
-    let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !own.contains(&row.setting)) else { return Ok(()) };
+    let more = if reads_images && scenario.runtime == Runtime::Transformers { CONVOLUTIONS } else { &[] };
+    let has = |setting| own.contains(setting) || more.contains(setting);
+    let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !has(&row.setting)) else { return Ok(()) };
     let instead = |shares: [Setting; 2]| shares.contains(&row.setting).then(|| shares.into_iter().find(|share| own.contains(share))).flatten();
     let advice = match instead([Setting::Utilization, Setting::MemFractionStatic]) {
         Some(share) => ROWS.iter().find(|row| row.setting == share).map(|row| format!("its own is {}", row.flag)),
@@ -102,7 +113,14 @@ pub(super) fn check(scenario: &Scenario, is_pipeline: bool) -> Result<(), Estima
     };
     let advice = advice.unwrap_or_else(|| {
         let having: Vec<&str> = Runtime::ALL.iter().filter(|runtime| settings(**runtime).contains(&row.setting)).map(|runtime| runtime.label()).collect();
-        format!("it is a setting of {}", if having.is_empty() { "diffusion pipelines".to_owned() } else { having.join(", ") })
+        format!(
+            "it is a setting of {}",
+            match row.setting {
+                Setting::Images => "training".to_owned(),
+                Setting::Picture | Setting::Frames => "diffusion pipelines".to_owned(),
+                _ => having.join(", "),
+            }
+        )
     });
     Err(EstimateError::Unsupported(format!("{label} has no {} here ({}): leave it out; {advice}", row.what, row.flag)))
 }
@@ -119,13 +137,13 @@ mod tests {
             assert_eq!(ROWS.iter().filter(|row| row.setting == setting).count(), 1, "{setting:?}");
         }
         // A scenario of defaults asks for none of them.
-        assert!(Runtime::ALL.iter().all(|runtime| check(&Scenario { runtime: *runtime, ..Scenario::default() }, false).is_ok()));
+        assert!(Runtime::ALL.iter().all(|runtime| check(&Scenario { runtime: *runtime, ..Scenario::default() }, false, false).is_ok()));
     }
 
     #[test]
     fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
         let share = Some("0.8".parse().unwrap());
-        let said = |scenario: Scenario| check(&scenario, false).unwrap_err().to_string();
+        let said = |scenario: Scenario| check(&scenario, false, false).unwrap_err().to_string();
         let message = said(Scenario { runtime: Runtime::Sglang, gpu_memory_utilization: share, ..Scenario::default() });
         assert!(message.contains("SGLang") && message.ends_with("its own is --mem-fraction-static"), "{message}");
         let mut scenario = Scenario::default();
@@ -133,6 +151,10 @@ mod tests {
         assert!(said(scenario).ends_with("its own is --gpu-memory-utilization"));
         let message = said(Scenario { runtime: Runtime::LlamaCpp, max_num_seqs: Some(4), ..Scenario::default() });
         assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
-        assert!(check(&Scenario { gpu_memory_utilization: share, ..Scenario::default() }, true).is_err());
+        assert!(check(&Scenario { gpu_memory_utilization: share, ..Scenario::default() }, true, false).is_err());
+        // Sizes of images are for networks that read them.
+        let mut sized = Scenario { runtime: Runtime::Transformers, ..Scenario::default() };
+        sized.picture.size = Some((448, 448));
+        assert!(check(&sized, false, true).is_ok() && said(sized).ends_with("it is a setting of diffusion pipelines"));
     }
 }
