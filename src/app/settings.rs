@@ -5,7 +5,8 @@ use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding, Task,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding,
+    Task,
 };
 
 use super::dom;
@@ -186,6 +187,8 @@ static GROUPS: &[Group] = &[
             Setting { key: "loras", label: "LoRA adapters at once", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "ans", label: "Tokens of the answer", kind: Kind::Count, used: "answer_tokens", applies: Case::is_transformers },
+            Setting { key: "cache", label: "Cache", kind: Kind::Choice(CacheImplementation::OPTIONS), used: "", applies: Case::is_transformers },
+            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Drafting) },
             Setting {
                 key: "attn",
                 label: "Attention",

@@ -1,7 +1,7 @@
 //! Settings that not every engine has: which engine has which, and what is said when one is asked for that it has not.
 
 use super::EstimateError;
-use crate::scenario::{AttentionImplementation, LlamaCpp, Parallel, Picture, Runtime, Scenario};
+use crate::scenario::{AttentionImplementation, CacheImplementation, LlamaCpp, Parallel, Picture, Runtime, Scenario};
 
 /// A setting that not every engine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub enum Setting {
     Loras,
     /// Where the prompt ends and the answer begins.
     Answer,
+    /// What keeps keys and values in transformers.
+    Cache,
+    /// Tokens that are drafted, by a model beside it or a module of its own.
+    Drafting,
     /// The size of a picture, the frames of a video.
     Picture,
 }
@@ -68,22 +72,24 @@ static ROWS: &[Row] = &[
     row(Setting::PrefixShare, "--prefix-share", |s| s.serving.prefix_share.is_some(), "a common prefix of requests"),
     row(Setting::Loras, "--max-loras, --max-lora-rank", |s| s.serving.max_loras.is_some() || s.serving.max_lora_rank.is_some(), "slots for LoRA adapters"),
     row(Setting::Answer, "--answer-tokens", |s| s.serving.answer.is_some(), "a rule that depends on the length of the answer"),
+    row(Setting::Cache, "--cache-implementation", |s| s.serving.cache != CacheImplementation::Dynamic, "a choice of caches"),
+    row(Setting::Drafting, "--draft-model, --speculative-tokens", |s| s.serving.draft.is_some() || s.serving.speculative_tokens.is_some(), "drafted tokens"),
     row(Setting::Picture, "--image-size, --frames", |s| s.picture != Picture::default(), "pictures to make"),
 ];
 
 /// Settings that an engine has, beside those of every engine.
 pub fn settings(runtime: Runtime) -> &'static [Setting] {
     use Setting::{
-        Answer, Attention, CpuOffload, EnforceEager, GgmlCache, LlamaCpp, Loras, MemFractionStatic, MixedGpus, Parallel, PrefixShare, StepSequences,
-        StepTokens, Utilization, Version,
+        Answer, Attention, Cache, CpuOffload, Drafting, EnforceEager, GgmlCache, LlamaCpp, Loras, MemFractionStatic, MixedGpus, Parallel, PrefixShare,
+        StepSequences, StepTokens, Utilization, Version,
     };
     match runtime {
-        Runtime::Vllm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, CpuOffload, PrefixShare, Loras],
-        Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload],
-        Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager],
+        Runtime::Vllm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, CpuOffload, PrefixShare, Loras, Drafting],
+        Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload, Drafting],
+        Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, Drafting],
         // Tokens of a step are its `prefill_chunk_size`.
-        Runtime::Transformers => &[Version, Parallel, StepTokens, Attention, Answer],
-        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => &[LlamaCpp, MixedGpus, GgmlCache],
+        Runtime::Transformers => &[Version, Parallel, StepTokens, Attention, Answer, Cache, Drafting],
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => &[LlamaCpp, MixedGpus, GgmlCache, Drafting],
         Runtime::Mlx => &[],
     }
 }

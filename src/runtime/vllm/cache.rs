@@ -182,7 +182,8 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
     let mut kinds: Vec<Kind> = Vec::new();
     let all = setup.model.decoder().runs_in(0..u64::MAX).map(|(count, run)| (count, 0, run));
     let here = setup.runs().map(|(count, run)| (0, count, run));
-    for (layers, here, run) in all.chain(here) {
+    let drafting = setup.draft.into_iter().flat_map(|draft| &draft.layers().layers).map(|run| (run.count, run.count * u64::from(setup.place.is_last), run));
+    for (layers, here, run) in all.chain(here).chain(drafting) {
         let mixer = &run.layer.mixer;
         let mut add = |holds, cell: Expr| -> Result<(), Overflow> {
             let cell_bytes = cell.evaluate()?;
