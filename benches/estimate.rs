@@ -80,6 +80,21 @@ fn inspect_gguf(bencher: divan::Bencher) {
     });
 }
 
+/// The same as somebody sees it: `vramfit inspect FILE.gguf`, from its start to its end.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn inspect_gguf_process(bencher: divan::Bencher) {
+    let path = std::env::temp_dir().join(format!("vramfit-bench-{}.gguf", std::process::id()));
+    let file = gguf_of_40_layers();
+    let header = file.header();
+    std::fs::write(&path, &header).expect("a file");
+    std::fs::OpenOptions::new().write(true).open(&path).and_then(|open| open.set_len(header.len() as u64 + file.data)).expect("a file with a hole");
+    bencher.bench_local(|| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vramfit")).arg("inspect").arg(&path).output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+    std::fs::remove_file(&path).expect("the file");
+}
+
 fn gguf_of_40_layers() -> gguf_file::GgufFile {
     let (hidden, feed_forward) = (5120, 13_824);
     let mut file = gguf_file::GgufFile::new(3, false).text("general.architecture", "llama");

@@ -11,7 +11,7 @@ use crate::quantity::Bytes;
 use crate::scenario::Scenario;
 
 use largest::largest_by;
-pub use largest::{Largest, Question, fewest_gpus, largest, solve};
+pub use largest::{Largest, Question, fewest_gpus, largest, least_sharding, solve};
 
 /// What answers for a scenario: [`estimate`] of a model, or as much of it as is at hand.
 pub type Estimator<'a> = &'a dyn Fn(&Scenario) -> Result<Estimate, EstimateError>;
@@ -37,7 +37,8 @@ pub fn longest_context(model: &Model, scenario: &Scenario) -> Result<LongestCont
 
 fn longest_by(estimate: Estimator, scenario: &Scenario) -> Result<LongestContext, EstimateError> {
     Ok(match largest_by(estimate, scenario, set_length)? {
-        Largest::Nothing => LongestContext::Nothing,
+        // A length is no way to share.
+        Largest::Nothing | Largest::Sharding(_) => LongestContext::Nothing,
         Largest::Count(tokens) => LongestContext::Tokens(tokens),
         Largest::Unlimited => LongestContext::Unlimited,
     })

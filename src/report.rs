@@ -146,6 +146,7 @@ pub fn solve_json(model: &Model, question: Question, found: Largest) -> Value {
         Largest::Nothing => 0.into(),
         Largest::Count(count) => count.into(),
         Largest::Unlimited => Value::Null,
+        Largest::Sharding(stage) => stage.name().into(),
     };
     let mut answer = json!({
         "schema": SCHEMA,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use vramfit::catalogue::DEFAULT_MODEL;
 use vramfit::hub::{Request, Response, Transport, TransportError};
-use vramfit::reader::{FIRST, Picked, What, Wish, answer, encode};
+use vramfit::reader::{FIRST, NothingKept, Picked, What, Wish, answer, encode};
 
 struct Unplugged;
 
@@ -15,13 +15,15 @@ impl Transport for Unplugged {
     async fn get(&self, _: Request) -> Result<Response, TransportError> {
         Err(TransportError::Offline(String::new()))
     }
+
+    async fn pause(&self, _: u64) {}
 }
 
 #[test]
 fn the_first_model_is_the_catalogues() {
     let wish = Wish { what: What::Named(DEFAULT_MODEL.to_owned()), endpoint: None, token: None };
     let nothing = Picked::nothing();
-    let mut work = pin!(answer(&Unplugged, &nothing, &wish, &|_| {}));
+    let mut work = pin!(answer(&Unplugged, &NothingKept, &nothing, &wish, &|_| {}));
     let Poll::Ready(answer) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { panic!("nothing here waits") };
     assert!(answer.result.is_ok());
     let bytes = encode(&answer);

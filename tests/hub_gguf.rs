@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use common::gguf::{GgufFile, U16};
 use vramfit::hub::{self, Endpoint, Headers, HubError, ModelRef, Progress, Request, Response, Transport, TransportError};
 use vramfit::model::{Model, Origin};
-use vramfit::reader::{self, Picked, What, Wish};
+use vramfit::reader::{self, NothingKept, Picked, What, Wish};
 
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const Q4_K: u32 = 12;
@@ -70,6 +70,8 @@ impl Transport for Repository {
         let body = (first..=last).map(|at| content.get(usize::try_from(at).unwrap()).copied().unwrap_or(0)).collect();
         Ok(Response { status: 206, headers: Headers { content_range: Some(format!("bytes {first}-{last}/{size}")), ..Headers::default() }, body })
     }
+
+    async fn pause(&self, _: u64) {}
 }
 
 /// Runs what is always ready.
@@ -249,7 +251,7 @@ fn damaged_files_are_said_with_their_name() {
 #[test]
 fn the_page_gets_the_choice_and_its_link_names_the_file() {
     let repository = several();
-    let ask = |what: What| run(reader::answer(&repository, &Picked::nothing(), &Wish { what, endpoint: None, token: None }, &|_| ())).result;
+    let ask = |what: What| run(reader::answer(&repository, &NothingKept, &Picked::nothing(), &Wish { what, endpoint: None, token: None }, &|_| ())).result;
     let on_hub = |text: &str| ask(What::Hub { text: text.to_owned(), revision: None, may_be_built_in: false });
     let failure = on_hub("org/name@v2").unwrap_err();
     assert_eq!(failure.problem, "`org/name` has 3 GGUF files to choose from.");

@@ -153,7 +153,7 @@ fn a_pipelines_files_are_read_part_by_part_and_run_in_stages() {
     let decoded = |ledger: &vramfit::estimate::Ledger| ledger.term_at(Term::VaeDecode, Stage::VaeDecode).unwrap().expected.get();
     // 512 × 512 by itself: two images of 1,024 values per pixel.
     assert_eq!(decoded(&small), 2 * 512 * 512 * 1024 * 2);
-    assert_eq!(decoded(&ledger(Picture { size: Some((1024, 512)), frames: None })), 2 * decoded(&small));
+    assert_eq!(decoded(&ledger(Picture { size: Some((1024, 512)), ..Picture::default() })), 2 * decoded(&small));
     assert_eq!(small.term_at(Term::Weights, Stage::Denoise).unwrap().expected.get(), 576 + parameters * 2 + 200);
     // Weights that are missing for one part are not mixed with files of the others.
     let model = Hub::default().with(id, &files[..7]).open(id).unwrap();

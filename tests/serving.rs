@@ -121,3 +121,18 @@ fn a_module_that_predicts_tokens_is_loaded_only_when_it_drafts() {
     let error = estimate(&model(fixture::QWEN2_7B), &scenario(Some(1))).unwrap_err().to_string();
     assert!(error.contains("no multi-token-prediction module"), "{error}");
 }
+
+#[test]
+fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
+    let share = Some("0.8".parse().unwrap());
+    let said = |scenario: Scenario| estimate(&model(fixture::QWEN2_7B), &scenario).unwrap_err().to_string();
+    let message = said(Scenario { runtime: Runtime::Sglang, gpu_memory_utilization: share, ..Scenario::default() });
+    assert!(message.contains("SGLang") && message.ends_with("its own is --mem-fraction-static"), "{message}");
+    let serving = Serving { mem_fraction_static: share, ..Serving::default() };
+    assert!(said(Scenario { serving, ..Scenario::default() }).ends_with("its own is --gpu-memory-utilization"));
+    let message = said(Scenario { runtime: Runtime::LlamaCpp, max_num_seqs: Some(4), ..Scenario::default() });
+    assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
+    let mut scenario = Scenario { runtime: Runtime::Transformers, ..Scenario::default() };
+    scenario.picture.size = Some((512, 512));
+    assert!(said(scenario).contains("models that read or make pictures"));
+}

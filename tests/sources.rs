@@ -195,6 +195,50 @@ fn safetensors_configs_and_indices_together() {
 }
 
 #[test]
+fn folders_of_several_parts() {
+    let folder = Folder::new("parts");
+    for name in ["pipeline", "pipeline/vae", "models", "models/base", "models/adapter"] {
+        std::fs::create_dir_all(folder.0.join(name)).unwrap();
+    }
+    folder.put("pipeline/model_index.json", br#"{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}"#);
+    folder.put("pipeline/vae/config.json", br#"{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 16}"#);
+    let (header, data) = tensors(&[("decoder.conv_in.weight", &[512, 16, 3, 3])]);
+    folder.sparse("pipeline/vae/diffusion_pytorch_model.safetensors", &header, data);
+    let pipeline = folder.0.join("pipeline");
+    let of_folder = json("inspect", &[&pipeline], &[]);
+    assert_eq!((&of_folder["model"]["stored_bytes_by_part"]["vae"], &of_folder["model"]["source"]), (&data.into(), &"headers".into()));
+    assert_eq!(json("inspect", &[&pipeline.join("model_index.json")], &[]), of_folder, "the file that names the parts stands for its folder");
+
+    folder.put("models/base/config.json", fixture::GPT2.as_bytes());
+    let base = folder.0.join("models/base");
+    let adapter =
+        |base: &str| format!(r#"{{"peft_type": "LORA", "base_model_name_or_path": "{base}", "r": 8, "target_modules": ["c_attn"], "fan_in_fan_out": true}}"#);
+    let at = folder.put("models/adapter/adapter_config.json", adapter(base.to_str().unwrap()).as_bytes());
+    let lora = json("inspect", &[at.parent().unwrap()], &[]);
+    assert_eq!(lora["model"]["parameters"]["by_component"]["adapter"], 12 * 8 * (768 + 3 * 768), "twelve layers, c_attn of 768 by 2,304");
+    // Beside its base in one folder, as somebody would keep the two.
+    folder.put("models/adapter_config.json", adapter("base").as_bytes());
+    assert_eq!(json("inspect", &[&folder.0.join("models")], &[])["model"]["parameters"], lora["model"]["parameters"]);
+    folder.put("models/adapter_config.json", adapter("adapter").as_bytes());
+    assert!(complaint(&[&folder.0.join("models")]).contains("is an adapter too"));
+    folder.put("models/adapter_config.json", adapter(at.parent().unwrap().to_str().unwrap()).as_bytes());
+    assert!(complaint(&[&folder.0.join("models")]).contains("is an adapter too"));
+}
+
+#[test]
+fn a_model_by_hand() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vramfit"))
+        .args(["inspect", "--format", "json", "--manual", "layers=32,hidden=4096,heads=32,intermediate=11008,vocab=32000"])
+        .output()
+        .unwrap();
+    let model = serde_json::from_slice::<Value>(&output.stdout).unwrap()["model"].clone();
+    assert_eq!((&model["parameters"]["total"], &model["source"], &model["id"]), (&6_738_415_616_u64.into(), &"manual".into(), &Value::Null));
+    let unknown = vramfit("inspect", &[], &["--manual", "layerz=32"]);
+    assert!(unknown.status.code() == Some(2) && String::from_utf8_lossy(&unknown.stderr).contains("`layerz`"));
+    assert_eq!(vramfit("inspect", &[], &[]).status.code(), Some(2), "something must be named");
+}
+
+#[test]
 fn damaged_files_are_said_with_their_name() {
     let folder = Folder::new("damaged");
     let header = llama(0..2).header();

@@ -8,8 +8,8 @@ use vramfit::memory::{EstimateError, estimate};
 use vramfit::plan::{Largest, Question, solve};
 use vramfit::quantity::Bytes;
 use vramfit::scenario::{
-    AdapterDtype, Algorithm, AttentionImplementation, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, Optimizer, Parallel, Precision, Reference,
-    Rollout, Scenario, Schedule, Sharding, Targets, Task, Training, Weights,
+    AdapterDtype, Algorithm, AttentionImplementation, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, Optimizer, Parallel, Picture, Precision,
+    Reference, Rollout, Scenario, Schedule, Sharding, Targets, Task, Training, Weights,
 };
 
 const LLAMA_8B: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
@@ -197,6 +197,157 @@ fn checkpointing_keeps_inputs_of_layers() {
     assert!(held(device, Term::Activations, Stage::Backward) > held(device, Term::Activations, Stage::Forward) + 2048 * 200_840);
     let order = [Checkpointing::Full, Checkpointing::Selective, Checkpointing::Every(2), Checkpointing::None].map(|how| at(how, Stage::Forward));
     assert!(order.is_sorted(), "{order:?}");
+}
+
+/// A layer of GPT-3 175B with dropouts, as Megatron-LM and transformers' GPT-2 have it: feed-forwards of four times the hidden size.
+const GPT3_LAYER: &str = r#"{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "activation_function": "gelu", "attn_pdrop": 0.1, "embd_pdrop": 0.1,
+    "resid_pdrop": 0.1, "n_ctx": 2048, "n_positions": 2048, "n_embd": 12288, "n_head": 96, "n_layer": 32, "torch_dtype": "float16", "vocab_size": 51200}"#;
+
+/// Korthikanti et al. (arXiv 2205.05198), table 2: bytes that one layer keeps of s b tokens, with t tensor-parallel ranks. Here the
+/// statistics of two norms (8 bytes each) come on top, and of flash attention one float32 of each head.
+#[test]
+fn the_table_of_selective_recomputation() {
+    let (h, a, s) = (12_288u64, 96u64, 2048u64);
+    let of = |attention, tensor, sequence_parallel, checkpointing| {
+        let forward = |layers: u64| {
+            let config = GPT3_LAYER.replace("\"n_layer\": 32", &format!("\"n_layer\": {layers}"));
+            let training = Training { precision: Some(Precision::Fp16), seq_len: Some(s), sequence_parallel, checkpointing, ..full() };
+            let scenario = Scenario { attention, tensor_parallel: Some(tensor), ..scenario(training) };
+            held(&estimate(&model(&config), &scenario).unwrap().devices[0], Term::Activations, Stage::Forward)
+        };
+        (forward(4) - forward(3)) / s
+    };
+    let (eager, flash) = (AttentionImplementation::Eager, AttentionImplementation::Flash);
+    let norms = 2 * 8;
+    // Everything: s b h (34 + 5 a s / h).
+    assert_eq!(of(eager, 1, false, None), 34 * h + 5 * a * s + norms);
+    assert_eq!(34 * h + 5 * a * s, 114 * h, "GPT-3: 80 of 114 are attention's scores");
+    // Tensor parallel: s b h (10 + 24 / t + 5 a s / (h t)).
+    assert_eq!(of(eager, 8, false, None), 10 * h + (24 * h + 5 * a * s) / 8 + norms);
+    // With sequence parallel: s b h / t (34 + 5 a s / h).
+    assert_eq!(of(eager, 8, true, None), (34 * h + 5 * a * s) / 8 + norms);
+    // Selective recomputation, which is what flash attention does: 34 s b h, and over the ranks.
+    assert_eq!(of(flash, 1, false, None), 34 * h + 4 * a + norms);
+    assert_eq!(of(flash, 8, false, None), 10 * h + (24 * h + 4 * a) / 8 + norms);
+    assert_eq!(of(flash, 8, true, None), (34 * h + 4 * a) / 8 + norms);
+    // Full recomputation: 2 s b h.
+    assert_eq!(of(eager, 1, false, Some(Checkpointing::Full)), 2 * h);
+}
+
+/// Megatron-LM `theoretical_memory_usage.py`: s b (18 h + 4 ff) per layer over t with selective recomputation and sequence parallelism, and
+/// 18 bytes of a parameter, 6 + 12 / dp with its distributed optimizer. DeepSpeed's estimators count 18 bytes of a parameter over the
+/// ranks without the 16-bit weights, which are whole in stage 2 and left out in stage 3.
+#[test]
+fn the_frameworks_own_estimators() {
+    let (h, ff) = (12_288u64, 4 * 12_288u64);
+    assert_eq!(18 * h + 4 * ff, 34 * h, "Megatron's formula is the paper's");
+    let p = LLAMA_8B_PARAMETERS;
+    let megatron = |sharding, gpus| {
+        let answer = spread(LLAMA_8B, gpus, Training { grad_accum: Some(2), ..mixed(MixedRecipe::Megatron, sharding) });
+        states(&answer.devices[0])
+    };
+    assert_eq!(megatron(Sharding::Ddp, 8), 18 * p);
+    assert!(megatron(Sharding::Zero1, 8).abs_diff(6 * p + 12 * p / 8) < 8 * 18);
+    let zero3 = &spread(LLAMA_8B, 8, mixed(MixedRecipe::DeepSpeed, Sharding::Zero3)).devices[0];
+    // `estimate_zero3_model_states_mem_needs`: 4 bytes of the largest layer's parameters, and 18 P / N. The 16-bit shards make it 20, and
+    // weights that are gathered are limited by `stage3_max_live_parameters`, not by one layer.
+    assert!(states(zero3).abs_diff(18 * p / 8 + 2 * p / 8) < 8 * 20);
+    assert_eq!(held(zero3, Term::Communication, Stage::Forward), 2 * 1_050_673_152.max(1_000_000_000));
+    // `estimate_zero2_model_states_mem_needs` with the optimizer on the host: 2 P stay, the host has 18 bytes of each parameter and a half
+    // more as a margin, which is no need.
+    let offloaded = Training { offload: Some(Offload::Optimizer), ..mixed(MixedRecipe::DeepSpeed, Sharding::Zero2) };
+    assert_eq!(states(&spread(LLAMA_8B, 8, offloaded).devices[0]), 2 * p);
+}
+
+/// Modules that are trained whole beside adapters (PEFT's `modules_to_save`): Mistral 7B 0.3 with rank 128, embedding and head, as public
+/// logs count it.
+#[test]
+fn modules_are_trained_whole_beside_adapters() {
+    let config = fixture::MISTRAL_7B.replace("32000", "32768");
+    let all = Training { method: Some(Method::Lora), lora_rank: Some(128), lora_targets: Some(Targets::AllLinear), ..full() };
+    let whole = Training { trainable: Some("embedding,head".parse().unwrap()), ..all.clone() };
+    let (adapters, both) = (answer(&config, all), answer(&config, whole));
+    assert_eq!(adapters.trainable.unwrap().get(), 335_544_320);
+    assert_eq!(both.trainable.unwrap().get(), 603_979_776);
+    // The originals stay.
+    let weights = |answer: &Estimate| held(&answer.devices[0], Term::Weights, Stage::Load);
+    assert_eq!(weights(&adapters), weights(&both));
+    let embedding = Training { lora_targets: Some(Targets::Named(vec!["q_proj".into(), "embed_tokens".into()])), ..lora(8, Targets::AllLinear) };
+    assert_eq!(answer(&config, embedding).trainable.unwrap().get(), 8 * (32 * (4096 + 4096) + 32_768 + 4096));
+}
+
+/// torchtune's `optimizer_in_bwd`: gradients of one tensor at a time.
+#[test]
+fn gradients_may_be_used_up_in_the_backward_pass() {
+    let training = Training { optimizer_in_backward: true, ..full() };
+    let used = answer(LLAMA_8B, training.clone());
+    let device = &used.devices[0];
+    assert_eq!(held(device, Term::Gradients, Stage::OptimizerStep), 0);
+    assert_eq!(held(device, Term::Gradients, Stage::Backward), 128_256 * 4096 * 2);
+    assert_eq!(held(device, Term::Optimizer, Stage::Forward), LLAMA_8B_PARAMETERS * 4);
+    let accumulated = scenario(Training { grad_accum: Some(2), ..training });
+    assert!(estimate(&model(LLAMA_8B), &accumulated).unwrap_err().to_string().contains("cannot be accumulated"));
+}
+
+/// A matrix of full rank has two adapters as large as it is, or larger: training those exceeds training the matrix.
+#[test]
+fn adapters_of_full_rank_exceed_the_base() {
+    let base = model(LLAMA_8B).anatomy.parameters().unwrap().get();
+    let of = |rank| answer(LLAMA_8B, Training { adapter_dtype: Some(AdapterDtype::Model), ..lora(rank, Targets::AllLinear) });
+    let whole = of(4096);
+    assert!(whole.trainable.unwrap().get() > base, "{:?}", whole.trainable);
+    assert!(peak(&whole) > peak(&answer(LLAMA_8B, full())));
+    let peaks: Vec<u64> = [8, 64, 512, 4096].map(|rank| peak(&of(rank))).to_vec();
+    assert!(peaks.is_sorted(), "{peaks:?}");
+}
+
+/// Whatever is trained, and however: recomputing never makes the passes hold more.
+#[test]
+fn checkpointing_never_adds_to_activations() {
+    let most = |config: &str, training: &Training, checkpointing| {
+        let training = Training { checkpointing: Some(checkpointing), ..training.clone() };
+        let device = &answer(config, training).devices[0];
+        [Stage::Forward, Stage::Loss, Stage::Backward].iter().map(|stage| held(device, Term::Activations, *stage)).max().unwrap()
+    };
+    let accumulating = Training { grad_accum: Some(4), ..full() };
+    for config in [LLAMA_8B, QWEN3_30B_A3B, GPT3_LAYER, fixture::GEMMA2_9B] {
+        for training in [full(), accumulating.clone(), mixed(MixedRecipe::Autocast, Sharding::None), lora(16, Targets::AllLinear)] {
+            let none = most(config, &training, Checkpointing::None);
+            for how in [Checkpointing::Selective, Checkpointing::Full, Checkpointing::Every(2)] {
+                assert!(most(config, &training, how) <= none, "{how:?} of {training:?}: {} > {none}", most(config, &training, how));
+            }
+        }
+    }
+}
+
+/// A vision tower reads its own tokens: 577 of each image of 336 × 336 in CLIP's.
+#[test]
+fn towers_keep_what_their_tokens_need() {
+    let llava = r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "image_token_index": 32000, "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default", "torch_dtype": "bfloat16", "vocab_size": 32064,
+        "text_config": {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_hidden_layers": 32,
+            "num_key_value_heads": 32, "max_position_embeddings": 4096, "vocab_size": 32064},
+        "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "num_attention_heads": 16,
+            "num_hidden_layers": 24, "patch_size": 14}}"#;
+    let of = |method, count, size| {
+        let picture = Picture { size, count, frames: None };
+        let training = Training { method: Some(method), ..full() };
+        let answer = estimate(&model(llava), &Scenario { picture, ..scenario(training) }).unwrap();
+        (held(&answer.devices[0], Term::Activations, Stage::Forward), answer.warnings.iter().any(|warning| warning.contains("--images")))
+    };
+    let (text, is_warned) = of(Method::Full, None, None);
+    assert!(is_warned);
+    let (one, is_warned) = of(Method::Full, Some(1), None);
+    assert!(!is_warned && one > text);
+    // In 24 layers: two norms, queries, keys, values and the result, the feed-forward's inner values twice; the pixels of each patch.
+    let layer = 2 * (2 * 1024) + 2 * 8 + 2 * 1024 + 3 * 2 * 1024 + 2 * 1024 + 4 * 16 + 2 * 1024 + 2 * 2 * 4096;
+    let patch = 14 * 14 * 3 * 2;
+    assert_eq!(one - text, 577 * (24 * layer + patch), "per token {}", (one - text) / 577);
+    assert_eq!(of(Method::Full, Some(3), None).0 - text, 3 * (one - text));
+    assert_eq!((of(Method::Full, Some(1), Some((672, 336))).0 - text) / (24 * layer + patch), 2 * 576 + 1);
+    // A frozen tower keeps nothing for a backward pass that never reaches it.
+    let frozen = |count| of(Method::Lora, count, None).0;
+    assert!(frozen(Some(1)) - frozen(None) < (one - text) / 2);
 }
 
 #[test]
@@ -387,6 +538,17 @@ fn inverse_answers_are_tight() {
     let Largest::Count(gpus) = solve(&model, &sharded, Question::Gpus).unwrap() else { panic!("no number of GPUs") };
     let with = |gpus| fits(&Scenario { gpus: Some(gpus), ..sharded.clone() });
     assert!(gpus > 1 && with(gpus) && !with(gpus - 1), "{gpus}");
+    // The least of ZeRO's stages that fits: one less does not.
+    let eight = Scenario { gpus: Some(8), ..on(mixed(MixedRecipe::DeepSpeed, Sharding::Ddp)) };
+    let Largest::Sharding(least) = solve(&model, &eight, Question::Sharding).unwrap() else { panic!("no stage of ZeRO") };
+    let with = |sharding| {
+        let training = Training { sharding: Some(sharding), ..eight.training.clone() };
+        fits(&Scenario { training, ..eight.clone() })
+    };
+    let stages = [Sharding::Ddp, Sharding::Zero1, Sharding::Zero2, Sharding::Zero3];
+    let at = stages.iter().position(|stage| *stage == least).unwrap();
+    assert!(with(least) && stages[..at].iter().all(|stage| !with(*stage)), "{least}");
+    assert!(matches!(solve(&model, &on(full()), Question::Sharding), Err(EstimateError::Unsupported(_))));
     assert!(matches!(solve(&model, &on(full()), Question::LoraRank), Err(EstimateError::Unsupported(_))));
 }
 

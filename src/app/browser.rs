@@ -121,9 +121,14 @@ pub struct Later(Cell<Option<TimeoutHandle>>);
 impl Later {
     /// Does it after so many milliseconds without another call.
     pub fn run(&self, milliseconds: u64, work: Box<dyn FnOnce()>) {
+        self.stop();
+        self.0.set(set_timeout_with_handle(work, Duration::from_millis(milliseconds)).ok());
+    }
+
+    /// Does not do it.
+    pub fn stop(&self) {
         if let Some(handle) = self.0.take() {
             handle.clear();
         }
-        self.0.set(set_timeout_with_handle(work, Duration::from_millis(milliseconds)).ok());
     }
 }

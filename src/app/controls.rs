@@ -1,5 +1,6 @@
 //! What one chooses: the GPU, the engine, formats, the load, and the settings that few need.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use leptos::prelude::*;
@@ -22,12 +23,13 @@ use super::state::AppState;
 
 /// The value of the option that stands for a given size.
 const CUSTOM: &str = "custom";
+const CUSTOM_LABEL: &str = "Custom capacity";
 
 /// Everything below the model.
 pub fn markup() -> String {
     let mut out = String::with_capacity(16 << 10);
     out.push_str("<div class='row row--gpu'>");
-    GPU.markup(&mut out, &gpu_options());
+    GPU.markup(&mut out, "");
     GPU_COUNT.markup(&mut out);
     out.push_str("</div>");
     CAPACITY.markup(&mut out);
@@ -38,7 +40,7 @@ pub fn markup() -> String {
     }
     RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
-    WEIGHTS.markup(&mut out, &weights_options());
+    WEIGHTS.markup(&mut out, "");
     options.clear();
     for kv_cache in KvCache::ALL {
         option(&mut options, KV_CACHE.id, kv_cache.name(), kv_cache.label());
@@ -76,6 +78,10 @@ const LAST: &str = "\
 
 /// Makes it work.
 pub fn bind(state: AppState) {
+    let gpu = untrack(|| (GPU.value)(state));
+    GPU.begin(&gpu, if gpu == CUSTOM { CUSTOM_LABEL } else { &gpu });
+    let weights = state.scenario.with_untracked(|scenario| scenario.weights);
+    WEIGHTS.begin(weights.stem(), &weights_label(weights));
     let choices = [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE].map(|choice| choice.bind(state));
     let fields = [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH].map(|field| field.bind(state));
     let sliders = [&CONTEXT_SLIDER, &BATCH_SLIDER].map(|slider| slider.bind(state));
@@ -93,6 +99,12 @@ pub fn bind(state: AppState) {
             more(state);
         }
     });
+}
+
+/// Fills the long lists of choices, of which only what is chosen is there at first.
+pub fn fill(state: AppState) {
+    GPU.fill(state, &gpu_options());
+    WEIGHTS.fill(state, &weights_options());
 }
 
 /// Makes "More settings", when it is first opened.
@@ -160,7 +172,7 @@ fn gpu_options() -> String {
         }
         out.push_str("</optgroup>");
     }
-    out.push_str("<option value='custom'>Custom capacity</option>");
+    option(&mut out, GPU.id, CUSTOM, CUSTOM_LABEL);
     out
 }
 
@@ -249,14 +261,18 @@ fn weights_options() -> String {
             kind = weights.kind();
             dom::weave(&mut out, &["<optgroup label='", kind, "'>"]);
         }
-        let label = match weights {
-            Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
-            Weights::Bytes(_) => "Bytes per parameter".into(),
-            _ => weights.label(),
-        };
-        option(&mut out, WEIGHTS.id, weights.stem(), &label);
+        option(&mut out, WEIGHTS.id, weights.stem(), &weights_label(weights));
     }
     out
+}
+
+/// What a format is called in the list; those with a number have it in a field of its own.
+fn weights_label(weights: Weights) -> Cow<'static, str> {
+    match weights {
+        Weights::Scheme(row, _) if row.is_open() => row.scheme.method.name().into(),
+        Weights::Bytes(_) => "Bytes per parameter".into(),
+        _ => weights.label(),
+    }
 }
 
 /// The number of a format that is open.

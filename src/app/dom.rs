@@ -34,7 +34,7 @@ fn on_boxed(id: &str, event: &str, work: Box<dyn Fn(Event)>) {
     // What stands in the field now is the user's.
     let key = [id, " ", VALUE].concat();
     let heard = move |event| {
-        WRITTEN.with_borrow_mut(|written| written.remove(&key));
+        forget(&key);
         work(event);
     };
     listen(&element, event, Box::new(heard));
@@ -141,6 +141,15 @@ pub fn style(id: &str, name: &str, value: &str) {
 
 /// The place of what stands in a field.
 const VALUE: &str = "value of the field";
+
+fn forget(key: &str) {
+    WRITTEN.with_borrow_mut(|written| written.remove(key));
+}
+
+/// Makes the next [`set_value`] write, whatever was written before.
+pub fn forget_value(id: &str) {
+    forget(&[id, " ", VALUE].concat());
+}
 
 /// What stands in a field.
 pub fn set_value(id: &str, value: &str) {

@@ -170,6 +170,20 @@ impl Choice {
         dom::weave(out, &[&head, self.label, &select, "", options, "", "</select></div>"]);
     }
 
+    /// Puts the choice that is made in an empty list.
+    pub fn begin(&self, value: &str, label: &str) {
+        let mut only = String::new();
+        option(&mut only, self.id, value, label);
+        dom::html(self.id, &only);
+    }
+
+    /// Fills the list.
+    pub fn fill(&self, state: AppState, options: &str) {
+        dom::html(self.id, options);
+        dom::forget_value(self.id);
+        dom::set_value(self.id, &untrack(|| (self.value)(state)));
+    }
+
     /// Hears what is chosen.
     pub fn bind(&'static self, state: AppState) -> Show {
         dom::on(self.id, "change", move |event| (self.take)(state, &dom::typed(&event)));

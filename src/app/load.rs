@@ -7,6 +7,7 @@ use std::sync::Arc;
 use js_sys::Array;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use vramfit::config::manual::is_manual;
 use vramfit::link::ModelLink;
 use vramfit::reader::{self, Answer, Failure, Found, Offer, Progress, What, Wish};
 use wasm_bindgen::closure::Closure;
@@ -45,6 +46,8 @@ thread_local! {
     static GIVEN: RefCell<Array> = RefCell::new(Array::new());
     static LAST: RefCell<Option<Job>> = const { RefCell::new(None) };
     static READ: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// The search that is under way.
+    static SEARCH: RefCell<Option<AbortController>> = const { RefCell::new(None) };
     /// The ids of the built-in models, a line each; empty until the reader has said them.
     static BUILT_IN: Cell<&'static str> = const { Cell::new("") };
 }
@@ -72,6 +75,26 @@ pub async fn ask_built_in() {
     }
 }
 
+/// Breaks off the search that is under way.
+pub fn stop_search() {
+    if let Some(controller) = SEARCH.take() {
+        controller.abort();
+    }
+}
+
+/// What the Hub has for a text that is being typed: a line of what is worth saying, then ids, a line each. `None` where another
+/// search, or none, is wanted by now.
+pub async fn search(state: AppState, text: &str) -> Option<String> {
+    stop_search();
+    let controller = AbortController::new().ok()?;
+    let signal = controller.signal();
+    SEARCH.set(Some(controller));
+    let reader = super::reader::fetch().await?;
+    let (endpoint, token) = (state.endpoint.get_untracked(), state.token.get_untracked());
+    let lines = reader.search(text, &endpoint, &token, &signal).await.ok()?;
+    lines.as_string().filter(|_| !signal.aborted())
+}
+
 /// Ends whatever is under way; the number of the new wish.
 fn begin() -> u64 {
     if let Some(controller) = UNDER_WAY.take() {
@@ -90,6 +113,8 @@ pub fn submit(state: AppState, text: &str) {
     }
     let job = if is_json(text) {
         Job { name: "the config".to_owned(), what: What::Config(text.to_owned()), is_step: true }
+    } else if is_manual(text) {
+        by_hand(text.to_owned(), true)
     } else {
         let what = What::Hub { text: text.to_owned(), revision: None, may_be_built_in: true };
         Job { name: if text.contains("://") { "that address" } else { text }.to_owned(), what, is_step: true }
@@ -107,10 +132,20 @@ pub fn is_whole_name(text: &str) -> bool {
     is_json(text) || (text.contains('/') && !text.contains(char::is_whitespace) && !text.ends_with('/'))
 }
 
+/// Takes the sizes of a model by hand.
+pub fn take_by_hand(state: AppState, sizes: String) {
+    EDITED.set(false);
+    start(state, by_hand(sizes, true));
+}
+
 /// Takes a model of the catalogue.
 pub fn choose(state: AppState, id: &str) {
     EDITED.set(false);
     start(state, named(id, true));
+}
+
+fn by_hand(sizes: String, is_step: bool) -> Job {
+    Job { name: "the sizes".to_owned(), what: What::Manual(sizes), is_step }
 }
 
 fn named(id: &str, is_step: bool) -> Job {
@@ -141,6 +176,10 @@ pub fn open(state: AppState, link: Option<ModelLink>) {
         ModelLink::Config(text) => {
             state.typed.set(text.clone());
             return start(state, Job { name: "the config".to_owned(), what: What::Config(text), is_step: false });
+        }
+        ModelLink::Manual(sizes) => {
+            state.typed.set(sizes.clone());
+            return start(state, by_hand(sizes, false));
         }
         ModelLink::Files(name) => {
             state.typed.set(name.clone());
@@ -232,7 +271,7 @@ fn start(state: AppState, job: Job) {
     let signal = controller.signal();
     UNDER_WAY.set(Some(controller));
     // Who asks nobody is at the files at once.
-    let progress = matches!(job.what, What::Files { .. }).then_some(Progress { files_done: 0, files: 0, bytes: 0, bytes_total: None });
+    let progress = matches!(job.what, What::Files { .. }).then_some(Progress::default());
     state.load.set(Load::Reading(Reading { name: job.name.clone(), progress }));
     let asked = state.endpoint.get_untracked();
     let wish = Wish {
@@ -266,11 +305,12 @@ fn start(state: AppState, job: Job) {
 /// Asks the reader, whose answer comes with its bytes; `None` when it cannot be fetched or breaks off.
 async fn ask(state: AppState, number: u64, wish: &Wish, signal: &AbortSignal) -> Option<(Answer, Arc<[u8]>)> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts far below 2^53
-    let progress = Closure::<dyn Fn(f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64| {
+    let progress = Closure::<dyn Fn(f64, f64, f64, f64)>::new(move |files_done: f64, files: f64, bytes: f64, pause: f64| {
         if WISH.get() == number {
             state.load.update(|load| {
                 if let Load::Reading(reading) = load {
-                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes: bytes as u64, bytes_total: None });
+                    let bytes = bytes as u64;
+                    reading.progress = Some(Progress { files_done: files_done as u64, files: files as u64, bytes, bytes_total: None, pause: pause as u64 });
                 }
             });
         }
@@ -304,7 +344,7 @@ fn show(state: AppState, shown: Shown, is_step: bool) {
         if !EDITED.get() {
             state.typed.set(match &shown.link {
                 ModelLink::Hub { id, .. } => id.clone(),
-                ModelLink::Config(text) | ModelLink::Files(text) => text.clone(),
+                ModelLink::Config(text) | ModelLink::Manual(text) | ModelLink::Files(text) => text.clone(),
             });
         }
         state.load.set(Load::Idle);

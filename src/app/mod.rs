@@ -5,6 +5,7 @@
 //! the rim only: the address bar, the status line, the sweep that follows a pause.
 
 mod browser;
+mod combobox;
 mod controls;
 mod curve;
 mod dom;
@@ -13,6 +14,7 @@ mod files;
 mod layers;
 mod ledger;
 mod load;
+mod manual;
 mod model_box;
 mod notes;
 mod reader;
@@ -23,6 +25,8 @@ mod state;
 mod status;
 mod url;
 mod verdict;
+
+use std::time::Duration;
 
 use leptos::mount::mount_to;
 use leptos::prelude::*;
@@ -48,13 +52,24 @@ pub fn start() {
         url::follow(state);
         state::follow(state);
         bind(state);
-        let later = browser::Later::default();
-        let measure = move || later.run(100, Box::new(move || state::measure(state)));
-        measure();
-        dom::on_window("resize", move |_| measure());
         browser::ready();
+        // What few look at first is made once the answer is drawn.
+        request_animation_frame(move || set_timeout(move || finish(state), Duration::ZERO));
     })
     .forget();
+}
+
+/// Makes what lies below the answer, and the long lists of choices.
+fn finish(state: AppState) {
+    dom::html("pair", &[curve::MARKUP, "<div class='column'>", layers::MARKUP, notes::MARKUP, "</div>"].concat());
+    controls::fill(state);
+    curve::bind(state);
+    layers::bind(state);
+    notes::bind(state);
+    let later = browser::Later::default();
+    let measure = move || later.run(100, Box::new(move || state::measure(state)));
+    measure();
+    dom::on_window("resize", move |_| measure());
 }
 
 fn markup() -> String {
@@ -66,12 +81,7 @@ fn markup() -> String {
         "</form><div id='answer' class='answer'>",
         verdict::MARKUP,
         ledger::MARKUP,
-        "<div class='pair'>",
-        curve::MARKUP,
-        "<div class='column'>",
-        layers::MARKUP,
-        notes::MARKUP,
-        "</div></div></div></main><a id='change-inputs' class='change-inputs' href='#inputs'>Change inputs</a>",
+        "<div id='pair' class='pair'></div></div></main><a id='change-inputs' class='change-inputs' href='#inputs'>Change inputs</a>",
         status::MARKUP,
     ]
     .concat()
@@ -84,9 +94,6 @@ fn bind(state: AppState) {
     controls::bind(state);
     verdict::bind(state);
     ledger::bind(state);
-    curve::bind(state);
-    layers::bind(state);
-    notes::bind(state);
     status::bind(state);
     dom::on("inputs", "submit", |event| event.prevent_default());
     dom::on("change-inputs", "click", |event| {

@@ -1,22 +1,18 @@
 //! The box that takes anything that names a model, with what is known of the model, what went wrong, and how far it is.
 
 use leptos::prelude::*;
-use leptos::task::spawn_local;
-use vramfit::catalogue;
 use vramfit::format::{Unit, fixed, grouped, parameters};
 use vramfit::model::{FeedForward, Model, Origin};
 use vramfit::reader::{Failure, Offer};
-use wasm_bindgen::JsCast;
-use web_sys::{Event, HtmlInputElement};
 
 use super::controls::token_note;
 use super::load;
 use super::state::{AppState, Load, Reading, Shown};
-use super::{dom, files};
+use super::{combobox, dom, files, manual};
 
 /// The model.
 pub fn markup() -> String {
-    [BEFORE_FILES, files::MARKUP, AFTER_FILES].concat()
+    [BEFORE_FILES, files::MARKUP, AFTER_FILES, manual::MARKUP, "</div>"].concat()
 }
 
 const BEFORE_FILES: &str = "<div class='model'><div class='field combobox'><div class='label-row'><label for='model'>Model</label>";
@@ -25,7 +21,10 @@ const AFTER_FILES: &str = "\
         </div>\
         <input id='model' type='text' role='combobox' autocomplete='off' autocapitalize='off' spellcheck='false'\
           placeholder='An id, an address, a config.json, or drop files' aria-expanded='false' aria-controls='model-list' aria-autocomplete='list'>\
-        <ul id='model-list' role='listbox' aria-label='Built-in models' hidden></ul>\
+        <div id='model-popup' class='popup' hidden>\
+          <div id='model-list' role='listbox' aria-label='Models' hidden></div>\
+          <p id='model-note' class='note' role='status'></p>\
+        </div>\
       </div>\
       <p id='model-facts' class='note'><span id='model-shape'></span> <span id='model-source'></span></p>\
       <button type='button' id='model-headers' class='link' hidden>Read the files' headers from the Hub</button>\
@@ -35,12 +34,12 @@ const AFTER_FILES: &str = "\
         </div>\
         <button type='button' id='model-cancel'>Cancel</button>\
       </div>\
-      <div id='model-error' role='alert'></div>\
-    </div>";
+      <div id='model-error' role='alert'></div>";
 
 /// Makes it work.
 pub fn bind(state: AppState) {
-    combobox(state);
+    combobox::bind(state);
+    manual::bind(state);
     dom::follow(move || {
         let unit = state.unit.get();
         let (shape, source) = state.shown.with(|shown| shown.as_ref().map(|shown| (shape(&shown.model), source(shown, unit)))).unwrap_or_default();
@@ -90,153 +89,6 @@ pub fn bind(state: AppState) {
     });
 }
 
-/// The list of suggestions.
-#[derive(Default)]
-struct List {
-    is_open: bool,
-    /// The option that the arrow keys are at.
-    active: Option<usize>,
-    found: Vec<&'static str>,
-}
-
-impl List {
-    /// With what was typed since it was opened; with everything before that.
-    fn find(&mut self, query: &str) {
-        // No id is in a pasted config.
-        let query = if load::is_json(query.trim()) { "{" } else { query };
-        self.found = catalogue::search(load::built_in(), query);
-    }
-
-    fn close(&mut self) {
-        self.is_open = false;
-        self.active = None;
-    }
-
-    fn is_shown(&self) -> bool {
-        self.is_open && !self.found.is_empty()
-    }
-
-    /// One option down or up; the text itself lies between the last and the first.
-    fn walk(&mut self, is_down: bool) {
-        let count = self.found.len();
-        self.is_open = true;
-        if count == 0 {
-            return;
-        }
-        self.active = match (self.active, is_down) {
-            (None, true) => Some(0),
-            (None, false) => Some(count - 1),
-            (Some(at), true) => Some(at + 1).filter(|at| *at < count),
-            (Some(at), false) => at.checked_sub(1),
-        };
-    }
-
-    /// What Enter takes.
-    fn picked(&self) -> Option<&'static str> {
-        self.found.get(self.active.filter(|_| self.is_open)?).copied()
-    }
-
-    /// Puts it on the page.
-    fn show(&self) {
-        let mut options = String::new();
-        let mut active = String::new();
-        for (index, id) in self.found.iter().enumerate().filter(|_| self.is_shown()) {
-            let index_text = index.to_string();
-            let is_active = self.active == Some(index);
-            if is_active {
-                active = ["model-option-", &index_text].concat();
-            }
-            let selected = if is_active { "true" } else { "false" };
-            let opening = ["<li role='option' id='model-option-", &index_text, "' aria-selected='", selected, "' data-model='"].concat();
-            dom::weave(&mut options, &[&opening, id, "'>", id, "</li>"]);
-        }
-        dom::html("model-list", &options);
-        dom::flag("model-list", "hidden", !self.is_shown());
-        dom::attribute(BOX, "aria-expanded", if self.is_shown() { "true" } else { "false" });
-        if active.is_empty() {
-            dom::flag(BOX, "aria-activedescendant", false);
-        } else {
-            dom::attribute(BOX, "aria-activedescendant", &active);
-        }
-    }
-}
-
-/// The element that one types in.
-const BOX: &str = "model";
-
-fn combobox(state: AppState) {
-    let list = ArcRwSignal::new(List::default());
-    let (shown, typed, keyed, left, entered) = (list.clone(), list.clone(), list.clone(), list.clone(), list.clone());
-    dom::follow(move || shown.with(List::show));
-    dom::follow(move || state.typed.with(|text| dom::set_value(BOX, text)));
-    dom::on(BOX, "input", move |event| {
-        let text = dom::typed(&event);
-        load::edit();
-        typed.update(|list| {
-            list.find(&text);
-            list.active = None;
-            list.is_open = true;
-        });
-        state.typed.set(text);
-    });
-    dom::on(BOX, "keydown", move |event| on_key(state, &keyed, &event));
-    dom::on(BOX, "blur", move |_| {
-        left.update(List::close);
-        // A name that is whole is taken without Enter; anything else is left as it is.
-        let text = state.typed.get_untracked();
-        if load::is_edited() && load::is_whole_name(text.trim()) {
-            load::submit(state, &text);
-        }
-    });
-    dom::on(BOX, "focus", move |event| {
-        // So that typing or pasting replaces what is there.
-        if let Some(target) = event.target() {
-            target.unchecked_into::<HtmlInputElement>().select();
-        }
-        if load::built_in().is_empty() {
-            let list = entered.clone();
-            spawn_local(async move {
-                load::ask_built_in().await;
-                let query = if load::is_edited() { state.typed.get_untracked() } else { String::new() };
-                list.update(|list| list.find(&query));
-            });
-        }
-    });
-    // The focus stays in the box.
-    dom::on("model-list", "mousedown", |event| event.prevent_default());
-    dom::on("model-list", "click", move |event| {
-        if let Some(id) = dom::nearest(&event, "data-model") {
-            list.update(List::close);
-            load::choose(state, &id);
-        }
-    });
-}
-
-fn on_key(state: AppState, list: &ArcRwSignal<List>, event: &Event) {
-    match dom::key(event).as_str() {
-        "Enter" => {
-            event.prevent_default();
-            let picked = list.with_untracked(List::picked);
-            list.update(List::close);
-            match picked {
-                Some(id) => load::choose(state, id),
-                None => load::submit(state, &state.typed.get_untracked()),
-            }
-        }
-        "Escape" => list.update(List::close),
-        direction @ ("ArrowDown" | "ArrowUp") => {
-            event.prevent_default();
-            list.update(|list| {
-                if !list.is_open && !load::is_edited() {
-                    list.find("");
-                }
-                list.walk(direction == "ArrowDown");
-            });
-        }
-        _ => {}
-    }
-}
-
 /// `30.53 B parameters, 3.35 B active · 48 layers · GQA 32/4 × 128 · 128 experts, 8 active`
 fn shape(model: &Model) -> String {
     let total = model.anatomy.parameters().unwrap_or_default();
@@ -261,6 +113,7 @@ fn source(shown: &Shown, unit: Unit) -> String {
         (Origin::Gguf, Some(files)) if files.count > 1 => format!("Headers of {} GGUF files read{at}", grouped(files.count)),
         (Origin::Gguf, _) => format!("Header of a GGUF file read{at}"),
         (Origin::Catalogue, _) => "Built-in figures, not checked against the files".to_owned(),
+        (Origin::Manual, _) => "By hand".to_owned(),
         _ => format!("From config.json{at}"),
     }];
     facts.extend(provenance.files.as_ref().map(|files| format!("{} stored", unit.text(files.bytes))));
@@ -285,6 +138,7 @@ fn show_progress(reading: &Reading) {
 
 fn progress_text(reading: &Reading) -> String {
     match reading.progress {
+        Some(progress) if progress.pause > 0 => format!("The Hub asks to wait: once more in {} s", progress.pause.div_ceil(1000)),
         None => format!("Asking the Hub for {}", reading.name),
         Some(progress) if progress.files == 0 => format!("Reading {}", reading.name),
         Some(progress) => {

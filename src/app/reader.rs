@@ -29,6 +29,9 @@ extern "C" {
     pub fn models(this: &Reader) -> Result<String, JsValue>;
 
     #[wasm_bindgen(catch, method)]
+    pub async fn search(this: &Reader, text: &str, endpoint: &str, token: &str, signal: &AbortSignal) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
     pub async fn read(this: &Reader, wish: Vec<u8>, progress: &JsValue, signal: &AbortSignal, given: &Array) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(catch, method)]

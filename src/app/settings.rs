@@ -46,6 +46,8 @@ struct Case {
     is_training: bool,
     runtime: Runtime,
     is_pipeline: bool,
+    /// Whether the size of a picture matters.
+    reads_images: bool,
 }
 
 impl Case {
@@ -54,6 +56,7 @@ impl Case {
             is_training: scenario.task == Task::Train,
             runtime: scenario.runtime,
             is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
+            reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures())),
         }
     }
 
@@ -105,7 +108,7 @@ static GROUPS: &[Group] = &[
                 key: "gc",
                 label: "Activation checkpointing",
                 kind: Kind::Text("none, selective, full, every-2"),
-                used: "checkpointing",
+                used: "gradient_checkpointing",
                 applies: Case::trains,
             },
             Setting { key: "r", label: "LoRA rank", kind: Kind::Count, used: "lora_rank", applies: Case::trains },
@@ -113,8 +116,10 @@ static GROUPS: &[Group] = &[
             Setting { key: "sh", label: "Sharding", kind: Kind::Choice(Sharding::OPTIONS), used: "sharding", applies: Case::trains },
             Setting { key: "ga", label: "Gradient accumulation", kind: Kind::Count, used: "grad_accum", applies: Case::trains },
             Setting { key: "gb", label: "Global batch", kind: Kind::Count, used: "global_batch", applies: Case::trains },
+            Setting { key: "capf", label: "Expert capacity factor", kind: Kind::Text("1.25"), used: "", applies: Case::trains },
             Setting { key: "loss", label: "Loss", kind: Kind::Choice(Loss::OPTIONS), used: "loss", applies: Case::trains },
             Setting { key: "off", label: "Offload", kind: Kind::Choice(Offload::OPTIONS), used: "offload", applies: Case::trains },
+            Setting { key: "oib", label: "Optimizer in the backward pass", kind: Kind::Switch, used: "", applies: Case::trains },
             Setting { key: "sp", label: "Sequence parallel", kind: Kind::Switch, used: "", applies: Case::trains },
             Setting { key: "ema", label: "Average of the weights (EMA)", kind: Kind::Switch, used: "", applies: Case::trains },
         ],
@@ -220,7 +225,8 @@ static GROUPS: &[Group] = &[
         id: "picture",
         title: "Pictures",
         settings: &[
-            Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.is_pipeline },
+            Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.reads_images },
+            Setting { key: "imgs", label: "Images in a sample", kind: Kind::Count, used: "images", applies: |case| case.is_training && case.reads_images },
             Setting { key: "frames", label: "Frames", kind: Kind::Count, used: "frames", applies: |case| case.is_pipeline },
         ],
     },

@@ -1,7 +1,5 @@
 //! What the page knows. The scenario and the model that is shown are what changes; the rest follows from them.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use leptos::prelude::*;
@@ -255,7 +253,7 @@ pub fn answer(shown: &Shown, scenario: &Scenario, reader: impl FnOnce() -> Fetch
 
 const UNFETCHED: &str = "The part of this page that has the rules for this could not be fetched. Check the connection and reload the page.";
 
-/// Keeps the sweep over contexts up to date: for the first once the page is drawn, then after a pause, so that a slider moves freely.
+/// Keeps the sweep over contexts up to date, each time after a pause: the page is drawn and a slider moves without it.
 pub fn follow(state: AppState) {
     // The sweep chooses its own contexts.
     let scenario = state.scenario.clone();
@@ -269,19 +267,12 @@ pub fn follow(state: AppState) {
             reader::prepare(state);
         }
     });
-    let later = Rc::new(Later::default());
-    let is_first = Cell::new(true);
+    let later = Later::default();
     dom::follow(move || {
         let (scenario, shown) = (asked.get(), state.shown.get());
         state.reader.track();
         let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown, &scenario)).map(Arc::new));
-        if is_first.take() {
-            // The page is drawn before its curve.
-            let later = later.clone();
-            request_animation_frame(move || later.run(0, Box::new(sweep)));
-        } else {
-            later.run(100, Box::new(sweep));
-        }
+        later.run(100, Box::new(sweep));
     });
 }
 

@@ -263,7 +263,7 @@ impl Decoder {
         match self.head {
             Head::ByArchitecture => match by_architecture(f, assumptions)? {
                 Top::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
-                Top::Score { labels, bias } => _ = head.linear("score", self.shape.hidden, labels, bias),
+                Top::Score { module, labels, bias } => _ = head.linear(module, self.shape.hidden, labels, bias),
                 Top::Language | Top::Nothing => {}
             },
             Head::Language if !tied => _ = head.linear(self.head_module, self.shape.hidden, self.shape.vocab, false),
@@ -295,13 +295,15 @@ pub struct Draft {
     pub kind: ComponentKind,
     /// Vision towers, projectors, encoders ...
     pub others: Vec<Component>,
+    /// What it works on.
+    pub work: Work,
     /// What was assumed, each a sentence.
     pub assumptions: Vec<String>,
 }
 
 impl From<Decoder> for Draft {
     fn from(decoder: Decoder) -> Self {
-        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), assumptions: Vec::new() }
+        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), work: Work::Tokens, assumptions: Vec::new() }
     }
 }
 
@@ -325,6 +327,7 @@ impl Draft {
         assumptions.extend(self.assumptions);
         let mut decoder = self.decoder.into_component(f, assumptions)?;
         decoder.kind = self.kind;
+        decoder.work = self.work;
         if self.kind == ComponentKind::VisionTower {
             decoder.name = "vision".into();
         }
@@ -358,8 +361,10 @@ pub fn component(
 pub enum Top {
     /// A language-model head.
     Language,
-    /// A score or class per sequence or token.
+    /// A score or class per sequence or token, or where an answer begins and ends.
     Score {
+        /// What it is called.
+        module: &'static str,
         /// How many.
         labels: u64,
         /// Whether it has a bias, as the score of each token has.
@@ -381,7 +386,9 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
     } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
-        Top::Score { labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
+        Top::Score { module: "score", labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
+    } else if ends(&["ForQuestionAnswering"]) {
+        Top::Score { module: "qa_outputs", labels: 2, bias: true }
     } else if ends(&["Model"]) {
         Top::Nothing
     } else {

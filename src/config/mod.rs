@@ -8,6 +8,7 @@ mod decoder;
 pub mod diffusers;
 mod fields;
 pub mod json;
+pub mod manual;
 mod more;
 mod quantization;
 mod rotary;

@@ -5,7 +5,9 @@ use crate::checkpoint::gguf::{FileSet, GgufError};
 use crate::checkpoint::index::IndexError;
 use crate::config::ConfigError;
 use crate::format::grouped;
+use crate::hub::HubError;
 use crate::quantity::Overflow;
+use crate::repository::RepositoryError;
 
 /// Why files cannot be opened as a model. Displays as what is wrong; [`FilesError::advice`] is what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +90,12 @@ pub enum FilesError {
         /// What is wrong.
         error: GgufError,
     },
+    /// A folder of several parts does not describe a model.
+    #[error("{0}")]
+    Repository(#[from] RepositoryError),
+    /// The model that an adapter was made for cannot be read.
+    #[error("the model that this adapter was made for: {0}")]
+    Base(Box<HubError>),
     /// The sizes add up to more than is possible.
     #[error("{0}")]
     Overflow(#[from] Overflow),
@@ -95,8 +103,9 @@ pub enum FilesError {
 
 impl FilesError {
     /// What to do about it, as a sentence.
-    pub const fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &'static str {
         match self {
+            Self::Base(error) => error.advice(),
             Self::Nothing | Self::OtherKind(_) => "Choose a config.json, .safetensors files or their index, .gguf files, or their folder.",
             Self::Missing(_) | Self::NoConfig(_) => "Add the file, or choose the whole folder.",
             Self::Unreadable { .. } => "Check that the file is still there and may be read.",
@@ -105,7 +114,7 @@ impl FilesError {
             Self::NotText(_) | Self::TooLong { .. } | Self::Index { .. } | Self::Header { .. } | Self::Gguf { .. } => {
                 "The file is damaged or of another kind: fetch it again, or choose another."
             }
-            Self::Config { .. } | Self::Overflow(_) => "Check that this is the right model, or correct its config.json.",
+            Self::Config { .. } | Self::Repository(_) | Self::Overflow(_) => "Check that this is the right model, or correct its config.json.",
         }
     }
 }

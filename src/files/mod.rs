@@ -1,8 +1,10 @@
 //! Models in files that the user has: what a file is, is seen from its first bytes; only headers of weight files are read.
 //!
-//! No I/O happens here: bytes come from a [`Disk`], the machine's or the files that a browser was given.
+//! No I/O happens here: bytes come from a [`Disk`], the machine's or the files that a browser was given. A folder of several parts
+//! (a pipeline, an adapter) is read as such a repository on the Hub is.
 
 mod error;
+mod shelf;
 
 use std::collections::BTreeSet;
 
@@ -14,7 +16,10 @@ use crate::config;
 use crate::hub::{self, Progress};
 use crate::model::{Model, Origin, Provenance};
 use crate::quantity::Bytes;
+use crate::repository::{self, Shelf};
 pub use error::FilesError;
+use shelf::OnDisk;
+pub use shelf::{Bases, NoBases};
 
 /// Bytes of a weight file that are read first; most headers are shorter.
 const FIRST_READ: u64 = 100_000;
@@ -24,9 +29,6 @@ const FIRST_LOOK: u64 = 64;
 
 /// The longest index: twice that of the model with the most tensors.
 const MAX_INDEX: u64 = 128 << 20;
-
-/// The file that describes the quantisation where config.json does not.
-const QUANT_CONFIG: &str = "hf_quant_config.json";
 
 /// Where bytes of files come from. Paths have slashes.
 pub trait Disk {
@@ -56,7 +58,7 @@ impl Disk for NoFiles {
 pub enum Named<'a> {
     /// Files that make one model: weight files, an index of them, a config by whatever name.
     Files(&'a [String]),
-    /// A folder, with the paths of the files that lie in it.
+    /// A folder, with the paths of the files that lie in it and in its folders.
     Folder {
         /// Its path, which those of its files begin with; empty where they are bare names.
         path: &'a str,
@@ -66,14 +68,15 @@ pub enum Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    /// What is meant by files that were picked or dropped together: a folder where they lie in one, or where a config.json is among
-    /// several, since then other files of the model may be too.
+    /// What is meant by files that were picked or dropped together: a folder where they lie in one, where a config.json is among
+    /// several, since then other files of the model may be too, or where a file names parts.
     pub fn together(files: &'a [String]) -> Self {
         let folder = |file: &'a String| file.split_once('/').map_or("", |(folder, _)| folder);
         let first = files.first().map_or("", folder);
         let is_one = files.iter().all(|file| folder(file) == first);
         let has_config = files.len() > 1 && files.iter().any(|file| file == CONFIG);
-        if is_one && (!first.is_empty() || has_config) { Self::Folder { path: first, files } } else { Self::Files(files) }
+        let has_parts = repository::kind(files, "").is_some();
+        if is_one && (!first.is_empty() || has_config || has_parts) { Self::Folder { path: first, files } } else { Self::Files(files) }
     }
 }
 
@@ -89,32 +92,31 @@ pub struct Opened {
 }
 
 /// Opens files as a model. `quant_config` is the file that describes the quantisation, where it is not the one beside the config;
-/// `progress` is called before and after each weight file.
+/// `bases` opens what an adapter was made for; `progress` is called before and after each weight file.
 ///
 /// # Errors
 /// [`FilesError`] says what is wrong and what to do.
-pub async fn open<D: Disk>(disk: &D, named: Named<'_>, quant_config: Option<&str>, progress: &dyn Fn(Progress)) -> Result<Opened, FilesError> {
+pub async fn open<D: Disk, B: Bases>(
+    disk: &D,
+    named: Named<'_>,
+    quant_config: Option<&str>,
+    bases: &B,
+    progress: &dyn Fn(Progress),
+) -> Result<Opened, FilesError> {
     let opening = Opening { disk, quant_config, progress };
     match named {
         Named::Files(files) => opening.files(files).await,
-        Named::Folder { path, files } => opening.folder(path, files).await,
+        Named::Folder { path, files } => {
+            let shelf = OnDisk::new(&opening, bases, path, files);
+            match repository::kind(shelf.names(), "") {
+                Some(kind) => {
+                    let model = repository::read(&shelf, kind, "").await?.into_model(Some(path.to_owned()), None);
+                    Ok(Opened { model, config: None })
+                }
+                None => opening.folder(path, files).await,
+            }
+        }
     }
-}
-
-/// The text of a config.
-///
-/// # Errors
-/// [`FilesError`] when it is not there, too long or no text.
-pub async fn text<D: Disk>(disk: &D, path: &str) -> Result<String, FilesError> {
-    Opening { disk, quant_config: None, progress: &|_| () }.text(path, config::json::MAX_BYTES as u64).await
-}
-
-/// The header of a safetensors file; nothing past it is read.
-///
-/// # Errors
-/// [`FilesError`] when it is not there, or is no such header.
-pub async fn header<D: Disk>(disk: &D, path: &str) -> Result<Header, FilesError> {
-    Opening { disk, quant_config: None, progress: &|_| () }.header(path).await
 }
 
 /// What a file is.
@@ -189,7 +191,7 @@ impl<D: Disk> Opening<'_, D> {
         let text = self.text(config, config::json::MAX_BYTES as u64).await?;
         let quant_config = match self.quant_config {
             Some(path) => Some(path.to_owned()),
-            None => Some(beside(config, QUANT_CONFIG)).filter(|path| self.disk.size(path).is_some()),
+            None => Some(beside(config, hub::QUANT_CONFIG)).filter(|path| self.disk.size(path).is_some()),
         };
         let quant_config = match quant_config {
             Some(path) => Some(self.text(&path, config::json::MAX_BYTES as u64).await?),
@@ -270,7 +272,7 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     fn report(&self, done: usize, all: usize) {
-        (self.progress)(Progress { files_done: done as u64, files: all as u64, bytes: 0, bytes_total: None });
+        (self.progress)(Progress { files_done: done as u64, files: all as u64, ..Progress::default() });
     }
 
     fn size(&self, path: &str) -> Result<u64, FilesError> {
@@ -341,6 +343,7 @@ mod tests {
         };
         assert_eq!(meant(&["m/config.json", "m/a.safetensors", "m/x/y.txt"]).as_deref(), Some("m"));
         assert_eq!(meant(&["config.json", "tokenizer.json"]).as_deref(), Some(""));
+        assert_eq!(meant(&["adapter_config.json", "adapter_model.safetensors"]).as_deref(), Some(""));
         for files in [&["config.json"][..], &["a.gguf", "b.gguf"], &["m/config.json", "a.gguf"], &["m/config.json", "n/config.json"], &[]] {
             assert_eq!(meant(files), None, "{files:?}");
         }

@@ -69,6 +69,11 @@ impl Endpoint {
         format!("{self}/api/models/{id}{revision}")
     }
 
+    /// Where the Hub searches among the ids of models: at most `limit`, those that are downloaded most first.
+    pub fn search(&self, words: &str, limit: usize) -> String {
+        format!("{self}/api/models?search={}&limit={limit}&sort=downloads", encoded(words))
+    }
+
     /// Where a file of a model is.
     pub fn resolve(&self, id: &RepoId, revision: &str, path: &str) -> String {
         let path: Vec<String> = path.split('/').map(encoded).collect();

@@ -1,13 +1,12 @@
 //! GGUF files of a repository: which there are, and the model that one of them is.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::pin;
 
 use futures_util::stream::{self, StreamExt};
 
 use super::weights::parent;
-use super::{HubError, IN_FLIGHT, Listing, ModelRef, Progress, RawListing, RepoId, Session, Transport};
+use super::{HubError, IN_FLIGHT, Listing, ModelRef, RawListing, RepoId, Session, Transport};
 use crate::checkpoint::gguf::{self, Contents, FileSet, GgufError, is_beside, is_encoder};
 use crate::model::{Model, Origin, Provenance};
 use crate::quantity::Bytes;
@@ -52,7 +51,7 @@ struct Files {
 ///
 /// # Errors
 /// [`HubError::ChooseFile`] when there are several.
-pub(super) async fn open<T: Transport>(hub: &Session<'_, T>, listing: Listing, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Model, HubError> {
+pub(super) async fn open<T: Transport>(hub: &Session<'_, T>, listing: Listing, reference: &ModelRef) -> Result<Model, HubError> {
     let files = hub.gguf_files(&listing).await?;
     let set = choose(&files.sets, &listing.repo, reference)?;
     let encoders: Vec<&FileSet> = files.sets.iter().filter(|other| is_encoder(&other.path) && is_for(&other.path, &set.path)).collect();
@@ -72,18 +71,10 @@ pub(super) async fn open<T: Transport>(hub: &Session<'_, T>, listing: Listing, r
     };
 
     let all = u64::from(set.parts) + encoder.map_or(0, |encoder| u64::from(encoder.parts));
-    let state = RefCell::new(Progress { files_done: 0, files: all, bytes: hub.received.get(), bytes_total: None });
-    let report = |done: u64| {
-        let mut state = state.borrow_mut();
-        state.files_done += done;
-        state.bytes = hub.received.get();
-        state.bytes_total = (state.files_done == state.files).then_some(state.bytes);
-        progress(*state);
-    };
-    report(0);
-    let mut contents = hub.contents(&listing, &files, set, &report).await?;
+    hub.tell(|state| (state.files_done, state.files) = (0, all));
+    let mut contents = hub.contents(&listing, &files, set).await?;
     if let Some(encoder) = encoder {
-        contents.add(hub.contents(&listing, &files, encoder, &report).await?)?;
+        contents.add(hub.contents(&listing, &files, encoder).await?)?;
     }
     let Contents { anatomy, files, notes: found } = contents;
     notes.extend(found);
@@ -132,20 +123,20 @@ impl<T: Transport> Session<'_, T> {
     }
 
     /// What the parts of a set hold together.
-    async fn contents(&self, listing: &Listing, files: &Files, set: &FileSet, report: &dyn Fn(u64)) -> Result<Contents, HubError> {
+    async fn contents(&self, listing: &Listing, files: &Files, set: &FileSet) -> Result<Contents, HubError> {
         let parts = set.files();
-        let jobs = parts.iter().map(|part| self.gguf_header(listing, part, files.sizes.get(part).map(|size| size.get()), report));
+        let jobs = parts.iter().map(|part| self.gguf_header(listing, part, files.sizes.get(part).map(|size| size.get())));
         let mut answers = pin!(stream::iter(jobs).buffer_unordered(IN_FLIGHT));
         let mut headers = Vec::new();
         while let Some(header) = answers.next().await {
             headers.push(header?);
-            report(1);
+            self.tell(|state| state.files_done += 1);
         }
         gguf::join(headers).and_then(|header| gguf::read(&header)).map_err(|error| HubError::Gguf { file: set.path.clone(), error })
     }
 
     /// The header of one file.
-    async fn gguf_header(&self, listing: &Listing, file: &str, size: Option<u64>, report: &dyn Fn(u64)) -> Result<gguf::Header, HubError> {
+    async fn gguf_header(&self, listing: &Listing, file: &str, size: Option<u64>) -> Result<gguf::Header, HubError> {
         let wrong = |error| HubError::Gguf { file: file.to_owned(), error };
         let bring = async |at: u64, bytes: u64| {
             let need = at.saturating_add(bytes);
@@ -156,7 +147,7 @@ impl<T: Transport> Session<'_, T> {
             {
                 return Err(HubError::Malformed { file: file.to_owned(), why: "its size is not the one that the list of files has".to_owned() });
             }
-            report(0);
+            self.tell(|_| ());
             Ok((range.begin, range.bytes))
         };
         gguf::read_header(size, bring, wrong).await

@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod gguf;
 mod repo;
+mod search;
 mod shelf;
 mod transport;
 mod weights;
@@ -28,6 +29,7 @@ use crate::repository::{self, Kind, RepositoryError, Shelf};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::{Asked, HubError};
 pub use repo::{ModelRef, RepoId};
+pub use search::{NoAnswer, search};
 pub use transport::{Headers, Request, Response, Transport, TransportError};
 pub(crate) use weights::parent;
 pub use weights::{Choice, choose};
@@ -41,11 +43,21 @@ const FIRST_BYTES: u64 = 100_000;
 /// Ranges asked for one header: the first, the rest, and two more where a host sends less than was asked for.
 const MAX_RANGES: usize = 4;
 
+/// Milliseconds to wait before a request is sent again that the Hub refused for now (429, 5xx). Browsers may not read how long the
+/// Hub asks to wait.
+const WAITS: &[u64] = &[1000, 5000];
+
+/// Requests that are sent again while one model is opened.
+const MAX_RETRIES: usize = 2 * IN_FLIGHT;
+
+/// What modelopt puts beside a config.json that does not describe the quantisation.
+pub(crate) const QUANT_CONFIG: &str = "hf_quant_config.json";
+
 /// The longest description of a repository that is read, in bytes. The longest known (tens of thousands of files) have a few MB.
 const MAX_LISTING: u64 = 16 << 20;
 
 /// How far the opening of a model is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Weight files whose header was read.
     pub files_done: u64,
@@ -55,6 +67,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Bytes in all, once known: lengths of headers are not known before they are read.
     pub bytes_total: Option<u64>,
+    /// Milliseconds that are waited before a request is sent again; 0 when nothing waits.
+    pub pause: u64,
 }
 
 /// Opens a model: its config, and what its weight files hold. `progress` is called once before and once after each weight file.
@@ -74,8 +88,9 @@ pub async fn open<T: Transport>(
     progress: &dyn Fn(Progress),
 ) -> Result<Model, HubError> {
     let own = reference.endpoint.as_ref().unwrap_or(endpoint);
-    let hub = Session { transport, endpoint: own, token: token.filter(|_| own == endpoint), received: Cell::new(0) };
-    hub.open(reference, false, progress).await
+    let token = token.filter(|_| own == endpoint);
+    let hub = Session { transport, endpoint: own, token, progress, state: Cell::default(), retries: Cell::new(MAX_RETRIES) };
+    hub.open(reference, false).await
 }
 
 /// The opening of one model.
@@ -83,8 +98,11 @@ struct Session<'a, T> {
     transport: &'a T,
     endpoint: &'a Endpoint,
     token: Option<&'a str>,
-    /// Bytes of all bodies.
-    received: Cell<u64>,
+    progress: &'a dyn Fn(Progress),
+    /// How far it is.
+    state: Cell<Progress>,
+    /// How often requests may still be sent again.
+    retries: Cell<usize>,
 }
 
 /// A repository at one commit.
@@ -124,14 +142,14 @@ struct Range {
 
 impl<T: Transport> Session<'_, T> {
     /// The model of a reference; an adapter's base is no adapter itself.
-    async fn open(&self, reference: &ModelRef, is_base: bool, progress: &dyn Fn(Progress)) -> Result<Model, HubError> {
+    async fn open(&self, reference: &ModelRef, is_base: bool) -> Result<Model, HubError> {
         let listing = self.listing(reference).await?;
         let folder = reference.folder.as_deref().unwrap_or_default();
         let kind = repository::kind(&listing.names, folder).filter(|_| !gguf::is_named(reference));
         if kind.is_none() && gguf::is_meant(&listing, reference) {
-            return gguf::open(self, listing, reference, progress).await;
+            return gguf::open(self, listing, reference).await;
         }
-        let shelf = OnHub { session: self, listing: &listing, progress };
+        let shelf = OnHub { session: self, listing: &listing };
         if let Some(kind) = kind {
             if is_base && kind == Kind::Adapter {
                 return Err(RepositoryError::Adapter(format!("its base `{}` is an adapter too", listing.repo)).into());
@@ -140,7 +158,8 @@ impl<T: Transport> Session<'_, T> {
             return Ok(content.into_model(Some(listing.repo.to_string()), listing.commit));
         }
         let mut notes = Vec::new();
-        let anatomy = config::read(&self.config(&listing, folder, &mut notes).await?).map_err(HubError::Config)?;
+        let (config, quant_config) = self.config(&listing, folder, &mut notes).await?;
+        let anatomy = config::read_with(&config, quant_config.as_deref()).map_err(HubError::Config)?;
         let choice = weights::choose(&listing.names, folder, reference.file.as_deref());
         notes.extend(choice.notes);
         let mut matcher = Matcher::new(&anatomy);
@@ -156,12 +175,40 @@ impl<T: Transport> Session<'_, T> {
         Ok(Model { anatomy, provenance })
     }
 
-    /// One request; the answer has status 200 or 206 and at most `max_bytes`.
+    /// Changes how far it is, and says so.
+    fn tell(&self, change: impl FnOnce(&mut Progress)) {
+        let mut state = self.state.get();
+        change(&mut state);
+        state.bytes_total = (state.files > 0 && state.files_done == state.files).then_some(state.bytes);
+        self.state.set(state);
+        (self.progress)(state);
+    }
+
+    /// One request, sent again after a pause where the Hub refuses it for now; the answer has status 200 or 206 and at most
+    /// `max_bytes`.
     async fn get(&self, asked: &Asked<'_>, url: String, range: Option<(u64, u64)>, max_bytes: u64) -> Result<Response, HubError> {
         let request = Request { url, range, token: self.token.map(str::to_owned), max_bytes };
+        for &wait in WAITS {
+            match self.get_once(request.clone(), asked).await {
+                Err(HubError::RateLimited | HubError::Server { .. }) if self.retries.get() > 0 => {
+                    self.retries.set(self.retries.get() - 1);
+                    self.tell(|state| state.pause = wait);
+                    self.transport.pause(wait).await;
+                    self.tell(|state| state.pause = 0);
+                }
+                answer => return answer,
+            }
+        }
+        self.get_once(request, asked).await
+    }
+
+    async fn get_once(&self, request: Request, asked: &Asked<'_>) -> Result<Response, HubError> {
+        let max_bytes = request.max_bytes;
         let response = self.transport.get(request).await.map_err(|error| HubError::from_transport(error, asked))?;
         let length = response.body.len() as u64;
-        self.received.set(self.received.get().saturating_add(length));
+        let mut state = self.state.get();
+        state.bytes = state.bytes.saturating_add(length);
+        self.state.set(state);
         match response.status {
             200 | 206 if length > max_bytes => Err(HubError::TooLarge { file: asked.name(), limit: max_bytes }),
             200 | 206 => Ok(response),
@@ -193,8 +240,8 @@ impl<T: Transport> Session<'_, T> {
         serde_json::from_slice(&body).map_err(|error| HubError::Malformed { file: asked.name(), why: quotable(&error.to_string()) })
     }
 
-    /// The text of config.json: the folder's, else the one at the top.
-    async fn config(&self, listing: &Listing, folder: &str, notes: &mut Vec<String>) -> Result<String, HubError> {
+    /// The text of config.json (the folder's, else the one at the top), and of the file beside it that describes the quantisation.
+    async fn config(&self, listing: &Listing, folder: &str, notes: &mut Vec<String>) -> Result<(String, Option<String>), HubError> {
         const CONFIG: &str = "config.json";
         let in_folder = if folder.is_empty() { CONFIG.to_owned() } else { format!("{folder}/{CONFIG}") };
         let has = |file: &str| listing.names.is_empty() || listing.names.iter().any(|name| name == file);
@@ -205,7 +252,13 @@ impl<T: Transport> Session<'_, T> {
         if file != in_folder {
             notes.push(format!("`{}` has no config.json: the repository's own is used", quotable(folder)));
         }
-        self.text(listing, file).await
+        let config = self.text(listing, file).await?;
+        let beside = file.strip_suffix(CONFIG).map(|folder| format!("{folder}{QUANT_CONFIG}"));
+        let quant_config = match beside.filter(|file| listing.names.contains(file)) {
+            Some(file) => Some(self.text(listing, &file).await?),
+            None => None,
+        };
+        Ok((config, quant_config))
     }
 
     /// The header of a weight file, by ranges from its beginning.
@@ -275,7 +328,7 @@ fn checked_range(response: &Response, have: u64, need: u64, asked: &Asked<'_>) -
 }
 
 /// `bytes 0-99/1000` as first byte, last byte and size, which may be `*`.
-fn content_range_parts(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(crate) fn content_range_parts(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };
@@ -326,13 +379,21 @@ mod tests {
         requests: RefCell<Vec<Request>>,
         in_flight: Cell<usize>,
         most_in_flight: Cell<usize>,
+        pauses: RefCell<Vec<u64>>,
     }
 
     impl Script {
         fn new(files: &[(&str, Vec<u8>)]) -> Self {
             let mut files: BTreeMap<String, Vec<u8>> = files.iter().map(|(name, content)| ((*name).to_owned(), content.clone())).collect();
             files.entry("config.json".to_owned()).or_insert_with(|| CONFIG.into());
-            Self { files, change: Box::new(|_, response| Ok(response)), requests: RefCell::default(), in_flight: Cell::new(0), most_in_flight: Cell::new(0) }
+            Self {
+                files,
+                change: Box::new(|_, response| Ok(response)),
+                requests: RefCell::default(),
+                in_flight: Cell::new(0),
+                most_in_flight: Cell::new(0),
+                pauses: RefCell::default(),
+            }
         }
 
         fn changed(mut self, change: impl Fn(&Request, Response) -> Result<Response, TransportError> + 'static) -> Self {
@@ -379,6 +440,10 @@ mod tests {
             let limit = request.max_bytes;
             self.requests.borrow_mut().push(request);
             if answer.body.len() as u64 > limit { Err(TransportError::TooLarge { limit }) } else { Ok(answer) }
+        }
+
+        async fn pause(&self, milliseconds: u64) {
+            self.pauses.borrow_mut().push(milliseconds);
         }
     }
 
@@ -543,6 +608,49 @@ mod tests {
             let script = single().changed(move |request, response| if is_weights(request) { Err(error.clone()) } else { Ok(response) });
             assert_eq!(opened(&script).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn what_is_refused_for_now_is_asked_again_after_a_pause() {
+        for (status, refusals) in [(429, 1), (503, 2)] {
+            let left = Cell::new(refusals);
+            let script = single().changed(move |request, response| {
+                let is_refused = request.url.ends_with("config.json") && left.get() > 0;
+                left.set(left.get() - usize::from(is_refused));
+                Ok(if is_refused { failure(status, "") } else { response })
+            });
+            let seen = RefCell::new(Vec::new());
+            let reference = "org/name".parse().unwrap();
+            let model = run(open(&script, &Endpoint::default(), &reference, None, &|progress| seen.borrow_mut().push(progress.pause))).unwrap();
+            assert_eq!(model.provenance.files.unwrap().count, 1);
+            assert_eq!(*script.pauses.borrow(), WAITS[..refusals]);
+            assert_eq!(seen.into_inner().iter().filter(|pause| **pause > 0).count(), refusals, "and it is said");
+        }
+        // Not for ever, and nothing else is asked again.
+        let script = single().changed(|_, _| Ok(failure(429, "")));
+        assert_eq!(opened(&script).unwrap_err(), HubError::RateLimited);
+        assert_eq!((script.requests.borrow().len(), script.pauses.borrow().as_slice()), (1 + WAITS.len(), WAITS));
+        let script = single().changed(|_, _| Ok(failure(404, "RepoNotFound")));
+        assert!(opened(&script).is_err() && script.pauses.borrow().is_empty());
+        // Many files that are refused at once do not add up to a flood.
+        let script = script_of(&shards(20, 0)).changed(|request, response| Ok(if is_weights(request) { failure(500, "") } else { response }));
+        assert_eq!(opened(&script).unwrap_err(), HubError::Server { status: 500 });
+        assert!(script.pauses.borrow().len() <= MAX_RETRIES);
+    }
+
+    #[test]
+    fn the_quantisation_may_be_described_beside_the_config() {
+        const QUANTIZED: &str =
+            r#"{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": null, "exclude_modules": ["lm_head"]}}"#;
+        let script = Script::new(&[("hf_quant_config.json", QUANTIZED.into())]);
+        assert_eq!(opened(&script).unwrap().anatomy.quantization.expect("a quantisation").method, "modelopt");
+        let urls: Vec<String> = script.requests.borrow().iter().map(|request| request.url.clone()).collect();
+        assert_eq!(urls.iter().filter(|url| url.ends_with("/hf_quant_config.json")).count(), 1, "{urls:?}");
+        // Only the one beside the config that is read.
+        let script = Script::new(&[("sub/hf_quant_config.json", QUANTIZED.into())]);
+        assert_eq!(opened(&script).unwrap().anatomy.quantization, None);
+        let script = Script::new(&[("hf_quant_config.json", b"{".to_vec())]);
+        assert!(matches!(opened(&script).unwrap_err(), HubError::Config(ConfigError::NotJson(_))));
     }
 
     #[test]

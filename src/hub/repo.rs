@@ -97,11 +97,19 @@ impl RepoId {
 
     /// A file of the repository as a text that [`ModelRef`] reads: `hf://ORG/NAME@REVISION/PATH`.
     pub fn address_of(&self, revision: Option<&str>, file: &str) -> String {
-        // A percent sign begins a sign that is written otherwise; everything else stands for itself.
-        let escaped = |text: &str| text.replace('%', "%25");
         let revision = revision.map_or_else(String::new, |revision| format!("@{}", escaped(revision).replace('/', "%2F")));
         format!("hf://{self}{revision}/{}", escaped(file))
     }
+
+    /// A folder of the repository as a text that [`ModelRef`] reads: `ORG/NAME/tree/REVISION/FOLDER`.
+    pub fn address_of_folder(&self, revision: &str, folder: &str) -> String {
+        format!("{self}/tree/{}/{}", escaped(revision).replace('/', "%2F"), escaped(folder))
+    }
+}
+
+/// A percent sign begins a sign that is written otherwise; everything else stands for itself.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25")
 }
 
 impl fmt::Display for RepoId {
@@ -351,6 +359,13 @@ mod tests {
             }
         }
         assert_eq!(id.address_of(None, "x.gguf"), "hf://org/name/x.gguf");
+        for folder in ["sub", "a b/v1.5 100%", "x@y"] {
+            for revision in ["main", "refs/pr/1"] {
+                let address = id.address_of_folder(revision, folder);
+                let model: ModelRef = address.parse().unwrap();
+                assert_eq!((&model.id, model.revision.as_deref(), model.folder.as_deref(), model.file), (&id, Some(revision), Some(folder), None), "{address}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 
 use futures_util::stream::{self, StreamExt};
 
-use super::{Asked, HubError, IN_FLIGHT, Listing, ModelRef, Progress, Session, Transport};
+use super::{Asked, HubError, IN_FLIGHT, Listing, ModelRef, Session, Transport};
 use crate::checkpoint::HeaderError;
 use crate::checkpoint::safetensors::MAX_TENSORS;
 use crate::config;
@@ -15,7 +15,6 @@ use crate::repository::{RepositoryError, Shelf, Take};
 pub(super) struct OnHub<'a, T> {
     pub session: &'a Session<'a, T>,
     pub listing: &'a Listing,
-    pub progress: &'a dyn Fn(Progress),
 }
 
 impl<T: Transport> Shelf for OnHub<'_, T> {
@@ -31,8 +30,7 @@ impl<T: Transport> Shelf for OnHub<'_, T> {
 
     async fn headers(&self, files: &[String], take: &mut Take<'_>) -> Result<(), HubError> {
         let hub = self.session;
-        let mut state = Progress { files_done: 0, files: files.len() as u64, bytes: hub.received.get(), bytes_total: None };
-        (self.progress)(state);
+        hub.tell(|state| (state.files_done, state.files) = (0, files.len() as u64));
         let mut tensors = 0usize;
         let jobs = files.iter().enumerate().map(|(place, file)| async move { (place, hub.header(self.listing, file).await) });
         let mut headers = pin!(stream::iter(jobs).buffer_unordered(IN_FLIGHT));
@@ -43,10 +41,7 @@ impl<T: Transport> Shelf for OnHub<'_, T> {
             if tensors > MAX_TENSORS {
                 return Err(HubError::Header { file: file.to_owned(), error: HeaderError::TooManyTensors });
             }
-            state.files_done += 1;
-            state.bytes = hub.received.get();
-            state.bytes_total = (state.files_done == state.files).then_some(state.bytes);
-            (self.progress)(state);
+            hub.tell(|state| state.files_done += 1);
         }
         Ok(())
     }
@@ -57,7 +52,7 @@ impl<T: Transport> Shelf for OnHub<'_, T> {
         // The base is read where the adapter is, with its token.
         reference.endpoint = None;
         reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));
-        let opening: Pin<Box<dyn Future<Output = Result<Model, HubError>> + '_>> = Box::pin(self.session.open(&reference, true, self.progress));
+        let opening: Pin<Box<dyn Future<Output = Result<Model, HubError>> + '_>> = Box::pin(self.session.open(&reference, true));
         opening.await
     }
 }

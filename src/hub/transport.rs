@@ -76,6 +76,9 @@ pub enum TransportError {
 pub trait Transport {
     /// Sends one request. Every HTTP status is an answer, not an error.
     fn get(&self, request: Request) -> impl Future<Output = Result<Response, TransportError>>;
+
+    /// Waits before a request is sent again.
+    fn pause(&self, milliseconds: u64) -> impl Future<Output = ()>;
 }
 
 #[cfg(test)]

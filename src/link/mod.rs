@@ -40,6 +40,8 @@ pub enum ModelLink {
     },
     /// A pasted config.json.
     Config(String),
+    /// A model by hand: its sizes as [`crate::config::manual`] writes them.
+    Manual(String),
     /// Files of one's own, by the name of the first: a link cannot carry them, only say that it meant them.
     Files(String),
 }
@@ -166,6 +168,7 @@ static BASE: &[Key] = &[
             Ok(())
         },
     },
+    count!("imgs", picture.count),
 ];
 
 /// The settings of a scenario that are not at their defaults, as links write them: keys and values.
@@ -204,11 +207,14 @@ impl Link {
                 pairs.extend(revision.clone().map(|revision| ("rev", revision)));
             }
             Some(ModelLink::Config(text)) => pairs.push(("c", text.clone())),
+            Some(ModelLink::Manual(sizes)) => pairs.push(("manual", sizes.clone())),
             Some(ModelLink::Files(name)) => pairs.push(("f", name.clone())),
             None => {}
         }
         pairs.extend(self.endpoint.clone().map(|endpoint| ("endpoint", endpoint)));
-        pairs.extend(settings(&self.scenario).map(|(name, value)| (name, value)));
+        for (name, value) in settings(&self.scenario) {
+            pairs.push((name, value));
+        }
         pairs.extend(self.unknown.iter().map(|(name, value)| (name.as_str(), value.clone())));
         pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect::<Vec<_>>().join("&")
     }
@@ -216,7 +222,7 @@ impl Link {
     /// Reads a query, with or without its question mark. What cannot be read is said in `problems`; the rest is used.
     pub fn decode(query: &str) -> Self {
         let mut link = Self::default();
-        let (mut id, mut revision, mut config, mut files) = (None, None, None, None);
+        let (mut id, mut revision, mut config, mut manual, mut files) = (None, None, None, None, None);
         for pair in query.trim_start_matches('?').split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (unescape(name), unescape(value));
@@ -226,6 +232,7 @@ impl Link {
                 "m" => id = Some(value).filter(|id| !id.is_empty()),
                 "rev" => revision = Some(value).filter(|revision| !revision.is_empty()),
                 "c" => config = Some(value),
+                "manual" => manual = Some(value).filter(|sizes| !sizes.is_empty()),
                 "f" => files = Some(value).filter(|name| !name.is_empty()),
                 "endpoint" => link.endpoint = Some(value).filter(|endpoint| !endpoint.is_empty()),
                 name_text => match keys().find(|key| key.name == name_text) {
@@ -238,7 +245,8 @@ impl Link {
                 },
             }
         }
-        link.model = config.map(ModelLink::Config).or_else(|| id.map(|id| ModelLink::Hub { id, revision })).or_else(|| files.map(ModelLink::Files));
+        let named = id.map(|id| ModelLink::Hub { id, revision });
+        link.model = config.map(ModelLink::Config).or(manual.map(ModelLink::Manual)).or(named).or(files.map(ModelLink::Files));
         for (name, _) in &link.unknown {
             link.problems.push(format!("`{name}` in this link is not known here and changes nothing"));
         }
@@ -339,7 +347,7 @@ mod tests {
                     mmproj: true,
                 },
                 attention: AttentionImplementation::Eager,
-                picture: Picture { size: Some((1280, 720)), frames: Some(81) },
+                picture: Picture { size: Some((1280, 720)), frames: Some(81), count: Some(2) },
                 ..Scenario::default()
             },
             ..Link::default()
@@ -352,10 +360,13 @@ mod tests {
         for model in [
             ModelLink::Hub { id: "hf://org/name/UD Q2/m-00001-of-00002.gguf".into(), revision: Some("0123abc".into()) },
             ModelLink::Files("my model.gguf".into()),
+            ModelLink::Manual("layers:32,hidden:4096,kv-heads:8".into()),
         ] {
             let link = Link { model: Some(model), ..Link::default() };
             assert_eq!(Link::decode(&link.encode()), link);
         }
+        let manual = Link { model: Some(ModelLink::Manual("layers:32,hidden:4096".into())), ..Link::default() };
+        assert_eq!(manual.encode(), "v=1&manual=layers:32,hidden:4096");
     }
 
     #[test]
@@ -376,5 +387,14 @@ mod tests {
         assert_eq!(link.problems.len(), 3, "{:?}", link.problems);
         assert!(link.encode().contains("future=%E2%9C%93"));
         assert_eq!(Link::decode("v=9").problems.len(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_query_does_no_harm_and_its_link_leads_back(query in r"[?]?((v|m|rev|c|f|manual|endpoint|ctx|b|tp|w|gpu|util|x)=[a-z0-9:,/+%.-]{0,12}&?){0,8}|\PC{0,60}") {
+            let link = Link::decode(&query);
+            let again = Link::decode(&link.encode());
+            proptest::prop_assert_eq!((&again.model, &again.endpoint, &again.scenario, &again.unknown), (&link.model, &link.endpoint, &link.scenario, &link.unknown));
+        }
     }
 }

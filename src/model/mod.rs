@@ -3,16 +3,20 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod images;
 mod inventory;
 mod layer;
+mod patches;
 mod quantization;
 mod tensor;
 mod work;
 
 use std::ops::Range;
 
+pub use images::{Images, Map, Step, Window};
 pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
+pub use patches::Patches;
 pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
 pub use work::{Decoding, Denoising, Work};
@@ -113,6 +117,8 @@ pub enum Origin {
     Catalogue,
     /// A GGUF file: its metadata and tensor infos.
     Gguf,
+    /// Sizes that somebody gave by hand.
+    Manual,
 }
 
 impl Origin {
@@ -123,6 +129,7 @@ impl Origin {
             Self::Config => "config",
             Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
+            Self::Manual => "manual",
         }
     }
 }
@@ -253,6 +260,11 @@ impl Model {
     /// The text decoder.
     pub fn decoder(&self) -> &Component {
         &self.anatomy.components[0]
+    }
+
+    /// Whether the size of a picture matters: of one that it makes, or reads.
+    pub fn has_pictures(&self) -> bool {
+        self.is_pipeline() || matches!(self.decoder().work, Work::Images(_)) || self.anatomy.components.iter().any(|part| part.patches().is_some())
     }
 
     /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Images;
+
 /// What a part works on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
@@ -12,6 +14,8 @@ pub enum Work {
     Denoise(Denoising),
     /// Latents that it turns into pixels.
     Decode(Decoding),
+    /// Images, through feature maps.
+    Images(Images),
 }
 
 /// How a denoiser sees the latents, and what one of its tokens holds.

@@ -3,7 +3,7 @@
 use super::Estimator;
 use crate::memory::{EstimateError, estimate};
 use crate::model::Model;
-use crate::scenario::{Method, Scenario, Task};
+use crate::scenario::{Method, Scenario, Sharding, Task};
 
 /// The largest value that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Largest {
     Count(u64),
     /// The need stops growing below the limit: no value that is searched is too large.
     Unlimited,
+    /// This way to share the states, and none that shares less.
+    Sharding(Sharding),
 }
 
 /// What is looked for.
@@ -27,6 +29,8 @@ pub enum Question {
     LoraRank,
     /// The fewest GPUs.
     Gpus,
+    /// The least sharing of states over the GPUs at hand.
+    Sharding,
 }
 
 impl Question {
@@ -37,6 +41,7 @@ impl Question {
             Self::MicroBatch => "micro-batch",
             Self::LoraRank => "lora-rank",
             Self::Gpus => "gpus",
+            Self::Sharding => "sharding",
         }
     }
 }
@@ -67,6 +72,7 @@ pub fn solve(model: &Model, scenario: &Scenario, question: Question) -> Result<L
         Question::Context => largest(model, scenario, super::set_length),
         Question::Gpus => fewest_gpus(model, scenario),
         _ if scenario.task != Task::Train => Err(EstimateError::Unsupported(format!("{} is a question about training: add --task train", question.name()))),
+        Question::Sharding => least_sharding(model, scenario),
         Question::MicroBatch => largest(model, scenario, |scenario, value| scenario.training.micro_batch = Some(value)),
         Question::LoraRank if !method.is_low_rank() => Err(EstimateError::Unsupported(format!("{method} has no rank: choose lora, rslora, dora or qlora"))),
         Question::LoraRank => largest(model, scenario, |scenario, value| scenario.training.lora_rank = Some(value)),
@@ -111,6 +117,28 @@ pub(super) fn largest_by(estimate: Estimator, scenario: &Scenario, set: impl Fn(
         }
     }
     Ok(Largest::Count(good))
+}
+
+/// The stages of ZeRO, each of which shares what the one before does and more.
+const STAGES: &[Sharding] = &[Sharding::Ddp, Sharding::Zero1, Sharding::Zero2, Sharding::Zero3];
+
+/// The first stage of ZeRO with which the scenario fits its GPUs.
+///
+/// # Errors
+/// As [`estimate`]; [`EstimateError::Unsupported`] on one GPU, where nothing can be shared.
+pub fn least_sharding(model: &Model, scenario: &Scenario) -> Result<Largest, EstimateError> {
+    let replicas = scenario.gpus.or(scenario.parallel.data).unwrap_or(1);
+    if replicas < 2 {
+        return Err(EstimateError::Unsupported("states are shared by several GPUs: say how many, such as --gpus 8".to_owned()));
+    }
+    for &stage in STAGES {
+        let mut probe = scenario.clone();
+        probe.training.sharding = Some(stage);
+        if fits(&|scenario| estimate(model, scenario), &probe)? {
+            return Ok(Largest::Sharding(stage));
+        }
+    }
+    Ok(Largest::Nothing)
 }
 
 /// The fewest GPUs with which the scenario fits, its other sizes as they are: each up to 64, then machines of eight. Counts that the

@@ -1,11 +1,13 @@
 //! The reader's work, over any [`Transport`].
 
+use super::kept::{self, Recorder, Store};
 use super::{Answer, Failure, Found, Offer, Progress, What, Wish};
-use crate::files::{self, Disk, FileSet, FilesError, Named, NoFiles, Opened};
+use crate::files::{self, Bases, Disk, FileSet, FilesError, Named, NoFiles, Opened};
 use crate::hub::{self, Endpoint, HubError, ModelRef, RepoId, Transport};
 use crate::link::ModelLink;
 use crate::model::{Model, Origin, Provenance};
 use crate::{catalogue, config};
+use config::manual::{self, Manual};
 
 /// Files that were picked or dropped.
 #[derive(Clone, Debug)]
@@ -23,11 +25,16 @@ impl Picked<NoFiles> {
     }
 }
 
-/// Reads the model that is wanted, from the Hub behind `transport` or among the files `picked`. Drop the future to cancel.
-pub async fn answer<T: Transport, D: Disk>(transport: &T, picked: &Picked<D>, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
+/// Reads the model that is wanted, from the Hub behind `transport` or among the files `picked`; what was read of the Hub before
+/// and is in `store` is used where the Hub need not or cannot be asked. Drop the future to cancel.
+pub async fn answer<T: Transport, S: Store, D: Disk>(transport: &T, store: &S, picked: &Picked<D>, wish: &Wish, progress: &dyn Fn(Progress)) -> Answer {
     let (text, revision, may_be_built_in) = match &wish.what {
         What::Config(text) => return Answer { endpoint: None, result: pasted(text) },
-        What::Files { chosen } => return Answer { endpoint: None, result: own(picked, chosen.as_ref(), progress).await },
+        What::Manual(text) => return Answer { endpoint: None, result: by_hand(text) },
+        What::Files { chosen } => {
+            let bases = OnHub { transport, wish, progress };
+            return Answer { endpoint: None, result: own(picked, chosen.as_ref(), &bases).await };
+        }
         What::Named(id) => match built_in(id, String::new()) {
             Some(found) => return Answer { endpoint: None, result: Ok(found) },
             None => (id, None, false),
@@ -39,7 +46,7 @@ pub async fn answer<T: Transport, D: Disk>(transport: &T, picked: &Picked<D>, wi
         Err(error) => return Answer { endpoint: None, result: Err(failure(&error)) },
     };
     let endpoint = reference.endpoint.as_ref().map(|own| own.as_str().to_owned());
-    let result = match read(transport, wish, &reference, progress).await {
+    let result = match read(transport, store, wish, &reference, progress).await {
         Err(HubError::Offline { .. } | HubError::TimedOut) if may_be_built_in && is_built_in(&reference) => {
             let note = "The Hub cannot be reached, so these are the built-in figures.".to_owned();
             built_in(reference.id.as_str(), note).ok_or_else(|| failure(&HubError::TimedOut))
@@ -55,12 +62,44 @@ fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError
     Ok(ModelRef { revision, ..reference })
 }
 
-async fn read<T: Transport>(transport: &T, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
-    let chosen = wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?;
-    let model = hub::open(transport, &chosen, reference, wish.token.as_deref(), progress).await?;
-    let id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
+async fn read<T: Transport, S: Store>(transport: &T, store: &S, wish: &Wish, reference: &ModelRef, progress: &dyn Fn(Progress)) -> Result<Found, HubError> {
+    let chosen = chosen_hub(wish)?;
+    let endpoint = reference.endpoint.as_ref().unwrap_or(&chosen);
+    let asked = kept::key(endpoint, reference);
+    if let Some(commit) = reference.revision.as_deref().filter(|revision| kept::is_commit(revision))
+        && let Some((model, date)) = kept::open(store, &asked, endpoint, progress).await
+        && model.provenance.revision.as_deref() == Some(commit)
+    {
+        return Ok(found(model, reference, format!("kept here since {date}")));
+    }
+    let recorder = Recorder::new(transport);
+    match hub::open(&recorder, &chosen, reference, wish.token.as_deref(), progress).await {
+        Ok(model) => {
+            let found = found(model, reference, String::new());
+            let has_token = wish.token.is_some() && *endpoint == chosen;
+            if let (ModelLink::Hub { id, revision: Some(commit) }, false) = (&found.link, has_token)
+                && let Ok(same) = self::reference(id, Some(commit))
+            {
+                recorder.keep(store, reference, kept::key(endpoint, &same), asked).await;
+            }
+            Ok(found)
+        }
+        Err(error @ (HubError::Offline { .. } | HubError::TimedOut)) => match kept::open(store, &asked, endpoint, progress).await {
+            Some((model, date)) => Ok(found(model, reference, format!("The Hub cannot be reached: as it was read on {date}"))),
+            None => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// A model on the Hub, as it was read; a folder of a repository is named with its path.
+fn found(model: Model, reference: &ModelRef, note: String) -> Found {
+    let mut id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
     let revision = model.provenance.revision.clone().or_else(|| reference.revision.clone());
-    Ok(Found { model, link: ModelLink::Hub { id, revision }, note: String::new() })
+    if let (Some(folder), Ok(repo)) = (&reference.folder, RepoId::parse(&id)) {
+        id = repo.address_of_folder(revision.as_deref().unwrap_or("main"), folder);
+    }
+    Found { model, link: ModelLink::Hub { id, revision }, note }
 }
 
 fn is_built_in(reference: &ModelRef) -> bool {
@@ -83,10 +122,18 @@ fn pasted(text: &str) -> Result<Found, Failure> {
     Ok(Found { model: Model { anatomy, provenance }, link, note: String::new() })
 }
 
+/// A model by hand.
+fn by_hand(text: &str) -> Result<Found, Failure> {
+    let Manual { anatomy, text } =
+        manual::read(text).map_err(|error| Failure::new(&error.to_string(), "Give the sizes as the model's description has them."))?;
+    let provenance = Provenance { id: None, revision: None, source: Origin::Manual, files: None, notes: Vec::new() };
+    Ok(Found { model: Model { anatomy, provenance }, link: ModelLink::Manual(text), note: String::new() })
+}
+
 /// Files of one's own.
-async fn own<D: Disk>(picked: &Picked<D>, chosen: Option<&String>, progress: &dyn Fn(Progress)) -> Result<Found, Failure> {
+async fn own<T: Transport, D: Disk>(picked: &Picked<D>, chosen: Option<&String>, bases: &OnHub<'_, T>) -> Result<Found, Failure> {
     let named = chosen.map_or_else(|| Named::together(&picked.files), |file| Named::Files(std::slice::from_ref(file)));
-    let Opened { mut model, config } = files::open(&picked.disk, named, None, progress).await.map_err(|error| unopened(&error))?;
+    let Opened { mut model, config } = files::open(&picked.disk, named, None, bases, bases.progress).await.map_err(|error| unopened(&error))?;
     let name = match named {
         Named::Folder { path, .. } if !path.is_empty() => path,
         Named::Folder { files, .. } | Named::Files(files) => files.first().map_or("", String::as_str),
@@ -96,7 +143,33 @@ async fn own<D: Disk>(picked: &Picked<D>, chosen: Option<&String>, progress: &dy
     Ok(Found { model, link, note: String::new() })
 }
 
+/// Models on the Hub that adapters of one's own were made for.
+struct OnHub<'a, T> {
+    transport: &'a T,
+    wish: &'a Wish,
+    progress: &'a dyn Fn(Progress),
+}
+
+impl<T: Transport> Bases for OnHub<'_, T> {
+    async fn open(&self, name: &str, revision: Option<&str>) -> Result<Model, FilesError> {
+        let revision = revision.map(str::to_owned);
+        let opened = match (chosen_hub(self.wish), reference(name, revision.as_ref())) {
+            (Ok(hub), Ok(reference)) => hub::open(self.transport, &hub, &reference, self.wish.token.as_deref(), self.progress).await,
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        opened.map_err(|error| FilesError::Base(Box::new(error)))
+    }
+}
+
+/// The Hub that the page is set to.
+fn chosen_hub(wish: &Wish) -> Result<Endpoint, HubError> {
+    Ok(wish.endpoint.as_deref().map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)?)
+}
+
 fn unopened(error: &FilesError) -> Failure {
+    if let FilesError::Base(base) = error {
+        return Failure { problem: crate::format::sentence(&error.to_string()), ..failure(base) };
+    }
     let offer = |file: &FileSet| Offer { file: file.clone(), what: What::Files { chosen: Some(file.path.clone()) } };
     let files = match error {
         FilesError::ChooseFile { files } => files.iter().map(offer).collect(),
@@ -124,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::hub::{Request, Response, TransportError};
-    use crate::reader::{decode, encode};
+    use crate::reader::{NothingKept, decode, encode};
 
     struct Unplugged;
 
@@ -132,6 +205,8 @@ mod tests {
         async fn get(&self, _: Request) -> Result<Response, TransportError> {
             Err(TransportError::Offline("unplugged".to_owned()))
         }
+
+        async fn pause(&self, _: u64) {}
     }
 
     /// Files in memory.
@@ -154,7 +229,7 @@ mod tests {
         let picked = Picked { files: disk.iter().map(|(name, _)| (*name).to_owned()).collect(), disk };
         let wish = Wish { what, endpoint: None, token: None };
         assert_eq!(decode::<Wish>(&encode(&wish)).as_ref(), Some(&wish));
-        let mut answer = std::pin::pin!(answer(&Unplugged, &picked, &wish, &|_| {}));
+        let mut answer = std::pin::pin!(answer(&Unplugged, &NothingKept, &picked, &wish, &|_| {}));
         match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer,
             Poll::Pending => panic!("nothing here waits"),
@@ -196,6 +271,15 @@ mod tests {
     }
 
     #[test]
+    fn a_model_by_hand_is_read_or_its_size_is_named() {
+        let found = ask(What::Manual("layers=2, hidden=64, heads=4, intermediate=128, vocab=100".to_owned())).result.unwrap();
+        assert_eq!(found.link, ModelLink::Manual("layers:2,hidden:64,heads:4,intermediate:128,vocab:100".to_owned()));
+        assert_eq!(found.model.provenance.source.name(), "manual");
+        let failure = ask(What::Manual("layers=2,hidden=64,heads=4,vocab=100".to_owned())).result.unwrap_err();
+        assert!(failure.problem.contains("`intermediate`"), "{failure:?}");
+    }
+
+    #[test]
     fn files_are_read_and_links_say_that_they_were_meant() {
         const CONFIG: &[u8] =
             br#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
@@ -208,6 +292,18 @@ mod tests {
         // Of a folder, what is of no use is passed over.
         let found = files(vec![("m/config.json", CONFIG), ("m/tokenizer.json", b"{}"), ("m/notes.txt", b"hello")]).unwrap();
         assert_eq!(found.model.provenance.id.as_deref(), Some("m"));
+        // Folders of several parts, as on the Hub; what an adapter was made for is asked of the Hub.
+        let index = br#"{"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]}"#;
+        let vae = br#"{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "latent_channels": 16}"#;
+        let pipeline = files(vec![("p/model_index.json", index), ("p/vae/config.json", vae)]).unwrap();
+        assert_eq!((pipeline.model.anatomy.model_type.as_str(), pipeline.model.anatomy.components.len()), ("FluxPipeline", 1));
+        let adapter: &[u8] = br#"{"peft_type": "LORA", "base_model_name_or_path": "base", "r": 2, "target_modules": ["q_proj"]}"#;
+        let lora = files(vec![("a/adapter_config.json", adapter), ("a/base/config.json", CONFIG)]).unwrap();
+        assert_eq!(lora.model.anatomy.components.last().unwrap().parameters().unwrap().get(), 2 * 2 * 2 * 64, "two layers, two matrices of 64 by 2");
+        let alone = files(vec![("adapter_config.json", adapter)]).unwrap_err();
+        assert!(alone.problem.contains("unplugged") && alone.may_retry, "{alone:?}");
+        let twice = files(vec![("a/adapter_config.json", adapter), ("a/base/adapter_config.json", adapter)]).unwrap_err();
+        assert!(twice.problem.contains("is an adapter too"), "{twice:?}");
         assert!(files(vec![("m/notes.txt", b"hello")]).unwrap_err().problem.contains("config.json"));
         assert!(files(Vec::new()).is_err());
     }

@@ -27,7 +27,7 @@ fn problem(error: impl std::fmt::Display) -> String {
 /// An answer that can be shown: whatever the page sums of it stays in range. Otherwise why there is none, as a sentence.
 pub fn shown(said: Result<Estimate, EstimateError>) -> Result<Estimate, String> {
     let estimate = said.map_err(problem)?;
-    estimate.worst().and_then(|device| device.headroom()).map_err(problem)?;
+    estimate.worst().and_then(crate::estimate::Device::headroom).map_err(problem)?;
     Ok(estimate)
 }
 

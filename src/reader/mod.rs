@@ -7,6 +7,8 @@
 
 mod answer;
 pub mod desk;
+mod kept;
+mod search;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,8 @@ pub use crate::hub::Progress;
 use crate::link::ModelLink;
 use crate::model::Model;
 pub use answer::{Picked, answer};
+pub use kept::{NothingKept, Store};
+pub use search::suggestions;
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub enum What {
     Named(String),
     /// The text of a config.json.
     Config(String),
+    /// A model by hand: its sizes.
+    Manual(String),
     /// The files that were picked or dropped; they come beside the wish.
     Files {
         /// Which one of them, where it was chosen among several.

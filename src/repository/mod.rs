@@ -1,6 +1,7 @@
 //! Repositories that hold more than one config with its weights: pipelines of diffusers, adapters, sentence-transformers.
 //!
-//! Nothing here reads a file: a [`Shelf`] brings texts and headers, whether from the Hub or from a folder.
+//! Nothing here reads a file: a [`Shelf`] brings texts and headers. There are two: a repository on the Hub, and a folder of a
+//! [`Disk`](crate::files::Disk), the machine's or one that was dropped on the page.
 
 mod adapter;
 mod parts;
@@ -117,7 +118,7 @@ pub async fn read<S: Shelf>(shelf: &S, kind: Kind, folder: &str) -> Result<Conte
 }
 
 /// The path of a file in a folder.
-fn within(folder: &str, file: &str) -> String {
+pub(crate) fn within(folder: &str, file: &str) -> String {
     match (folder, file) {
         ("", path) | (path, "") => path.to_owned(),
         _ => format!("{folder}/{file}"),

@@ -4,6 +4,7 @@ mod asked;
 mod common;
 mod diffusers;
 mod draft;
+mod images;
 mod llama_cpp;
 mod mlx;
 mod parallel;
@@ -354,7 +355,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        settings::check(scenario, model.is_pipeline())?;
+        settings::check(scenario, model)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         let newest = engine.newest();

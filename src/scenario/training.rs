@@ -16,6 +16,8 @@ pub struct Training {
     pub optimizer: Option<Optimizer>,
     /// Rank of optimizers that project gradients (GaLore, APOLLO).
     pub optimizer_rank: Option<u64>,
+    /// Whether each gradient is used and dropped in the backward pass, whatever the optimizer (torchtune's `optimizer_in_bwd`).
+    pub optimizer_in_backward: bool,
     /// Types of weights, gradients and states.
     pub precision: Option<Precision>,
     /// How mixed precision is done.
@@ -30,6 +32,8 @@ pub struct Training {
     pub seq_len: Option<u64>,
     /// What is recomputed in the backward pass.
     pub checkpointing: Option<Checkpointing>,
+    /// Room of each expert in parts of its even share of the tokens (`moe_expert_capacity_factor`); 1 where tokens are spread evenly.
+    pub capacity_factor: Option<Decimal>,
     /// How logits and loss are computed.
     pub loss: Option<Loss>,
     /// Whether norms and feed-forwards are fused.
@@ -44,7 +48,7 @@ pub struct Training {
     pub adapter_dtype: Option<AdapterDtype>,
     /// Virtual tokens of prefix and prompt tuning.
     pub virtual_tokens: Option<u64>,
-    /// What `freeze` leaves trainable.
+    /// What `freeze` leaves trainable; with low-rank adapters, roles whose modules are trained whole beside them (PEFT's `modules_to_save`).
     pub trainable: Option<Trainable>,
     /// How states are shared by replicas.
     pub sharding: Option<Sharding>,

@@ -245,6 +245,18 @@ test("parameters from the config alone", async () => {
   assert.deepEqual(hub.requests, []);
 });
 
+test("a model by hand", async () => {
+  const sizes = ["--manual", "layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=32000,dtype=bf16,context=32768"];
+  const report = await json(["estimate", ...sizes, ...CARD, "--runtime", "transformers", "--context", "32768"]);
+  assert.deepEqual([report.model.source, report.model.parameters.total, report.model.id], ["manual", 7_241_732_096, null]);
+  assert.equal(steady(report, "kv_cache"), 4_294_967_296);
+  assert.match(report.model.assumptions.join(), /by hand.*llama/);
+  const { code, err } = await vramfit(["inspect", "--manual", "layers=32,hidden=4096,heads=32,vocab=32000"]);
+  assert.equal(code, 2);
+  assert.match(err, /intermediate/);
+  assert.equal((await vramfit(["inspect", path("gpt2"), ...sizes])).code, 2, "one model at a time");
+});
+
 test("KV caches from the config alone", async () => {
   const cases = [
     ["mistral7bInstruct", 32_768, 4_294_967_296],

@@ -30,6 +30,10 @@ test("gated: asks for a token, a good one opens it and goes nowhere else", faili
   assert.equal(page.hub.cdnSawAuthorization, false, "the token must not reach the host of the large files");
   assert.ok(page.hub.log("resolve", GATED).some((entry) => entry.authorization && entry.status === 302));
   const link = await page.copyLink();
+  // What the token opened is not kept for whoever comes after.
+  const later = await page.another(link);
+  await later.fails(/gated/i, /token/i);
+  assert.deepEqual(await page.tab.evaluate(async () => (await (await caches.open("vramfit-models")).keys()).length), 0);
   const places = [link, page.tab.url(), JSON.stringify(await page.downloadJson()), ...page.profile.requests.map((request) => request.url)];
   places.push(await page.tab.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, document.body.innerText])));
   for (const place of places) assert.doesNotMatch(place, /hf_good/);
@@ -107,6 +111,36 @@ test("offline: says so, keeps working, Try again when back", failing(async (page
   await page.context.setOffline(false);
   await page.button("Try again").click();
   await page.known(/1\.10?\s*B/, /header/i);
+}));
+
+test("a search without an answer is one quiet line", failing(async (page) => {
+  await page.open();
+  const note = page.tab.locator("#model-note");
+  const said = (pattern) => until(() => note.innerText(), (text) => pattern.test(text), `the note should say ${pattern}`);
+  page.hub.set("search", { status: 429 });
+  await page.model.fill("mistral");
+  await said(/limits how often.*built-in/i);
+  assert.ok((await page.suggested())["Built in"].length > 0);
+  await page.context.setOffline(true);
+  await page.model.fill("mistral-7b");
+  await said(/cannot be reached/i);
+  assert.equal(await page.error(), "");
+  await page.context.setOffline(false);
+  page.hub.set("search", null);
+  await page.model.fill("stand-in/mixed");
+  await page.suggests("stand-in/mixed-dtypes");
+  assert.equal(await note.innerText(), "");
+}));
+
+test("refused for now: asked again after a pause", lab.journey({ allow: [FAILED_REQUEST] }, async (page) => {
+  page.hub.set(`${SMALL}:api`, { status: 429, times: 1 });
+  page.hub.set(`${SMALL}:model.safetensors`, { status: 503, times: 1 });
+  await page.open({ m: SMALL, rt: "transformers" });
+  await until(() => page.tab.locator("#progress-text").innerText(), (text) => /wait.*once more in 1 s/i.test(text), "the pause is said");
+  await page.known(/1\.10?\s*B/, /header/i);
+  await page.term("weights", SMALL_WEIGHTS);
+  assert.equal(await page.error(), "");
+  assert.deepEqual(page.hub.log("api", SMALL).map((entry) => entry.status), [429, 200]);
 }));
 
 test("a host without CORS headers is a network failure, said plainly", lab.journey({ allow: [FAILED_REQUEST, /CORS policy/] }, async (page) => {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Lab, until } from "./page.mjs";
 import { check } from "./formula.mjs";
-import { configs, dataBytes, ggufHead, ggufLayout, ggufMetadata, llamaLayout, safetensorsHead } from "../hub/repos.mjs";
+import { configs, dataBytes, ggufHead, ggufLayout, ggufMetadata, llamaLayout, safetensorsHead, tensor } from "../hub/repos.mjs";
 
 const MISTRAL = "mistralai/Mistral-7B-v0.1";
 const INSTRUCT = "mistralai/Mistral-7B-Instruct-v0.2";
@@ -206,6 +206,52 @@ test("anything that names a model: pasted addresses", lab.journey(async (page) =
   }
 }));
 
+test("search as one types: the Hub's models under the built-in ones", lab.journey(async (page) => {
+  const searches = () => page.hub.log("search").map((entry) => new URLSearchParams(entry.query).get("search"));
+  await page.open({ rt: "transformers" });
+  await page.model.fill("");
+  // One question for a word typed at once, and the built-in models need none.
+  await page.typeOn("mistral");
+  await until(() => page.suggested(), (groups) => groups["Built in"]?.length > 0, "built-in models at once");
+  const found = await until(() => page.suggested(), (groups) => groups["On the Hub"]?.length > 0 || page.hub.log("search").length > 0, "the Hub is asked");
+  assert.ok(found["Built in"].every((id) => /mistral/i.test(id)));
+  assert.deepEqual(searches(), ["mistral"]);
+  assert.match(page.hub.log("search")[0].query, /limit=8/);
+
+  // The next key breaks off the question that is under way.
+  page.hub.set("search", { hold: true });
+  await page.model.fill("stand-in/m");
+  await until(() => page.hub.held, (held) => held === 1, "the answer should be held back");
+  page.hub.set("search", null);
+  await page.typeOn("ixed");
+  await page.suggests("stand-in/mixed-dtypes");
+  assert.deepEqual(searches(), ["mistral", "stand-in/m", "stand-in/mixed"]);
+  await until(() => page.hub.inFlight, (requests) => requests === 0, "nothing should be in flight");
+  assert.deepEqual(page.hub.log("search").map((entry) => entry.finished), [true, false, true]);
+
+  // Picked by keyboard, read like any other.
+  await page.model.press("ArrowDown");
+  const active = await page.model.getAttribute("aria-activedescendant");
+  assert.equal(await page.tab.locator(`[id="${active}"]`).innerText(), "stand-in/mixed-dtypes");
+  await page.model.press("Enter");
+  await page.known(/1\.10\s*B/, /header/i);
+  await page.term("weights", 2_200_281_088);
+  assert.equal(await page.model.inputValue(), "stand-in/mixed-dtypes");
+
+  // By mouse too; and what is no part of an id is never asked for.
+  await page.model.fill("many-shards");
+  await page.suggests("stand-in/many-shards");
+  await page.tab.getByRole("option", { name: "stand-in/many-shards", exact: true }).click();
+  await page.known(/36\.38\s*B/, /header/i);
+  const asked = searches().length;
+  for (const text of ["x", '{"model_type": "llama"', "https://huggingface.co/org/name", "layers=32"]) {
+    await page.model.fill(text);
+    await new Promise((next) => setTimeout(next, 400));
+  }
+  assert.equal(searches().length, asked);
+  assert.ok(page.hub.requests.every((entry) => entry.method === "GET"), "no preflight");
+}));
+
 test("a pasted config is a model, and the link carries it", lab.journey(async (page) => {
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify(configs.qwen3_4b, null, 2));
@@ -222,6 +268,57 @@ test("a pasted config is a model, and the link carries it", lab.journey(async (p
   const twin = await page.another(link);
   await twin.known(/4\.02\s*B/, /config/i);
   await until(() => twin.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+}));
+
+test("a model that was opened opens again when the Hub is gone", lab.journey({ allow: [/Failed to load resource/] }, async (page) => {
+  await withMistral(page);
+  const numbers = await page.numbers();
+  const link = await page.copyLink();
+  const asked = page.hub.requests.length;
+
+  // The link names the commit, which never changes: nobody is asked.
+  const again = await page.another(link);
+  await again.known(/7\.24\s*B/, /Headers of 2 files/, /kept here since \d{4}-\d\d-\d\d/);
+  await until(() => again.numbers(), (seen) => seen.join() === numbers.join(), "every number should be the same");
+  assert.equal(page.hub.requests.length, asked, "no request for what is kept");
+
+  // By its name, the Hub is asked first.
+  await page.context.route((url) => url.origin === new URL(page.hub.endpoint).origin, (route) => route.abort());
+  const gone = await page.another(`${lab.home}?${new URLSearchParams({ v: "1", m: MISTRAL, endpoint: page.hub.endpoint })}`);
+  await gone.known(/7\.24\s*B/, /Headers of 2 files/, /cannot be reached.*read on \d{4}-\d\d-\d\d/);
+  assert.equal((await gone.downloadJson()).model.stored_bytes, MISTRAL_WEIGHTS);
+  await gone.choose(QWEN);
+  await gone.known(/7\.62\s*B/, /Built-in/);
+}));
+
+test("by hand: a model that exists nowhere, and the link carries it", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null });
+  await page.tab.getByText("By hand", { exact: true }).click();
+  const size = (label) => page.tab.getByLabel(label, { exact: true });
+  await size("Layers").fill("32");
+  await size("Hidden size").fill("4,096");
+  await size("Attention heads").fill("32");
+  await size("Vocabulary").fill("32000");
+  await page.button("Use these sizes").click();
+  await page.fails(/`intermediate` is missing/);
+  await size("Intermediate size").fill("11008");
+  await size("Intermediate size").press("Enter");
+  await page.known(/6\.74\s*B/, /By hand/);
+  await page.remarked(/`kv-heads` was not given/);
+  await page.tab.locator("#runtime").selectOption("transformers");
+  await page.term("weights", 2 * 6_738_415_616);
+  assert.equal((await page.downloadJson()).model.source, "manual");
+
+  const link = await page.copyLink();
+  assert.equal(new URL(link).searchParams.get("manual"), "layers:32,hidden:4096,heads:32,intermediate:11008,vocab:32000");
+  const twin = await page.another(link);
+  await twin.known(/6\.74\s*B/, /By hand/);
+  assert.equal(await twin.tab.getByLabel("Hidden size", { exact: true }).inputValue(), "4096", "the form says what the link said");
+
+  // The box takes the same text; parameters may stand for the width.
+  await page.choose("layers=32,hidden=4096,heads=32,kv-heads=8,vocab=128256,params=8.03B");
+  await page.known(/8\.03\s*B/, /By hand/);
+  await page.remarked(/`intermediate` of 14,3\d\d follows/);
 }));
 
 test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async (page) => {
@@ -322,6 +419,47 @@ test("files of one's own: dropped or picked, nothing leaves the page", lab.journ
   const strangers = page.profile.requests.filter((request) => request.host && request.host !== new URL(lab.home).host);
   assert.deepEqual(strangers, [], "nothing is uploaded");
   assert.ok(page.profile.requests.every((request) => request.method === "GET"));
+}));
+
+test("folders that are dropped: a model, a pipeline, an adapter with its base on the Hub", lab.journey(async (page) => {
+  const folder = await mkdtemp(join(tmpdir(), "vramfit-"));
+  const put = async (name, content, size) => {
+    await mkdir(join(folder, name, ".."), { recursive: true });
+    await writeFile(join(folder, name), content);
+    if (size !== undefined) await truncate(join(folder, name), size);
+  };
+  const weights = async (name, tensors) => {
+    const head = safetensorsHead(tensors);
+    await put(name, head, head.length + tensors.reduce((sum, t) => sum + dataBytes(t), 0));
+  };
+  try {
+    await page.open();
+    await put("model/config.json", JSON.stringify(configs.tinyLlama));
+    await put("model/tokenizer.json", "{}");
+    await weights("model/model.safetensors", llamaLayout(configs.tinyLlama));
+    await page.dropPaths(join(folder, "model"));
+    await page.known(/1\.10\s*B/, /Header of 1 file read/);
+    await page.stored(2_200_096_768);
+    assert.equal(await page.model.inputValue(), "model");
+
+    await put("pipeline/model_index.json", JSON.stringify({ _class_name: "FluxPipeline", vae: ["diffusers", "AutoencoderKL"], scheduler: ["diffusers", "X"] }));
+    await put("pipeline/vae/config.json", JSON.stringify({ _class_name: "AutoencoderKL", block_out_channels: [128, 256, 512, 512], latent_channels: 16 }));
+    await weights("pipeline/vae/diffusion_pytorch_model.safetensors", [tensor("decoder.conv_in.weight", "BF16", 512, 16, 3, 3)]);
+    await page.dropPaths(join(folder, "pipeline"));
+    await page.known(/Header of 1 file read/, /0\.00 GiB stored/);
+    assert.deepEqual((await page.downloadJson()).model.stored_bytes_by_part, { vae: 2 * 512 * 16 * 9 });
+    assert.deepEqual(page.hub.requests, [], "nobody is asked for what is here");
+
+    const lora = { peft_type: "LORA", base_model_name_or_path: "stand-in/mixed-dtypes", r: 8, target_modules: ["q_proj", "v_proj"] };
+    await put("adapter/adapter_config.json", JSON.stringify(lora));
+    await page.dropPaths(join(folder, "adapter"));
+    await page.known(/1\.10\s*B/, /Header of 1 file read/);
+    const { model } = await page.downloadJson();
+    assert.equal(model.parameters.by_component.adapter, 22 * 8 * (2 * 2048 + 2048 + 256));
+    assert.deepEqual([...new Set(page.hub.log("resolve").map((entry) => entry.repo))], ["stand-in/mixed-dtypes"]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }));
 
 test("what the page does not know, it says", lab.journey(async (page) => {

@@ -185,6 +185,29 @@ export class Page {
     await this.model.press("Enter");
   }
 
+  /** Type on from what stands in the box, a key at a time and faster than any pause. */
+  async typeOn(text) {
+    await this.model.evaluate((box, text) => {
+      for (const letter of text) {
+        box.value += letter;
+        box.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    }, text);
+  }
+
+  /** What the list under the box offers, by group: {group: [ids]}. */
+  async suggested() {
+    const groups = await this.tab.locator("#model-list [role=group]").evaluateAll((found) =>
+      found.map((group) => [group.getAttribute("aria-label"), [...group.querySelectorAll("[role=option]")].map((option) => option.textContent)]),
+    );
+    return Object.fromEntries(groups);
+  }
+
+  /** Wait until the list under the box offers these ids of the Hub. */
+  async suggests(...ids) {
+    return until(() => this.suggested(), (groups) => (groups["On the Hub"] ?? []).join() === ids.join(), `the Hub's suggestions should be ${ids.join(", ") || "none"}`);
+  }
+
   /** Through the clipboard, as people do, line breaks and all. */
   async paste(text) {
     await this.tab.evaluate((content) => navigator.clipboard.writeText(content), text);
@@ -206,6 +229,14 @@ export class Page {
       for (const { name, base64 } of files) dataTransfer.items.add(new File([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], name));
       for (const type of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
     }, bytes);
+  }
+
+  /** Drop paths of this machine, folders among them, as a file manager does: the page gets entries of a file system. */
+  async dropPaths(...files) {
+    const session = await this.context.newCDPSession(this.tab);
+    const data = { items: [], files, dragOperationsMask: 1 };
+    for (const type of ["dragEnter", "dragOver", "drop"]) await session.send("Input.dispatchDragEvent", { type, x: 200, y: 200, data });
+    await session.detach();
   }
 
   /** Wait until the model that is shown is stored in so many bytes. */

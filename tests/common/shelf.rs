@@ -51,6 +51,8 @@ impl Transport for Hub {
         let status = if found.is_some() { 200 } else { 404 };
         Ok(Response { status, headers: Headers::default(), body: found.unwrap_or_default() })
     }
+
+    async fn pause(&self, _: u64) {}
 }
 
 /// A file of JSON.

@@ -10,6 +10,7 @@
 //   hub.set("org/name", { status: 503 })                        every answer of the repository
 //   hub.set("org/name", { status: 503, times: 2 })              the first two, then as usual
 //   hub.set("org/name:api", { body: "{" })                      the metadata call: an answer that is not JSON
+//   hub.set("search", { hold: true })                           the search: answers when hub.release("search") is called
 //   hub.set("org/name:config.json", { delay: 200 })             one file, 200 ms late
 //   hub.set("org/name:*.safetensors", { chunkBytes: 1024, chunkDelay: 50 })
 //   hub.set("org/name:model.safetensors", { hold: true })       answers when hub.release("org/name") is called
@@ -349,8 +350,11 @@ class Hub {
     this.#send(call, 307, { location: location + call.url.search, "content-type": "text/plain; charset=utf-8" }, `Temporary Redirect. Redirecting to ${location}`);
   }
 
-  #search(call) {
+  async #search(call) {
     call.entry.kind = "search";
+    await this.#before(call, "search", "");
+    const rule = this.#behaviour("search", "", (set) => set.body !== undefined);
+    if (rule.body !== undefined) return this.#send(call, 200, { "content-type": "application/json; charset=utf-8" }, rule.body);
     const words = (call.url.searchParams.get("search") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
     const limit = Number(call.url.searchParams.get("limit") ?? 1000);
     const found = [...this.#repos.values()].filter((repo) => !repo.private && words.every((word) => repo.id.toLowerCase().includes(word)));

@@ -81,6 +81,10 @@ test("tree and search", async () => {
   assert.deepEqual(flat.filter((row) => row.type === "directory").map((row) => row.path), ["onnx"]);
   const found = await (await get("/api/models?search=mistral%20instruct&limit=5")).json();
   assert.deepEqual(found.map((row) => row.id), ["mistralai/Mistral-7B-Instruct-v0.2"]);
+  const two = await (await get("/api/models?search=stand-in&limit=2&sort=downloads")).json();
+  assert.equal(two.length, 2);
+  hub.set("search", { status: 429 });
+  assert.equal((await get("/api/models?search=mistral")).status, 429);
 });
 
 test("small files: 307 to the same host", async () => {

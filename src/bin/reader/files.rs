@@ -12,6 +12,9 @@ use super::transport::{call, get};
 /// The most files that are looked at: more than any model has.
 const MOST: usize = 10_000;
 
+/// How deep the parts of a model lie below its folder.
+const DEEPEST: usize = 2;
+
 /// Files by path.
 pub struct Given(Vec<(String, File)>);
 
@@ -46,7 +49,7 @@ pub async fn picked(given: &Array) -> Picked<Given> {
                 let path = get(&file, "webkitRelativePath").as_string().filter(|path| !path.is_empty()).unwrap_or_else(|| file.name());
                 found.push((path, file));
             }
-            Err(entry) => walk(&entry, &mut found).await,
+            Err(entry) => walk(entry, &mut found).await,
         }
     }
     found.truncate(MOST);
@@ -55,25 +58,20 @@ pub async fn picked(given: &Array) -> Picked<Given> {
     Picked { disk: Given(found), files }
 }
 
-/// The file of an entry, or the files of a folder's.
-async fn walk(entry: &JsValue, found: &mut Vec<(String, File)>) {
-    let add = async |entry: &JsValue, found: &mut Vec<(String, File)>| {
-        let path = get(entry, "fullPath").as_string().unwrap_or_default();
-        if let Some(file) = later(entry, "file").await.and_then(|file| file.dyn_into::<File>().ok()) {
-            found.push((path.trim_start_matches('/').to_owned(), file));
-        }
-    };
-    if !get(entry, "isDirectory").is_truthy() {
-        return add(entry, found).await;
-    }
-    let Ok(reader) = call(entry, "createReader") else { return };
-    // The entries come in portions, the last of which is empty.
-    while let Some(entries) = later(&reader, "readEntries").await.map(Array::unchecked_from_js).filter(|entries| entries.length() > 0) {
-        for inner in entries.iter().filter(|inner| get(inner, "isFile").is_truthy()) {
-            if found.len() >= MOST {
-                return;
+/// The file of an entry, or the files of a folder's and of the folders in it.
+async fn walk(entry: JsValue, found: &mut Vec<(String, File)>) {
+    let mut entries = vec![(entry, 0)];
+    while let Some((entry, depth)) = entries.pop().filter(|_| found.len() < MOST) {
+        if !get(&entry, "isDirectory").is_truthy() {
+            let path = get(&entry, "fullPath").as_string().unwrap_or_default();
+            if let Some(file) = later(&entry, "file").await.and_then(|file| file.dyn_into::<File>().ok()) {
+                found.push((path.trim_start_matches('/').to_owned(), file));
             }
-            add(&inner, found).await;
+        } else if let (true, Ok(reader)) = (depth <= DEEPEST, call(&entry, "createReader")) {
+            // The entries come in portions, the last of which is empty.
+            while let Some(inner) = later(&reader, "readEntries").await.map(Array::unchecked_from_js).filter(|inner| inner.length() > 0) {
+                entries.extend(inner.iter().map(|entry| (entry, depth + 1)));
+            }
         }
     }
 }

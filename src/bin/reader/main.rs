@@ -5,6 +5,8 @@
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod files;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod store;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod transport;
 
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -19,12 +21,20 @@ mod module {
     use web_sys::AbortSignal;
 
     use super::files;
+    use super::store::BrowserStore;
     use super::transport::FetchTransport;
 
     /// The ids of the built-in models, a line each.
     #[wasm_bindgen]
     pub fn models() -> String {
         reader::built_in_ids()
+    }
+
+    /// What the Hub at `endpoint` (the default one where it is empty) has for a text that is being typed: a line of what is worth
+    /// saying, then ids, a line each.
+    #[wasm_bindgen]
+    pub async fn search(text: String, endpoint: String, token: String, signal: AbortSignal) -> String {
+        reader::suggestions(&FetchTransport { signal }, &text, &endpoint, &token).await
     }
 
     const OTHER_VERSION: &str = "two parts of this page are of different versions";
@@ -64,18 +74,19 @@ mod module {
     }
 
     /// Reads the model that the bytes of a [`Wish`] ask for; the bytes of its [`Answer`]. `progress` is called with the files read,
-    /// the files in all, and the bytes received; `given` has the files and entries that were picked or dropped.
+    /// the files in all, the bytes received, and the milliseconds that are waited; `given` has the files and entries that were
+    /// picked or dropped.
     #[wasm_bindgen]
     pub async fn read(wish: Vec<u8>, progress: Function, signal: AbortSignal, given: Array) -> Vec<u8> {
         #[allow(clippy::cast_precision_loss)] // counts far below 2^53
         let report = |now: Progress| {
             let number = |count: u64| JsValue::from_f64(count as f64);
-            let _ = progress.call3(&JsValue::NULL, &number(now.files_done), &number(now.files), &number(now.bytes));
+            let _ = progress.call4(&JsValue::NULL, &number(now.files_done), &number(now.files), &number(now.bytes), &number(now.pause));
         };
         let answer = match reader::decode::<Wish>(&wish) {
             Some(wish) => {
                 let given = if matches!(wish.what, What::Files { .. }) { given } else { Array::new() };
-                reader::answer(&FetchTransport { signal }, &files::picked(&given).await, &wish, &report).await
+                reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await
             }
             None => Answer { endpoint: None, result: Err(Failure::new(OTHER_VERSION, "Reload the page.")) },
         };

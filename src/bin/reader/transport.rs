@@ -44,6 +44,15 @@ impl Transport for FetchTransport {
         };
         Ok(Response { status: answer.status(), headers, body })
     }
+
+    #[allow(clippy::cast_precision_loss)] // seconds
+    async fn pause(&self, milliseconds: u64) {
+        let wait = Promise::new(&mut |done, _| {
+            let set = Reflect::get(&js_sys::global(), &"setTimeout".into()).and_then(JsCast::dyn_into::<Function>);
+            _ = set.and_then(|set| set.call2(&JsValue::UNDEFINED, &done, &JsValue::from_f64(milliseconds as f64)));
+        });
+        let _ = JsFuture::from(wait).await;
+    }
 }
 
 impl FetchTransport {

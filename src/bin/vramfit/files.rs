@@ -4,49 +4,65 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use vramfit::checkpoint::Header;
-use vramfit::files::{self, Disk, FilesError, Named};
+use vramfit::files::{self, Bases, Disk, FilesError, Named};
 use vramfit::format::Unit;
 use vramfit::model::Model;
 
-/// A folder, or files that make one model. `quant_config` is the file that describes the quantisation where config.json does not.
-pub fn open(paths: &[String], quant_config: Option<&Path>) -> Result<Model, String> {
-    let quant_config = quant_config.map(|path| path.to_string_lossy().into_owned());
+/// Files that name the parts of a folder.
+const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
+
+/// How deep parts lie below the folder, and how many files are looked at.
+const DEEPEST: usize = 2;
+const MOST_FILES: usize = 100_000;
+
+/// A folder, or files that make one model. `quant_config` is the file that describes the quantisation where config.json does not;
+/// `bases` opens what an adapter was made for.
+pub fn open<B: Bases>(paths: &[String], quant_config: Option<&Path>, bases: &B) -> Result<Model, String> {
     let is_folder = |path: &String| Path::new(path).is_dir();
-    let listed;
-    let named = match paths {
-        [folder] if is_folder(folder) => {
-            listed = files_of(folder)?;
-            Named::Folder { path: folder.trim_end_matches('/'), files: &listed }
+    let opened = match paths {
+        [folder] if is_folder(folder) => open_folder(folder, quant_config, bases),
+        [file] if NAMING.iter().any(|name| Path::new(file).file_name().is_some_and(|file| file == *name)) => {
+            let folder = Path::new(file).parent().map_or("", |folder| folder.to_str().unwrap_or_default());
+            open_folder(if folder.is_empty() { "." } else { folder }, quant_config, bases)
         }
         paths => match paths.iter().find(|path| is_folder(path)) {
             Some(folder) => return Err(format!("`{folder}`: a folder stands for itself: name nothing beside it")),
-            None => Named::Files(paths),
+            None => open_named(Named::Files(paths), quant_config, bases),
         },
     };
-    match pollster::block_on(files::open(&Machine, named, quant_config.as_deref(), &|_| ())) {
-        Ok(opened) => Ok(opened.model),
-        Err(error) => Err(said(&error)),
+    opened.map_err(|error| said(&error))
+}
+
+/// A folder.
+pub fn open_folder<B: Bases>(folder: &str, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
+    let path = folder.trim_end_matches('/');
+    let mut files = Vec::new();
+    list(path, DEEPEST, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
+    files.sort();
+    open_named(Named::Folder { path, files: &files }, quant_config, bases)
+}
+
+fn open_named<B: Bases>(named: Named<'_>, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
+    let quant_config = quant_config.map(|path| path.to_string_lossy().into_owned());
+    pollster::block_on(files::open(&Machine, named, quant_config.as_deref(), bases, &|_| ())).map(|opened| opened.model)
+}
+
+/// Paths of the files of a folder, and of those in it.
+fn list(folder: &str, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = format!("{folder}/{name}");
+        // Caches of the Hub have links to files.
+        if entry.path().is_dir() {
+            if depth > 1 {
+                list(&path, depth - 1, files)?;
+            }
+        } else if files.len() < MOST_FILES {
+            files.push(path);
+        }
     }
-}
-
-/// The text of a config.
-pub fn text(path: &Path) -> Result<String, String> {
-    pollster::block_on(files::text(&Machine, &path.to_string_lossy())).map_err(|error| said(&error))
-}
-
-/// The header of a safetensors file; nothing past it is read.
-pub fn header(path: &Path) -> Result<Header, String> {
-    pollster::block_on(files::header(&Machine, &path.to_string_lossy())).map_err(|error| said(&error))
-}
-
-/// Paths of the files of a folder.
-fn files_of(folder: &str) -> Result<Vec<String>, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("`{folder}` cannot be read: {error}"))?;
-    let files = entries.flatten().filter(|entry| entry.path().is_file()).filter_map(|entry| entry.file_name().into_string().ok());
-    let mut paths: Vec<String> = files.map(|name| format!("{}/{name}", folder.trim_end_matches('/'))).collect();
-    paths.sort();
-    Ok(paths)
+    Ok(())
 }
 
 /// What is wrong and what to do; with the files where one is to be chosen.

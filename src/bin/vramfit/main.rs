@@ -7,8 +7,6 @@ mod args;
 #[cfg(not(target_family = "wasm"))]
 mod files;
 #[cfg(not(target_family = "wasm"))]
-mod folder;
-#[cfg(not(target_family = "wasm"))]
 mod print;
 #[cfg(not(target_family = "wasm"))]
 mod source;

@@ -176,11 +176,14 @@ pub fn solved(model: &Model, question: Question, found: Largest) {
         Question::MicroBatch => "sequences in one forward pass fit",
         Question::LoraRank => "is the highest rank that fits",
         Question::Gpus => "GPUs are the fewest that fit",
+        Question::Sharding => "is the least sharding that fits",
     };
     match found {
         Largest::Nothing if question == Question::Gpus => println!("{BOLD}No number{BOLD:#} of GPUs that was tried fits"),
+        Largest::Nothing if question == Question::Sharding => println!("{BOLD}Not even zero3{BOLD:#} fits"),
         Largest::Nothing => println!("{BOLD}Not even 1{BOLD:#} fits"),
         Largest::Count(count) => println!("{BOLD}{}{BOLD:#} {what}", grouped(count)),
+        Largest::Sharding(stage) => println!("{BOLD}{stage}{BOLD:#} {what}"),
         Largest::Unlimited => println!("{BOLD}Any number{BOLD:#} fits"),
     }
     if let (Question::Context, Some(max)) = (question, model.anatomy.max_context) {

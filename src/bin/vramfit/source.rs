@@ -1,46 +1,51 @@
 //! What MODEL names: a path, or a model on the Hub.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use vramfit::config::manual;
+use vramfit::files::{Bases, FilesError, NoBases};
 use vramfit::format::Unit;
 use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
-use vramfit::model::Model;
+use vramfit::model::{Model, Origin, Provenance};
 
 use crate::args::ModelArguments;
+use crate::files;
 use crate::transport::Http;
-use crate::{files, folder};
 
 /// Opens what the arguments name: files that are there, else a model on the Hub.
 pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
+    if let Some(sizes) = &arguments.manual {
+        let anatomy = manual::read(sizes).map_err(|error| error.to_string())?.anatomy;
+        return Ok(Model { anatomy, provenance: Provenance { id: None, revision: None, source: Origin::Manual, files: None, notes: Vec::new() } });
+    }
     let named = &arguments.model;
     if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
         return from_hub(arguments, name);
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
-        None => {
-            let parts = if let [name] = named.as_slice() { folder_of_parts(Path::new(name), arguments) } else { None };
-            parts.unwrap_or_else(|| files::open(named, arguments.quant_config.as_deref()))
-        }
+        None => files::open(named, arguments.quant_config.as_deref(), &AnyBase(arguments)),
     }
 }
 
-/// The folder, or the folder of the file that names its parts, when it holds more than one config with its weights.
-fn folder_of_parts(path: &Path, arguments: &ModelArguments) -> Option<Result<Model, String>> {
-    const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
-    let names_parts = path.is_file() && path.file_name().is_some_and(|name| NAMING.iter().any(|naming| name == *naming));
-    let folder = if names_parts { path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")) } else { path };
-    if !folder.is_dir() {
-        return None;
+/// An adapter's base is a folder, seen from here, or a model on the Hub.
+struct AnyBase<'a>(&'a ModelArguments);
+
+impl Bases for AnyBase<'_> {
+    async fn open(&self, name: &str, revision: Option<&str>) -> Result<Model, FilesError> {
+        if Path::new(name).is_dir() {
+            return files::open_folder(name, None, &NoBases);
+        }
+        let mut reference: ModelRef = name.parse().map_err(base)?;
+        reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));
+        fetch(self.0, reference).map_err(base)
     }
-    // An adapter's base is a folder, seen from the adapter or from here, or a model on the Hub.
-    folder::open(folder, &|name, revision| match [folder.join(name), PathBuf::from(name)].into_iter().find(|base| base.is_dir()) {
-        Some(base) if folder::is_adapter(&base) => Err(format!("the adapter's base `{}` is an adapter too", base.display())),
-        Some(base) => files::open(&[base.to_string_lossy().into_owned()], None),
-        None => from_hub(&ModelArguments { revision: revision.map(str::to_owned), ..arguments.clone() }, name),
-    })
+}
+
+fn base(error: HubError) -> FilesError {
+    FilesError::Base(Box::new(error))
 }
 
 /// Whether the text is meant as a path: because it is one, or because it looks like one.
@@ -54,11 +59,15 @@ fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     if let Some(revision) = &arguments.revision {
         reference.revision = Some(revision.clone());
     }
+    fetch(arguments, reference).map_err(|error| said(&error))
+}
+
+fn fetch(arguments: &ModelArguments, mut reference: ModelRef) -> Result<Model, HubError> {
     // A pasted address of another host is read from there, but gets no token: that goes to the chosen endpoint only.
     let endpoint = match &arguments.endpoint {
         Some(address) => {
             reference.endpoint = None;
-            Endpoint::parse(address).map_err(|error| said(&error.into()))?
+            Endpoint::parse(address)?
         }
         None => Endpoint::default(),
     };
@@ -67,8 +76,9 @@ fn from_hub(arguments: &ModelArguments, name: &str) -> Result<Model, String> {
     let report = |progress: Progress| {
         bar.set_length(progress.files);
         bar.set_position(progress.files_done);
+        bar.set_message(if progress.pause > 0 { format!("the Hub asks to wait {} s", progress.pause.div_ceil(1000)) } else { String::new() });
     };
-    let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report)).map_err(|error| said(&error));
+    let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report));
     bar.finish_and_clear();
     model
 }
@@ -90,6 +100,6 @@ fn progress_bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("reading headers {bar:30} {pos}/{len} files");
+    let style = ProgressStyle::with_template("reading headers {bar:30} {pos}/{len} files {msg}");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

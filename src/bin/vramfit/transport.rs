@@ -40,6 +40,15 @@ impl Transport for Http {
         });
         receive.await.unwrap_or(Err(TransportError::Cancelled))
     }
+
+    async fn pause(&self, milliseconds: u64) {
+        let (send, receive) = oneshot::channel();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            let _ = send.send(());
+        });
+        let _ = receive.await;
+    }
 }
 
 fn fetch(agent: &Agent, request: Request) -> Result<Response, TransportError> {

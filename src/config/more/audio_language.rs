@@ -1,7 +1,10 @@
-//! Language models that hear through Whisper's encoder: Qwen2-Audio and Voxtral.
+//! Language models that hear through Whisper's encoder or one like it: Qwen2-Audio, Voxtral, Audio Flamingo 3, GLM-ASR, Qwen3-ASR.
 
 use super::audio::{WHISPER_LARGE, WhisperKeys, whisper_encoder};
-use super::decoder::{Draft, Tensors, component};
+use super::decoder::{Draft, Head, Tensors, component};
+use super::encoder::seq2seq_layer;
+use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in};
+use super::towers::{Tower, audio_tower};
 use super::{ConfigError, Fields, read_language_model};
 use crate::model::{Component, ComponentKind, Tensor};
 
@@ -59,6 +62,133 @@ pub(super) fn read_voxtral(f: &Fields) -> Result<Draft, ConfigError> {
         .linear("multi_modal_projector.linear_2", hidden, hidden, false)
         .build();
     Ok(heard(f, draft, tower, projector))
+}
+
+/// Audio Flamingo 3 and Music Flamingo: Qwen2 behind Whisper's encoder and two matrices.
+pub(super) fn read_flamingo(f: &Fields) -> Result<Draft, ConfigError> {
+    const KEYS: WhisperKeys =
+        WhisperKeys { layers: ("num_hidden_layers", 32), heads: ("num_attention_heads", 20), inner: ("intermediate_size", 5120), ..WHISPER_LARGE };
+    let draft = inside(f, "qwen2", Tie::Text)?;
+    let audio = f.nested(&["audio_config"])?.unwrap_or_else(|| f.left_out("audio_config"));
+    audio.touch("model_type");
+    let (sizes, tower) = whisper_encoder(&audio, &KEYS, "model.audio_tower", "model.audio_tower.layers")?;
+    let bias = f.flag("projector_bias", true)?;
+    Ok(projected(draft, tower, [sizes.hidden, 0], bias))
+}
+
+/// GLM-ASR: rotary positions in the encoder, four frames side by side before the projector.
+pub(super) fn read_glmasr(f: &Fields) -> Result<Draft, ConfigError> {
+    const ENCODER: &[(&str, u64)] =
+        &[("hidden_size", 1280), ("intermediate_size", 5120), ("num_hidden_layers", 32), ("num_attention_heads", 20), ("num_mel_bins", 128)];
+    const TEXT: &[(&str, u64)] = &[
+        ("vocab_size", 59_264),
+        ("hidden_size", 2048),
+        ("intermediate_size", 6144),
+        ("num_hidden_layers", 28),
+        ("num_attention_heads", 16),
+        ("num_key_value_heads", 4),
+    ];
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config")).with_defaults(TEXT);
+    let draft = language_in(f, &text, &Wrapper { tie: Tie::Wrapper { default: true }, ..named("llama") })?;
+    let audio = f.nested(&["audio_config"])?.unwrap_or_else(|| f.left_out("audio_config")).with_defaults(ENCODER);
+    audio.touch("model_type");
+    let (hidden, inner) = (audio.count("hidden_size")?, audio.count("intermediate_size")?);
+    let tower = Tower { hidden, layers: audio.count("num_hidden_layers")?, heads: audio.count("num_attention_heads")?, intermediate: inner, gated: false };
+    let tower = tower.checked(&audio, "num_hidden_layers", "num_attention_heads")?;
+    let keys = audio.optional_count("num_key_value_heads")?.unwrap_or(tower.heads).saturating_mul(hidden / tower.heads);
+    let layer = Tensors::default()
+        .linear("self_attn.q_proj", hidden, hidden, true)
+        .linear("self_attn.k_proj", hidden, keys, false)
+        .linear("self_attn.v_proj", hidden, keys, true)
+        .linear("self_attn.o_proj", hidden, hidden, true)
+        .linear("mlp.fc1", hidden, inner, true)
+        .linear("mlp.fc2", inner, hidden, true)
+        .norm("input_layernorm", hidden, true)
+        .norm("post_attention_layernorm", hidden, true)
+        .build();
+    let outside = Tensors::default()
+        .convolution("model.audio_tower.conv1", &[hidden, audio.count("num_mel_bins")?, 3], true)
+        .convolution("model.audio_tower.conv2", &[hidden, hidden, 3], true)
+        .norm("model.audio_tower.norm", hidden, true)
+        .build();
+    audio.touch("max_position_embeddings");
+    let tower = audio_tower(hidden, "model.audio_tower.layers", outside, tower.layers(&layer));
+    let twice = draft.decoder.shape.hidden.saturating_mul(2);
+    Ok(projected(draft, tower, [inner, twice], true))
+}
+
+/// Qwen3-ASR: convolutions over the spectrogram, then Whisper's layers with a bias on keys too.
+pub(super) fn read_qwen3_asr(f: &Fields) -> Result<Draft, ConfigError> {
+    const ENCODER: &[(&str, u64)] = &[
+        ("num_mel_bins", 128),
+        ("encoder_layers", 24),
+        ("encoder_attention_heads", 16),
+        ("encoder_ffn_dim", 4096),
+        ("hidden_size", 1024),
+        ("output_dim", 3584),
+        ("downsample_hidden_size", 480),
+    ];
+    const TEXT: &[(&str, u64)] = &[
+        ("hidden_size", 2048),
+        ("intermediate_size", 6144),
+        ("num_hidden_layers", 28),
+        ("num_attention_heads", 16),
+        ("num_key_value_heads", 8),
+        ("head_dim", 128),
+        ("vocab_size", 151_936),
+    ];
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config")).with_defaults(TEXT);
+    let mut draft = language_in(f, &text, &Wrapper { tie: Tie::Wrapper { default: true }, ..named("qwen3") })?;
+    if f.architecture()?.is_some_and(|class| class.ends_with("ForTokenClassification")) && !f.flag("token_classification_bias", false)? {
+        draft.decoder.tensors.retain(|tensor| tensor.name != "score.bias");
+    }
+    f.touch("token_classification_bias");
+    let audio = f.nested(&["audio_config"])?.unwrap_or_else(|| f.left_out("audio_config")).with_defaults(ENCODER);
+    for key in ["model_type", "n_window", "n_window_infer", "max_position_embeddings"] {
+        audio.touch(key);
+    }
+    let (hidden, inner) = (audio.count("hidden_size")?, audio.count("encoder_ffn_dim")?);
+    let tower = Tower { hidden, layers: audio.count("encoder_layers")?, heads: audio.count("encoder_attention_heads")?, intermediate: inner, gated: false };
+    let tower = tower.checked(&audio, "encoder_layers", "encoder_attention_heads")?;
+    let layer = seq2seq_layer(hidden, inner, false, true);
+    let (width, mels) = (audio.count("downsample_hidden_size")?, audio.count("num_mel_bins")?);
+    // Three convolutions halve the bins each, rounding up.
+    let bins = mels.div_ceil(2).div_ceil(2).div_ceil(2);
+    let outside = Tensors::default()
+        .convolution("model.audio_tower.conv2d1", &[width, 1, 3, 3], true)
+        .convolution("model.audio_tower.conv2d2", &[width, width, 3, 3], true)
+        .convolution("model.audio_tower.conv2d3", &[width, width, 3, 3], true)
+        .linear("model.audio_tower.conv_out", width.saturating_mul(bins), hidden, false)
+        .norm("model.audio_tower.ln_post", hidden, true)
+        .build();
+    let output = audio.count("output_dim")?;
+    let tower = audio_tower(hidden, "model.audio_tower.layers", outside, tower.layers(&layer));
+    let projector = Tensors::default()
+        .linear("model.multi_modal_projector.linear_1", hidden, hidden, true)
+        .linear("model.multi_modal_projector.linear_2", hidden, output, true)
+        .build();
+    Ok(draft.with(tower).with(component("projector", ComponentKind::Projector, output, "", projector, Vec::new())))
+}
+
+/// A wrapper whose language model lives in `model.language_model`.
+const fn named(default_type: &'static str) -> Wrapper {
+    Wrapper { default_type, names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::WrapperThenText }
+}
+
+fn inside(f: &Fields, default_type: &'static str, tie: Tie) -> Result<Draft, ConfigError> {
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
+    language_in(f, &text, &Wrapper { tie, ..named(default_type) })
+}
+
+/// Two matrices between tower and language model: from `inputs` over a width of their own (0: the language model's).
+fn projected(draft: Draft, tower: Component, [inputs, between]: [u64; 2], bias: bool) -> Draft {
+    let hidden = draft.decoder.shape.hidden;
+    let between = if between == 0 { hidden } else { between };
+    let projector = Tensors::default()
+        .linear("model.multi_modal_projector.linear_1", inputs, between, bias)
+        .linear("model.multi_modal_projector.linear_2", between, hidden, bias)
+        .build();
+    draft.with(tower).with(component("projector", ComponentKind::Projector, hidden, "", projector, Vec::new()))
 }
 
 /// The language model under the name that it has in these files.

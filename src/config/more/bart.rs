@@ -24,6 +24,8 @@ struct Kin {
     final_norm: bool,
     /// Labels of a classifier when the config does not say.
     labels: u64,
+    /// Whether the decoder alone has an output matrix of its own, whatever the config ties.
+    untied_alone: bool,
 }
 
 const BART: Kin = Kin {
@@ -37,6 +39,7 @@ const BART: Kin = Kin {
     embedding_norm: true,
     final_norm: false,
     labels: 2,
+    untied_alone: false,
 };
 
 /// Sizes of an encoder or decoder stack.
@@ -111,7 +114,7 @@ fn build(
     } else if is("ForQuestionAnswering") {
         tensors.linear("qa_outputs", hidden, labels(f)?, true);
     } else if is("ForCausalLM") {
-        return Ok(decoder_alone(kin, &decoder, tied, layers(&decoder.sizes, true)?));
+        return Ok(decoder_alone(kin, &decoder, tied && !kin.untied_alone, layers(&decoder.sizes, true)?));
     } else if is("MTModel") || !is("Model") {
         if !tied {
             tensors.linear("lm_head", hidden, vocab, false);
@@ -162,12 +165,12 @@ pub(super) fn read_mvp(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["prompt_length", "prompt_mid_dim"] {
         f.touch(key);
     }
-    read_kin(f, &Kin { vocab: 50_267, labels: 3, ..BART })
+    read_kin(f, &Kin { vocab: 50_267, ..BART })
 }
 
 /// BigBird-Pegasus: attention without biases unless `use_bias` says so.
 pub(super) fn read_bigbird_pegasus(f: &Fields) -> Result<Draft, ConfigError> {
-    let kin = Kin { vocab: 96_103, encoder: [16, 16, 4096], decoder: [16, 16, 4096], positions: 4096, more_positions: Some(0), ..BART };
+    let kin = Kin { vocab: 96_103, encoder: [16, 16, 4096], decoder: [16, 16, 4096], positions: 4096, more_positions: Some(0), untied_alone: true, ..BART };
     let bias = f.flag("use_bias", false)?;
     f.touch("num_random_blocks");
     build(f, &kin, "max_position_embeddings", "max_position_embeddings", |stack, crosses| {

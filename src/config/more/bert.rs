@@ -2,23 +2,10 @@
 //! heads, poolers and widths of the embedding.
 
 use super::decoder::{Draft, Tensors};
-use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec};
+use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
 use Block::{Linear, Matrix, Norm, Table, UntiedLinear, UntiedMatrix, Vector};
 use Dim::{Embedding, Fixed, Hidden, Inner, Labels, Mapping, Own, Positions, Types, Vocab};
-
-/// Embeddings of `$base`.
-macro_rules! embeddings {
-    ($base:literal $(, $name:literal => $block:expr)*) => {
-        &[
-            (concat!($base, ".embeddings.word_embeddings"), Table(Vocab, Embedding)),
-            (concat!($base, ".embeddings.position_embeddings"), Table(Positions, Embedding)),
-            (concat!($base, ".embeddings.token_type_embeddings"), Table(Types, Embedding)),
-            (concat!($base, ".embeddings.LayerNorm"), Norm(Embedding)),
-            $(($name, $block),)*
-        ]
-    };
-}
 
 /// BERT's layer, and what a family adds to it.
 macro_rules! layer {
@@ -61,7 +48,7 @@ const NARROW_PREDICTIONS: Blocks = &[
 pub(super) const CLASSIFIER: (&str, Block) = ("classifier", Linear(Hidden, Labels));
 pub(super) const CHOICE: (&str, Block) = ("classifier", Linear(Hidden, Fixed(1)));
 pub(super) const SPANS: (&str, Block) = ("qa_outputs", Linear(Hidden, Labels));
-const NEXT_SENTENCE: (&str, Block) = ("cls.seq_relationship", Linear(Hidden, Fixed(2)));
+pub(super) const NEXT_SENTENCE: (&str, Block) = ("cls.seq_relationship", Linear(Hidden, Fixed(2)));
 pub(super) const DEEP_CLASSIFIER: Blocks = &[("classifier.dense", Linear(Hidden, Hidden)), ("classifier.out_proj", Linear(Hidden, Labels))];
 
 /// BERT's heads with this pooler.
@@ -104,6 +91,8 @@ macro_rules! roberta_heads {
         ]
     };
 }
+
+pub(super) use roberta_heads;
 
 const ROBERTA_HEADS: Heads = roberta_heads!("roberta.pooler.dense");
 

@@ -3,13 +3,13 @@
 
 use super::bert::{CHOICE, CLASSIFIER, DEEP_CLASSIFIER, LAYER, SPANS};
 use super::decoder::{Draft, Tensors};
-use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec};
+use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer};
-use Block::{Linear, Norm, Table, UntiedLinear, Vector};
-use Dim::{Embedding, Fixed, Hidden, Inner, Labels, Positions, Types, Vocab};
+use Block::{Linear, Norm, UntiedLinear, Vector};
+use Dim::{Embedding, Fixed, Hidden, Inner, Labels, Vocab};
 
-const PREDICTIONS: Blocks = &[
+pub(super) const PREDICTIONS: Blocks = &[
     ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
     ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
     ("cls.predictions.bias", Vector(Vocab)),
@@ -24,17 +24,6 @@ const HEADS: Heads = &[
     ("ForQuestionAnswering", &[SPANS]),
     ("Model", &[]),
 ];
-
-macro_rules! embeddings {
-    ($base:literal) => {
-        &[
-            (concat!($base, ".embeddings.word_embeddings"), Table(Vocab, Embedding)),
-            (concat!($base, ".embeddings.position_embeddings"), Table(Positions, Embedding)),
-            (concat!($base, ".embeddings.token_type_embeddings"), Table(Types, Embedding)),
-            (concat!($base, ".embeddings.LayerNorm"), Norm(Embedding)),
-        ]
-    };
-}
 
 const NYSTROM: Spec =
     Spec { base: "nystromformer", layer_prefix: "nystromformer.encoder.layer", outside: embeddings!("nystromformer"), layer: LAYER, heads: HEADS };
@@ -94,13 +83,7 @@ pub(super) fn read_fnet(f: &Fields) -> Result<Draft, ConfigError> {
     const FNET: Spec = Spec {
         base: "fnet",
         layer_prefix: "fnet.encoder.layer",
-        outside: &[
-            ("fnet.embeddings.word_embeddings", Table(Vocab, Embedding)),
-            ("fnet.embeddings.position_embeddings", Table(Positions, Embedding)),
-            ("fnet.embeddings.token_type_embeddings", Table(Types, Embedding)),
-            ("fnet.embeddings.LayerNorm", Norm(Embedding)),
-            ("fnet.embeddings.projection", Linear(Embedding, Hidden)),
-        ],
+        outside: embeddings!("fnet", "fnet.embeddings.projection" => Linear(Embedding, Hidden)),
         layer: &[
             ("fourier.output.LayerNorm", Norm(Hidden)),
             ("intermediate.dense", Linear(Hidden, Inner)),

@@ -139,7 +139,7 @@ fn read_q_former(f: &Fields, tower_type: &str, reads_text: bool) -> Result<Draft
 }
 
 /// BERT's layers, every `cross_attention_frequency`-th attending to the image; queries have a feed-forward of their own.
-fn q_former(f: &Fields, features: u64, always_reads_text: bool) -> Result<Component, ConfigError> {
+pub(super) fn q_former(f: &Fields, features: u64, always_reads_text: bool) -> Result<Component, ConfigError> {
     let e = Encoder::read(f)?;
     let frequency = f.optional_count("cross_attention_frequency")?.unwrap_or(2);
     let reads_text = always_reads_text || f.flag("use_qformer_text_input", false)?;

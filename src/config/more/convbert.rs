@@ -3,23 +3,17 @@
 
 use super::bert::ELECTRA_HEADS;
 use super::decoder::{Draft, Tensors, labels};
-use super::encoder::{BERT_DEFAULTS, Block, Dim, Sizes, Spec, head_dim, layer_count};
+use super::encoder::{BERT_DEFAULTS, Block, Dim, Sizes, Spec, embeddings, head_dim, layer_count};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role};
-use Block::{Linear, Norm, Table};
-use Dim::{Embedding, Hidden, Mapping, Positions, Types, Vocab};
+use Block::{Linear, Norm};
+use Dim::{Embedding, Hidden, Mapping};
 
 pub(super) fn read_convbert(f: &Fields) -> Result<Draft, ConfigError> {
     const SPEC: Spec = Spec {
         base: "convbert",
         layer_prefix: "convbert.encoder.layer",
-        outside: &[
-            ("convbert.embeddings.word_embeddings", Table(Vocab, Embedding)),
-            ("convbert.embeddings.position_embeddings", Table(Positions, Embedding)),
-            ("convbert.embeddings.token_type_embeddings", Table(Types, Embedding)),
-            ("convbert.embeddings.LayerNorm", Norm(Embedding)),
-            ("convbert.embeddings_project", Linear(Embedding, Mapping)),
-        ],
+        outside: embeddings!("convbert", "convbert.embeddings_project" => Linear(Embedding, Mapping)),
         layer: &[("attention.output.dense", Linear(Hidden, Hidden)), ("attention.output.LayerNorm", Norm(Hidden)), ("output.LayerNorm", Norm(Hidden))],
         heads: ELECTRA_HEADS,
     };
@@ -45,6 +39,10 @@ pub(super) fn read_convbert(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let more = t.build();
     let mut draft = SPEC.read(f, &sizes)?;
+    if !f.flag("summary_use_proj", false)? {
+        // Unlike ELECTRA's, its class has no such key: choices are judged without a further matrix.
+        draft.decoder.tensors.retain(|tensor| !tensor.name.starts_with("sequence_summary"));
+    }
     for (_, tensors) in &mut draft.decoder.layers {
         tensors.extend(more.iter().cloned());
     }

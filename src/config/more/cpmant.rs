@@ -1,7 +1,7 @@
 //! CPM-Ant: no bias anywhere, a gate, learned biases by segment and distance, prompts in the embedding, a head of its own.
 
 use super::classic::{Measured, Names, gpt_like};
-use super::decoder::{Draft, Head, Shape, Tensors};
+use super::decoder::{Draft, Head, Shape, Tensors, has_language_head};
 use super::{ConfigError, Fields};
 use crate::model::Role;
 
@@ -35,12 +35,14 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         .tensor("cpmant.segment_embedding.weight", Role::Embedding, &[segments, hidden])
         .tensor("cpmant.position_bias.relative_attention_bias", Role::Position, &[segments * segments + buckets, heads])
         .tensor("cpmant.encoder.output_layernorm.weight", Role::Norm, &[hidden])
-        // Narrower than the embedding, so never tied to it.
-        .linear("lm_head", hidden, vocab, false)
         .build();
     f.touch("tie_word_embeddings");
     f.touch("position_bias_max_distance");
     let mut draft = gpt_like(&NAMES, Measured { shape, intermediate, assumptions: Vec::new() }, true, outside, &layer, false);
     draft.decoder.head = Head::Nothing;
+    if has_language_head(f, &mut draft.assumptions)? {
+        // Narrower than the embedding, so never tied to it.
+        draft.decoder.tensors.extend(Tensors::default().linear("lm_head", hidden, vocab, false).build());
+    }
     Ok(draft)
 }

@@ -25,6 +25,35 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft.with(tower).with(projector(hidden, aligner)))
 }
 
+/// DeepSeek-VL with a second tower for large images, SAM's, whose features are narrowed once before and once after they are enlarged.
+pub(super) fn read_hybrid(f: &Fields) -> Result<Draft, ConfigError> {
+    let wrapper =
+        Wrapper { default_type: "llama", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: true } };
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
+    let draft = language_in(f, &text, &wrapper)?;
+    let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));
+    let tower = siglip(&vision, "model.vision_model", "model.vision_model.encoder.layers")?;
+    let high = f.nested(&["high_res_vision_config"])?.unwrap_or_else(|| f.left_out("high_res_vision_config"));
+    let (wide, outputs) = (high.optional_count("hidden_size")?.unwrap_or(768), high.optional_count("output_channels")?.unwrap_or(256));
+    let high = super::sam::tower(&high)?.below("model.high_res_vision_model.vision_encoder");
+    let hidden = draft.decoder.shape.hidden;
+    let (half, twice, four) = (hidden / 2, outputs.saturating_mul(2), outputs.saturating_mul(4));
+    let aligner = Tensors::default()
+        .convolution("model.high_res_vision_neck.conv1", &[outputs, wide, 1, 1], false)
+        .norm("model.high_res_vision_neck.layer_norm1", outputs, true)
+        .convolution("model.high_res_vision_neck.conv2", &[outputs, outputs, 3, 3], false)
+        .norm("model.high_res_vision_neck.layer_norm2", outputs, true)
+        .convolution("model.high_res_vision_proj.conv1", &[twice, outputs, 3, 3], false)
+        .convolution("model.high_res_vision_proj.conv2", &[four, twice, 3, 3], false)
+        .tensor("model.high_res_vision_alpha", Role::Other, &[1])
+        .linear("model.aligner.vision_proj", tower.hidden_size, half, true)
+        .linear("model.aligner.high_res_vision_proj", four, half, true)
+        .linear("model.aligner.proj", hidden, hidden, true)
+        .build();
+    let high = high.component("high_resolution_vision", crate::model::ComponentKind::VisionTower);
+    Ok(draft.with(tower).with(high).with(projector(hidden, aligner)))
+}
+
 pub(super) fn read_v2(f: &Fields) -> Result<Draft, ConfigError> {
     let wrapper = Wrapper { default_type: "deepseek_v2", names: Names::Behind("language"), head: Head::Language, tie: Tie::Text };
     let text = f.required_nested(TEXT_CONFIGS)?;

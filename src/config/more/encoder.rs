@@ -57,6 +57,29 @@ pub type Blocks = &'static [(&'static str, Block)];
 /// Blocks by the ending of the class name in `architectures`; the first that fits counts.
 pub type Heads = &'static [(&'static str, Blocks)];
 
+/// BERT's tables and norm below `$base`, and what a family has besides.
+macro_rules! embeddings {
+    ($base:literal $(, $name:literal => $block:expr)*) => {
+        &[
+            (concat!($base, ".embeddings.word_embeddings"), $crate::config::more::encoder::Block::Table(
+                $crate::config::more::encoder::Dim::Vocab,
+                $crate::config::more::encoder::Dim::Embedding,
+            )),
+            (concat!($base, ".embeddings.position_embeddings"), $crate::config::more::encoder::Block::Table(
+                $crate::config::more::encoder::Dim::Positions,
+                $crate::config::more::encoder::Dim::Embedding,
+            )),
+            (concat!($base, ".embeddings.token_type_embeddings"), $crate::config::more::encoder::Block::Table(
+                $crate::config::more::encoder::Dim::Types,
+                $crate::config::more::encoder::Dim::Embedding,
+            )),
+            (concat!($base, ".embeddings.LayerNorm"), $crate::config::more::encoder::Block::Norm($crate::config::more::encoder::Dim::Embedding)),
+            $(($name, $block),)*
+        ]
+    };
+}
+pub(super) use embeddings;
+
 /// A family of encoders.
 pub struct Spec {
     /// Prefix of everything below the head.

@@ -20,7 +20,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let widths = per_stage_of(&v, if v.has("dim_embed") { "dim_embed" } else { "embed_dim" }, &[128, 256, 512, 1024], stages)?;
     let patches = per_stage_of(&v, "patch_size", &[7, 3, 3, 3], stages)?;
     let norms_first = match v.raw("patch_prenorm").and_then(serde_json::Value::as_array) {
-        Some(list) if list.len() != stages => return Err(v.impossible("patch_prenorm", "it must have as many entries as there are stages")),
+        Some(list) if list.len() != stages => return Err(v.impossible("patch_prenorm", "it must have one entry per stage (`depths`)")),
         Some(list) => list.iter().map(|first| first.as_bool().unwrap_or(false)).collect(),
         None => (0..stages).map(|stage| stage > 0).collect::<Vec<_>>(),
     };

@@ -87,27 +87,42 @@ struct Experts {
 }
 
 pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
-    read_decoder(&f.with_defaults(TEXT))
+    read_decoder(&f.with_defaults(TEXT), Kind::Usual)
 }
 
 pub(super) fn read_unified_text(f: &Fields) -> Result<Draft, ConfigError> {
-    read_decoder(&f.with_defaults(UNIFIED_TEXT))
+    read_decoder(&f.with_defaults(UNIFIED_TEXT), Kind::Usual)
 }
 
-fn read_decoder(f: &Fields) -> Result<Draft, ConfigError> {
+/// What is fixed where the text is not a language model of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    /// Every layer reads the cache of the model that it drafts for.
+    Assistant,
+    /// Keys always serve as values in full layers.
+    Diffusion,
+}
+
+fn read_decoder(f: &Fields, kind: Kind) -> Result<Draft, ConfigError> {
     let shape = Shape::read(f)?;
     let shared = f.optional_count_or_zero("num_kv_shared_layers")?.unwrap_or(0);
-    let Some(first_shared) = shape.layers.checked_sub(shared).filter(|&first| first > 0) else {
-        return Err(f.impossible("num_kv_shared_layers", "some layer must have a cache of its own"));
+    let first_shared = match kind {
+        Kind::Assistant => 0,
+        _ => shape
+            .layers
+            .checked_sub(shared)
+            .filter(|&first| first > 0)
+            .ok_or_else(|| f.impossible("num_kv_shared_layers", "some layer must have a cache of its own"))?,
     };
     let plan = Plan {
         intermediate: f.count("intermediate_size")?,
         attention_bias: f.flag("attention_bias", false)?,
-        key_is_value: f.flag("attention_k_eq_v", false)?,
+        key_is_value: f.flag("attention_k_eq_v", false)? || kind == Kind::Diffusion,
         first_shared,
         double_wide: f.flag("use_double_wide_mlp", false)?,
         per_layer: f.optional_count_or_zero("hidden_size_per_layer_input")?.unwrap_or(0),
-        experts: experts(f)?,
+        experts: experts(f, kind)?,
         shape,
     };
     let spans = spans(f, &shape)?;
@@ -127,8 +142,8 @@ fn read_decoder(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(decoder.into())
 }
 
-fn experts(f: &Fields) -> Result<Option<Experts>, ConfigError> {
-    if !f.flag("enable_moe_block", false)? {
+fn experts(f: &Fields, kind: Kind) -> Result<Option<Experts>, ConfigError> {
+    if !f.flag("enable_moe_block", kind == Kind::Diffusion)? {
         // Present in files without experts too, null or not.
         f.touch("num_experts");
         f.touch("top_k_experts");
@@ -361,4 +376,58 @@ pub(super) fn read_unified(f: &Fields) -> Result<Draft, ConfigError> {
         draft = draft.with(embedder("model.embed_audio", audio.with_defaults(UNIFIED_PARTS).count("audio_embed_dim")?, hidden));
     }
     Ok(draft)
+}
+
+/// The small decoder that drafts for a Gemma 4 model: it sees that model's embeddings and cache, and keeps none of its own.
+pub(super) fn read_assistant(f: &Fields) -> Result<Draft, ConfigError> {
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
+    let unified = text.optional_text("model_type")?.is_some_and(|name| name == "gemma4_unified_text");
+    let text = text.with_defaults(if unified { UNIFIED_TEXT } else { TEXT });
+    let mut draft = read_decoder(&text, Kind::Assistant)?;
+    for key in ["architectures", "dtype", "tie_word_embeddings"] {
+        text.touch(key);
+    }
+    let shape = draft.decoder.shape;
+    let backbone = f.optional_count("backbone_hidden_size")?.unwrap_or(1536);
+    let mut tensors = Tensors::default();
+    tensors.linear("pre_projection", backbone.saturating_mul(2), shape.hidden, false).linear("post_projection", shape.hidden, backbone, false);
+    if f.flag("use_ordered_embeddings", false)? {
+        // The order of the tokens beside them is a buffer.
+        tensors.linear("masked_embedding.centroids", shape.hidden, f.optional_count("num_centroids")?.unwrap_or(2048), false);
+        f.touch("centroid_intermediate_top_k");
+    }
+    draft.decoder.tensors.extend(tensors.build());
+    Ok(draft)
+}
+
+/// Diffusion over blocks of text: an encoder that writes the cache and a decoder that reads it share all weights; the decoder also
+/// reads what it thought a step before, through a feed-forward of its own.
+pub(super) fn read_diffusion(f: &Fields) -> Result<Draft, ConfigError> {
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config")).with_defaults(TEXT).replaced("hidden_size_per_layer_input", 0);
+    let mut draft = read_decoder(&text, Kind::Diffusion)?;
+    for key in ["architectures", "dtype", "tie_word_embeddings"] {
+        text.touch(key);
+    }
+    let shape = draft.decoder.shape;
+    let inner = text.count("intermediate_size")?;
+    let own = Tensors::default()
+        .norm("model.decoder.self_conditioning.pre_norm", shape.hidden, false)
+        .linear("model.decoder.self_conditioning.gate_proj", shape.hidden, inner, false)
+        .linear("model.decoder.self_conditioning.up_proj", shape.hidden, inner, false)
+        .linear("model.decoder.self_conditioning.down_proj", inner, shape.hidden, false)
+        .build();
+    let decoder = &mut draft.decoder;
+    for tensor in &mut decoder.tensors {
+        tensor.name = tensor.name.replacen("model.", "model.decoder.", 1);
+    }
+    decoder.tensors.extend(own);
+    (decoder.base, decoder.layer_prefix, decoder.head) = ("model", "model.decoder.layers", Head::Nothing);
+    if f.architecture()?.is_some_and(|class| !class.ends_with("Model")) && !f.flag("tie_word_embeddings", true)? {
+        decoder.tensors.extend(Tensors::default().linear("lm_head", shape.hidden, shape.vocab, false).build());
+    }
+    f.touch("canvas_length");
+    let Some(vision) = f.nested(&["vision_config"])? else { return Ok(draft) };
+    let tower = vision_part(&vision.with_defaults(VISION))?;
+    let width = tower.hidden_size;
+    Ok(draft.with(tower).with(embedder("model.encoder.embed_vision", width, shape.hidden)))
 }

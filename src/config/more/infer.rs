@@ -7,6 +7,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("XLMRoberta", "xlm-roberta"),
     ("DistilBert", "distilbert"),
     ("Camembert", "camembert"),
+    ("CogVLM", "cogvlm"),
     ("Electra", "electra"),
     ("Roberta", "roberta"),
     ("Albert", "albert"),
@@ -26,6 +27,7 @@ const KEYS: &[(&[&str], &str)] = &[
     (&["hidden_dim", "n_heads", "sinusoidal_pos_embds"], "distilbert"),
     (&["n_embd", "n_head", "n_ctx"], "gpt2"),
     (&["d_model", "d_kv", "d_ff"], "t5"),
+    (&["architecture", "num_classes"], "timm_wrapper"),
     (&["hidden_size", "type_vocab_size", "attention_probs_dropout_prob"], "bert"),
 ];
 

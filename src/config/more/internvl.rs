@@ -9,8 +9,17 @@ use crate::model::{Component, ComponentKind, Role};
 
 /// transformers' form.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let draft = language(f, &Wrapper::new("qwen2"))?;
-    let tower = vision(f, "internvl_vision")?.below("vision_tower");
+    read_with(f, "qwen2", "internvl_vision")
+}
+
+/// Qianfan-OCR: the same around Qwen3.
+pub(super) fn read_qianfan(f: &Fields) -> Result<Draft, ConfigError> {
+    read_with(f, "qwen3", "qianfan_ocr_vision")
+}
+
+fn read_with(f: &Fields, text_type: &'static str, tower_type: &str) -> Result<Draft, ConfigError> {
+    let draft = language(f, &Wrapper::new(text_type))?;
+    let tower = vision(f, tower_type)?.below("vision_tower");
     let names = ["multi_modal_projector.layer_norm", "multi_modal_projector.linear_1", "multi_modal_projector.linear_2"];
     let projector = projector(f, &tower, draft.decoder.shape.hidden, names)?;
     Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(projector))

@@ -1,23 +1,13 @@
 //! Encoders of pages: `LayoutLM` (where a word stands is added to it), `LayoutLM` 3 (patches of the page among the words) and `LiLT` (a
 //! second, narrower stream for the layout beside `RoBERTa`'s).
 
+use super::bert::LAYER;
 use super::decoder::{Draft, Tensors, labels};
-use super::encoder::{BERT_DEFAULTS, Block, Defaults, Dim, Sizes, Spec};
+use super::encoder::{BERT_DEFAULTS, Block, Defaults, Dim, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role, Tensor};
 use Block::{Linear, Norm, Table, UntiedLinear, Vector};
-use Dim::{Embedding, Hidden, Inner, Labels, Own, Positions, Types, Vocab};
-
-const LAYER: super::encoder::Blocks = &[
-    ("attention.self.query", Linear(Hidden, Hidden)),
-    ("attention.self.key", Linear(Hidden, Hidden)),
-    ("attention.self.value", Linear(Hidden, Hidden)),
-    ("attention.output.dense", Linear(Hidden, Hidden)),
-    ("attention.output.LayerNorm", Norm(Hidden)),
-    ("intermediate.dense", Linear(Hidden, Inner)),
-    ("output.dense", Linear(Inner, Hidden)),
-    ("output.LayerNorm", Norm(Hidden)),
-];
+use Dim::{Hidden, Labels, Own, Vocab};
 
 /// `LayoutLM` pools whatever stands above.
 pub(super) fn read_layoutlm(f: &Fields) -> Result<Draft, ConfigError> {
@@ -25,16 +15,13 @@ pub(super) fn read_layoutlm(f: &Fields) -> Result<Draft, ConfigError> {
     const SPEC: Spec = Spec {
         base: "layoutlm",
         layer_prefix: "layoutlm.encoder.layer",
-        outside: &[
-            ("layoutlm.embeddings.word_embeddings", Table(Vocab, Embedding)),
-            ("layoutlm.embeddings.position_embeddings", Table(Positions, Embedding)),
-            ("layoutlm.embeddings.x_position_embeddings", Table(Own, Hidden)),
-            ("layoutlm.embeddings.y_position_embeddings", Table(Own, Hidden)),
-            ("layoutlm.embeddings.h_position_embeddings", Table(Own, Hidden)),
-            ("layoutlm.embeddings.w_position_embeddings", Table(Own, Hidden)),
-            ("layoutlm.embeddings.token_type_embeddings", Table(Types, Embedding)),
-            ("layoutlm.embeddings.LayerNorm", Norm(Embedding)),
-        ],
+        outside: embeddings!(
+            "layoutlm",
+            "layoutlm.embeddings.x_position_embeddings" => Table(Own, Hidden),
+            "layoutlm.embeddings.y_position_embeddings" => Table(Own, Hidden),
+            "layoutlm.embeddings.h_position_embeddings" => Table(Own, Hidden),
+            "layoutlm.embeddings.w_position_embeddings" => Table(Own, Hidden)
+        ),
         layer: LAYER,
         heads: &[
             (

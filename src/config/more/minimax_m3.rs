@@ -99,7 +99,11 @@ fn indexed_layers(f: &Fields, index: Option<&Fields>, shape: &Shape) -> Result<V
         (None, None) => vec![false; count],
     };
     if listed.len() != count {
-        return Err(f.impossible("num_hidden_layers", "the list of sparse layers must have one entry per layer"));
+        let why = "it must have one entry per layer (`num_hidden_layers`)";
+        return Err(match index {
+            Some(index) if !f.has("layer_types") => index.impossible("sparse_attention_freq", why),
+            _ => f.impossible("layer_types", why),
+        });
     }
     Ok(listed)
 }

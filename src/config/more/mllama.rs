@@ -76,6 +76,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         Wrapper { default_type: "mllama_text_model", names: Names::Behind("language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: false } };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     let draft = language_in(f, &text, &wrapper)?;
+    if f.architecture()?.is_some_and(|class| class.ends_with("ForCausalLM")) {
+        // The language model alone, built from the same file.
+        f.touch("vision_config");
+        return Ok(draft);
+    }
     let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(VISION);
     let hidden = draft.decoder.shape.hidden;
     let projection = Tensors::default().linear("multi_modal_projector", vision.count("vision_output_dim")?, hidden, true).build();

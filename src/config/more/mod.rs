@@ -16,18 +16,22 @@ mod bark;
 mod bart;
 mod bert;
 mod bert_kin;
+mod bert_more;
 mod blip;
 mod bloom;
 mod chameleon;
 mod chatglm;
+mod clap;
 mod classic;
 mod clip;
+mod cogvlm;
 mod cohere;
 mod cohere_moe;
 mod cohere_vision;
 mod convbert;
 mod convnet;
 mod cpmant;
+mod dac;
 mod dbrx;
 mod decilm;
 mod deepseek;
@@ -40,6 +44,7 @@ mod diffusion_lm;
 mod distilbert;
 mod dots1;
 mod dpt;
+mod emu3;
 mod encodec;
 mod encoder;
 mod encoder_decoder;
@@ -53,6 +58,7 @@ mod experts;
 mod falcon;
 mod florence2;
 mod forecast;
+mod funnel;
 mod fuyu;
 mod gemma3;
 mod gemma3_vision;
@@ -70,11 +76,14 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod granite_speech;
 mod granitemoe;
 mod granitemoehybrid;
 mod grok;
 mod hunyuan_v1_moe;
+mod hunyuan_vl;
 mod hy_v4;
+mod hymba;
 mod idefics;
 mod idefics1;
 pub(super) mod infer;
@@ -112,6 +121,8 @@ mod mllama;
 mod mobilenet;
 mod modernbert;
 mod modernbert_decoder;
+mod molmo;
+mod molmo2;
 mod moonshine;
 mod mpt;
 mod multimodal;
@@ -125,6 +136,7 @@ mod olmoe;
 mod openai_gpt;
 mod openelm;
 mod opt;
+mod ovis2;
 mod paddleocr;
 mod paligemma;
 mod persimmon;
@@ -135,6 +147,7 @@ mod phi4flash;
 mod phimoe;
 mod plamo;
 mod plamo2;
+mod prophetnet;
 mod qwen;
 mod qwen2_moe;
 mod qwen3_5;
@@ -145,8 +158,10 @@ mod recurrent;
 mod recurrent_gemma;
 mod rwkv;
 mod sam;
+mod seamless;
 mod segformer;
 mod spectrogram;
+mod speecht5;
 mod stablelm;
 mod starcoder2;
 mod step3_text;
@@ -154,9 +169,12 @@ mod step3p7;
 mod swin;
 mod t5;
 mod t5gemma;
+mod t5gemma2;
 mod telechat;
+mod timm;
 mod towers;
 mod ungated;
+mod video_llama3;
 mod vision;
 mod vit;
 mod vqgan;
@@ -188,6 +206,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("aria", aria::read),
     family("aria_text", aria_text::read),
     family("audio-spectrogram-transformer", spectrogram::read_ast),
+    family("audioflamingo3", audio_language::read_flamingo),
     family("axk1", deepseek::read_axk1),
     family("axk2", axk2::read),
     family("aya_vision", cohere_vision::read_aya),
@@ -211,16 +230,20 @@ pub(super) static FAMILIES: &[Family] = &[
     family("blip", blip::read),
     family("blip-2", blip::read2),
     family("bloom", bloom::read),
+    family("bros", bert_more::read_bros),
     family("btlm", gpt2_kin::jais),
     family("camembert", bert::read_xlm_roberta),
+    family("canine", bert_more::read_canine),
     family("chameleon", chameleon::read),
     family("chatglm", chatglm::read),
     family("chinese_clip", clip::read_chinese),
+    family("clap", clap::read),
     family("clip", clip::read),
     family("clip_text_model", clip::read_text),
     family("clip_vision_model", clip::read_vision),
     family("codegen", gptj::read_codegen),
     family("codeshell", gpt2_kin::codeshell),
+    family("cogvlm", cogvlm::read),
     family("cohere", cohere::read),
     family("cohere2", cohere::read_cohere2),
     family("cohere2_moe", cohere_moe::read),
@@ -232,6 +255,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("cpmant", cpmant::read),
     family("ctrl", openai_gpt::read_ctrl),
     family("cwm", llama_kin::cwm),
+    family("dac", dac::read),
     family("data2vec-audio", wav2vec2::read_data2vec_audio),
     family("data2vec-text", bert::read_data2vec_text),
     family("data2vec-vision", vit::read_data2vec),
@@ -246,11 +270,14 @@ pub(super) static FAMILIES: &[Family] = &[
     family("deepseek_v32", deepseek::read_v32),
     family("deepseek_v4", deepseek_v4::read),
     family("deepseek_vl", deepseek_vl::read),
+    family("deepseek_vl_hybrid", deepseek_vl::read_hybrid),
     family("deepseek_vl_v2", deepseek_vl::read_v2),
     family("deit", vit::read_deit),
+    family("densenet", timm::read_densenet),
     family("depth_anything", depth_anything::read),
     family("detr", detr::read),
     family("diffllama", llama_more::diffllama),
+    family("diffusion_gemma", gemma4::read_diffusion),
     family("dinov2", vit::read_dinov2),
     family("dinov2_with_registers", vit::read_dinov2_registers),
     family("dinov3_convnext", convnet::read_dinov3),
@@ -263,6 +290,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("dpt", dpt::read),
     family("efficientnet", mobilenet::read_efficient),
     family("electra", bert::read_electra),
+    family("emu3", emu3::read),
+    family("emu3_text_model", emu3::read_text),
     family("encodec", encodec::read),
     family("encoder-decoder", encoder_decoder::read),
     family("ernie", bert::read_ernie),
@@ -284,14 +313,17 @@ pub(super) static FAMILIES: &[Family] = &[
     family("flex_olmo", olmoe::read_flex_olmo),
     family("florence2", florence2::read),
     family("fnet", bert_kin::read_fnet),
+    family("funnel", funnel::read),
     family("fuyu", fuyu::read),
     family("gemma3", gemma3_vision::read),
     family("gemma3_text", gemma3::read),
     family("gemma3n", gemma3n::read),
     family("gemma3n_text", gemma3n::read_text),
     family("gemma4", gemma4::read),
+    family("gemma4_assistant", gemma4::read_assistant),
     family("gemma4_text", gemma4::read_text),
     family("gemma4_unified", gemma4::read_unified),
+    family("gemma4_unified_assistant", gemma4::read_assistant),
     family("gemma4_unified_text", gemma4::read_unified_text),
     family("git", blip::read_git),
     family("glm", glm::read),
@@ -308,6 +340,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("glm_moe_dsa", deepseek::read_glm_moe_dsa),
     family("glm_ocr", glm4v::read_ocr),
     family("glm_ocr_text", glm4v::read_ocr_text),
+    family("glmasr", audio_language::read_glmasr),
+    family("glmga", glm4v::read),
     family("got_ocr2", sam::read_got),
     family("gpt-sw3", gpt2::read),
     family("gpt_bigcode", gpt_bigcode::read),
@@ -318,6 +352,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("gpt_refact", gpt2_kin::refact),
     family("gptj", gptj::read),
     family("granite", granite::read),
+    family("granite_speech", granite_speech::read),
+    family("granite_speech_plus", granite_speech::read),
     family("granite_swa", granite::read_swa),
     family("granitemoe", granitemoe::read),
     family("granitemoe_swa", granitemoe::read_sliding),
@@ -332,9 +368,13 @@ pub(super) static FAMILIES: &[Family] = &[
     family("hunyuan", hunyuan_v1_moe::read),
     family("hunyuan_v1_dense", llama_kin::hunyuan),
     family("hunyuan_v1_moe", hunyuan_v1_moe::read),
+    family("hunyuan_vl", hunyuan_vl::read),
     family("hy_v3", normed_moe::read_hy_v3),
     family("hy_v4", hy_v4::read),
+    family("hymba", hymba::read),
     family("hyperclovax", llama_kin::hyperclovax),
+    family("hyperclovax_vision_v2", qwen_vl::read_hyperclovax),
+    family("ibert", bert_more::read_ibert),
     family("idefics", idefics1::read),
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
@@ -386,10 +426,12 @@ pub(super) static FAMILIES: &[Family] = &[
     family("longcat_flash", longcat_flash::read),
     family("longformer", bert::read_longformer),
     family("longt5", t5::read_longt5),
+    family("luke", bert_more::read_luke),
     family("m2m_100", bart::read_m2m_100),
     family("mamba", mamba::read_mamba),
     family("mamba2", mamba::read_mamba2),
     family("marian", bart::read_marian),
+    family("markuplm", bert_more::read_markuplm),
     family("mbart", bart::read_mbart),
     family("megatron-bert", bert::read_megatron_bert),
     family("mellum", normed_moe::read_mellum),
@@ -414,11 +456,15 @@ pub(super) static FAMILIES: &[Family] = &[
     family("mistral4", deepseek::read_mistral4),
     family("mllama", mllama::read),
     family("mllama_text_model", mllama::read_text),
+    family("mobilebert", bert_more::read_mobilebert),
     family("mobilellm", llama_kin::mobilellm),
     family("mobilenet_v1", mobilenet::read),
     family("mobilenet_v2", mobilenet::read2),
     family("modernbert", modernbert::read),
     family("modernbert-decoder", modernbert_decoder::read),
+    family("molmo", molmo::read),
+    family("molmo2", molmo2::read),
+    family("molmo2_text", molmo2::read_text),
     family("moonshine", moonshine::read),
     family("moss", gptj::read_codegen),
     family("mpnet", bert::read_mpnet),
@@ -428,6 +474,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("multi_modality", janus::read_multi_modality),
     family("muse_glimmer", muse_glimmer::read),
     family("muse_glimmer_text", muse_glimmer::read_text),
+    family("musicflamingo", audio_language::read_flamingo),
     family("musicgen", encodec::read_musicgen),
     family("mvp", bart::read_mvp),
     family("nanochat", ungated::nanochat),
@@ -448,6 +495,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("openelm", openelm::read),
     family("opt", opt::read),
     family("orion", stablelm::read_orion),
+    family("ovis", ovis2::read_own),
+    family("ovis2", ovis2::read),
     family("owlv2", clip::read_owl2),
     family("owlvit", clip::read_owl),
     family("paddleocr_vl", paddleocr::read),
@@ -468,6 +517,9 @@ pub(super) static FAMILIES: &[Family] = &[
     family("plamo", plamo::read),
     family("plamo2", plamo2::read),
     family("plbart", bart::read_plbart),
+    family("pp_chart2table", sam::read_got),
+    family("prophetnet", prophetnet::read),
+    family("qianfan_ocr", internvl::read_qianfan),
     family("qwen", qwen::read),
     family("qwen2_5_omni", qwen_omni::read),
     family("qwen2_5_omni_text", qwen_omni::read_text),
@@ -482,6 +534,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("qwen3_5_moe", qwen3_5::read_sparse),
     family("qwen3_5_moe_text", qwen3_next::read_sparse),
     family("qwen3_5_text", qwen3_next::read_dense),
+    family("qwen3_asr", audio_language::read_qwen3_asr),
     family("qwen3_next", qwen3_next::read),
     family("qwen3_omni_moe", qwen_omni::read3),
     family("qwen3_omni_moe_text", qwen_omni::read_text3),
@@ -496,12 +549,17 @@ pub(super) static FAMILIES: &[Family] = &[
     family("resnet", convnet::read_resnet),
     family("roberta", bert::read_roberta),
     family("roberta-prelayernorm", bert::read_roberta_prelayernorm),
+    family("roc_bert", bert_more::read_roc_bert),
     family("roformer", bert::read_roformer),
     family("rwkv", rwkv::read_rwkv4),
     family("rwkv5", rwkv::read_rwkv5),
+    family("rwkv6", rwkv::read_rwkv6),
+    family("rwkv7", rwkv::read_rwkv7),
     family("sam", sam::read),
     family("sam_vision_model", sam::read_vision),
     family("sdar", qwen3::read),
+    family("seamless_m4t", seamless::read),
+    family("seamless_m4t_v2", seamless::read_v2),
     family("seed_oss", llama_kin::seed_oss),
     family("segformer", segformer::read),
     family("shieldgemma2", gemma3_vision::read),
@@ -518,6 +576,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("solar_open", glm4_moe::read_solar_open),
     family("speech-encoder-decoder", encoder_decoder::read),
     family("speech_to_text", spectrogram::read_speech_to_text),
+    family("speecht5", speecht5::read),
+    family("splinter", bert_more::read_splinter),
     family("squeezebert", bert::read_squeezebert),
     family("stablelm", stablelm::read),
     family("stablelm_epoch", stablelm::read),
@@ -530,14 +590,19 @@ pub(super) static FAMILIES: &[Family] = &[
     family("switch_transformers", t5::read_switch),
     family("t5", t5::read_t5),
     family("t5gemma", t5gemma::read),
+    family("t5gemma2", t5gemma2::read),
     family("table-transformer", detr::read_table),
+    family("tapas", bert_more::read_tapas),
     family("telechat", telechat::read),
     family("timesfm", forecast::read_timesfm),
+    family("timm_wrapper", timm::read),
     family("trocr", encoder_decoder::read_trocr),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
     family("vaultgemma", gemma3::read_vaultgemma),
+    family("vgg", timm::read_vgg),
+    family("video_llama_3", video_llama3::read),
     family("video_llava", llava::read_video),
     family("vipllava", llava::read_vip),
     family("vision-encoder-decoder", encoder_decoder::read),
@@ -551,6 +616,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("whisper", whisper::read),
     family("xglm", xglm::read),
     family("xlm", distilbert::read_xlm),
+    family("xlm-prophetnet", prophetnet::read),
     family("xlm-roberta", bert::read_xlm_roberta),
     family("xlm-roberta-xl", bert::read_xlm_roberta_xl),
     family("xlnet", convbert::read_xlnet),

@@ -89,8 +89,8 @@ pub(super) fn language_of(f: &Fields, text: &Fields, model_type: String, wrapper
         Head::Nothing => Top::Nothing,
     };
     let mut head = Tensors::default();
-    if let Top::Score { labels, bias } = top {
-        head.linear("score", decoder.shape.hidden, labels, bias);
+    if let Top::Score { module, labels, bias } = top {
+        head.linear(module, decoder.shape.hidden, labels, bias);
     } else if matches!(top, Top::Language) && decoder.head != Head::Nothing {
         match (tied, bias) {
             (false, bias) => _ = head.linear(decoder.head_module, decoder.shape.hidden, decoder.shape.vocab, bias),

@@ -38,7 +38,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let mut assumptions = Vec::new();
     match by_architecture(f, &mut assumptions)? {
         Top::Language if !f.flag("tie_word_embeddings", true)? => _ = outside.linear("lm_head", width, shape.vocab, false),
-        Top::Score { labels, bias } => _ = outside.linear("score", width, labels, bias),
+        Top::Score { module, labels, bias } => _ = outside.linear(module, width, labels, bias),
         Top::Language | Top::Nothing => {}
     }
     let mut draft = gpt_like(&NAMES, measured, false, outside.build(), &layer.build(), true);

@@ -91,6 +91,7 @@ fn read_variant(f: &Fields, variant: &Variant) -> Result<Draft, ConfigError> {
     let of_experts = match variant.experts {
         Experts::Never => None,
         _ => match f.optional_count_or_zero("num_experts")?.unwrap_or(0) {
+            0 if variant.experts == Experts::Always => return Err(f.impossible("num_experts", "every layer of this family has experts")),
             0 => None,
             count => Some((count, f.active_experts(count, count)?, f.count("moe_intermediate_size")?, f.count("shared_expert_intermediate_size")?)),
         },

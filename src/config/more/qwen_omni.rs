@@ -90,7 +90,8 @@ fn part(f: &Fields, key: &'static str) -> Result<Fields, ConfigError> {
 }
 
 fn language(f: &Fields, text_type: &'static str) -> Result<Draft, ConfigError> {
-    let wrapper = Wrapper { default_type: text_type, names: Names::Behind("thinker"), head: Head::Language, tie: Tie::WrapperThenText };
+    let head = if f.architecture()?.is_some_and(|class| class.ends_with("ThinkerModel")) { Head::Nothing } else { Head::Language };
+    let wrapper = Wrapper { default_type: text_type, names: Names::Behind("thinker"), head, tie: Tie::WrapperThenText };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     f.touch("architectures");
     language_in(f, &text, &wrapper)

@@ -149,6 +149,20 @@ pub(super) fn read_exaone4_5(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft.with(tower).with(merger))
 }
 
+/// HyperCLOVA X Vision 2: Qwen2.5-VL's tower and one matrix before HyperCLOVA X.
+pub(super) fn read_hyperclovax(f: &Fields) -> Result<Draft, ConfigError> {
+    let wrapper =
+        Wrapper { default_type: "hyperclovax", names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Wrapper { default: true } };
+    let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
+    let draft = language_in(f, &text, &wrapper)?;
+    let v = vision(f)?;
+    v.touch("model_type");
+    let shape = shape2_5(&v)?;
+    let [tower, mut merger] = tower2(&v, &shape, "model.vision_model", "model.vision_model.blocks")?;
+    merger.tensors.extend(Tensors::default().linear("model.projector", shape.out, draft.decoder.shape.hidden, true).build());
+    Ok(draft.with(tower).with(merger))
+}
+
 /// The tower of Qwen2.5-Omni behind `prefix`, and its merger: that of Qwen2.5-VL with query, key and value apart.
 pub(super) fn omni_tower(f: &Fields, prefix: &str, layer_prefix: &'static str) -> Result<[Component; 2], ConfigError> {
     let vision = f.with_defaults(TOWER2);

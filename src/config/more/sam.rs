@@ -10,7 +10,7 @@ use crate::model::{ComponentKind, Role, Tensor};
 const SAM: Style = Style { qkv: &["attn.qkv"], output: "attn.proj", up: "mlp.lin1", down: "mlp.lin2", ..CLIP };
 
 /// The tower: `mlp_dim` is the inner width; layers not in `global_attn_indexes` see windows.
-fn tower(f: &Fields) -> Result<Tower, ConfigError> {
+pub(super) fn tower(f: &Fields) -> Result<Tower, ConfigError> {
     let f = &f.with_defaults(&[("hidden_size", 768), ("num_hidden_layers", 12), ("num_attention_heads", 12), ("image_size", 1024), ("patch_size", 16)]);
     f.touch("model_type");
     // An old name that the class does not read.

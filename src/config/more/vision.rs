@@ -4,7 +4,7 @@
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors, component, labels};
 use super::multimodal::lasting;
 use super::{ConfigError, Fields};
-use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, Mixer, Role, Span, Tensor};
+use crate::model::{Attention, Component, ComponentKind, FeedForward, Images, Keeps, Layer, Mixer, Role, Span, Step, Tensor, Window, Work};
 
 /// The sizes of a transformer encoder.
 #[derive(Clone, Copy, Debug)]
@@ -309,7 +309,7 @@ pub(super) fn per_stage(f: &Fields, key: &'static str, default: &[u64]) -> Resul
 pub(super) fn per_stage_of(f: &Fields, key: &'static str, default: &[u64], stages: usize) -> Result<Vec<u64>, ConfigError> {
     let list = per_stage(f, key, default)?;
     if list.len() != stages {
-        return Err(f.impossible(key, "it must have as many entries as there are stages"));
+        return Err(f.impossible(key, "it must have one entry per stage, as the list that says how many there are (`depths`, `in_channels`)"));
     }
     Ok(list)
 }
@@ -364,6 +364,47 @@ pub(super) fn task(f: &Fields) -> Result<(Task, String), ConfigError> {
     Ok((task, class))
 }
 
+/// The operators of a network of convolutions, while they are written down.
+#[derive(Default)]
+pub(super) struct Steps(pub Vec<Step>);
+
+impl Steps {
+    /// One operator.
+    pub(super) fn then(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+
+    /// A convolution that keeps the size of the map but for its stride.
+    pub(super) fn convolution(self, kernel: u64, stride: u64, outputs: u64) -> Self {
+        self.then(Step::Convolution(Window::same(kernel, stride), outputs))
+    }
+
+    /// A convolution and its batch norm.
+    pub(super) fn normed(self, kernel: u64, stride: u64, outputs: u64) -> Self {
+        self.convolution(kernel, stride, outputs).then(Step::BatchNorm)
+    }
+
+    /// A block and the way around it.
+    pub(super) fn residual(self, body: Self, shortcut: Self) -> Self {
+        self.then(Step::Residual { body: body.0, shortcut: shortcut.0 })
+    }
+
+    /// The means of all pixels and a classifier over them.
+    pub(super) fn classified(self, task: Task) -> Self {
+        match task {
+            Task::Classification { labels } => self.convolution(1, 1, labels),
+            Task::Model | Task::Other => self,
+        }
+    }
+
+    /// As what a network works on, for images of the size that its config names, or of 224 × 224.
+    pub(super) fn work(self, f: &Fields, channels: u64) -> Result<Work, ConfigError> {
+        let [height, width] = if f.raw("image_size").is_some_and(|size| !size.is_null()) { pair(f, "image_size")? } else { [224, 224] };
+        Ok(Work::Images(Images { channels, size: (width, height), steps: self.0 }))
+    }
+}
+
 /// A note that a class is counted without its head.
 pub(super) fn bare(draft: &mut Draft, class: &str) {
     draft.assumptions.push(format!("architecture `{class}` is counted as the bare encoder, without its head"));
@@ -399,6 +440,7 @@ const KINDS: &[Kind] = &[
     kind(&["idefics3", "idefics3_vision", "smolvlm", "smolvlm_vision"], [1152, 12, 16, 3072, 224, 32], idefics),
     kind(&["pixtral"], [1024, 24, 16, 4096, 1024, 16], pixtral),
     kind(&["internvl_vision"], [1024, 24, 16, 4096, 448, 14], internvl),
+    kind(&["qianfan_ocr_vision"], [1024, 24, 16, 4096, 448, 14], qianfan),
     kind(&["intern_vit_6b"], [3200, 48, 25, 12_800, 224, 14], intern_vit),
     kind(&["blip_vision_model"], [768, 12, 12, 3072, 384, 16], blip),
     kind(&["blip_2_vision_model", "instructblip_vision_model", "instructblipvideo_vision_model"], [1408, 39, 16, 6144, 224, 14], blip),
@@ -498,6 +540,15 @@ fn pixtral(f: &Fields) -> Result<Tower, ConfigError> {
 
 /// `InternViT` as transformers has it.
 fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
+    intern(f, false, "encoder.layer")
+}
+
+/// The same with biases unless the config says no.
+fn qianfan(f: &Fields) -> Result<Tower, ConfigError> {
+    intern(f, true, "layers")
+}
+
+fn intern(f: &Fields, bias: bool, layers_at: &str) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let norm_bias = norm_has_bias(f, "layer_norm")?;
     f.touch("layer_scale_init_value");
@@ -515,7 +566,7 @@ fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
     }
     let style = Style {
         qkv: &["attention.q_proj", "attention.k_proj", "attention.v_proj"],
-        qkv_bias: [f.flag("attention_bias", false)?; 3],
+        qkv_bias: [f.flag("attention_bias", bias)?; 3],
         output: "attention.projection_layer",
         norms: &["layernorm_before", "layernorm_after"],
         norm_bias,
@@ -527,7 +578,7 @@ fn internvl(f: &Fields) -> Result<Tower, ConfigError> {
         norm(&mut more, "attention.q_norm", e.hidden, false);
         norm(&mut more, "attention.k_norm", e.hidden, false);
     }
-    Ok(Tower { encoder: e, layers_at: "encoder.layer".to_owned(), tensors: t.build(), layers: style.layers_with(&e, &more.build()) })
+    Ok(Tower { encoder: e, layers_at: layers_at.to_owned(), tensors: t.build(), layers: style.layers_with(&e, &more.build()) })
 }
 
 /// `InternViT` as its own repository has it.

@@ -1,6 +1,7 @@
 //! What the forward pass keeps for the backward pass on one rank: layer by layer from a tape of the operators.
 
 use super::holdings::parts;
+use super::images::walk as walk_images;
 use super::layer::{norm_kind, softmax_in_float32, walk};
 use super::modules::modules;
 use super::run::Run;
@@ -8,8 +9,9 @@ use super::stages::{BACKWARD, FORWARD_AND_LOSS};
 use super::tape::{Kept, Linear, PerToken, Rules, Tape};
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Role};
+use crate::model::{Component, ComponentKind, Images, Role, Work};
 use crate::quantity::Overflow;
+use crate::runtime::EstimateError;
 use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
 
 /// The moment of the backward pass through layers that holds the most.
@@ -34,6 +36,10 @@ pub(super) struct Pass {
     groups: Vec<Group>,
     /// Outside of the layers.
     tail: PerToken,
+    /// What is worked with outside of them.
+    working: Vec<(Expr, u64)>,
+    /// The passes through vision towers, with the tokens that they read.
+    towers: Vec<(Expr, Pass)>,
 }
 
 /// How the pass is computed.
@@ -59,15 +65,26 @@ pub(super) fn rules(run: &Run) -> Rules {
 
 impl Pass {
     /// Writes the pass down.
-    pub fn of(run: &Run) -> Self {
+    pub fn of(run: &Run) -> Result<Self, EstimateError> {
         let rules = rules(run);
         let mut groups = Vec::new();
+        if let (Work::Images(images), Some(size)) = (&run.model.decoder().work, run.image) {
+            return Self::of_images(run, &rules, images, size);
+        }
         let decoder = run.model.decoder();
         // A checkpointed layer needs an input with a gradient (`enable_input_require_grads`); embeddings that are trained have one.
-        let is_embedding_trained = run.trains(Role::Embedding, false);
+        let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
+        let mut towers = Vec::new();
         for (index, component) in run.model.anatomy.counted().enumerate() {
+            if index > 0
+                && run.place.is_first
+                && let Some(tokens) = run.tower_tokens(component)
+            {
+                towers.push((tokens, Self::of_tower(run, &rules, component)));
+                continue;
+            }
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
             if !is_read {
                 continue;
@@ -78,7 +95,35 @@ impl Pass {
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
-        Self { groups, tail: tail(run, &rules, decoder, flows) }
+        Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new(), towers })
+    }
+
+    /// The same of a network of convolutions: equal blocks in a row are told together.
+    fn of_images(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) -> Result<Self, EstimateError> {
+        let maps = walk_images(run, rules, images, size)?;
+        let mut groups: Vec<Group> = Vec::new();
+        for (kept, input) in maps.blocks {
+            match groups.last_mut() {
+                Some(last) if last.kept == kept && last.input == input => last.count += 1,
+                _ => groups.push(Group { count: 1, kept, input }),
+            }
+        }
+        Ok(Self { groups, tail: maps.outside, working: maps.working, towers: Vec::new() })
+    }
+
+    /// The pass through a vision tower, of one token. The convolution that makes patches keeps their pixels.
+    fn of_tower(run: &Run, rules: &Rules, component: &Component) -> Self {
+        let mut flows = run.method == crate::scenario::Method::Full;
+        let mut tail = PerToken::default();
+        if let Some(patches) = component.patches().filter(|_| flows) {
+            let pixels = patches.side.0.saturating_mul(patches.side.1).saturating_mul(patches.channels);
+            tail.add(&Expr::leaf(pixels, "values of a patch", Source::Config("patch_size".into())), rules.compute);
+        }
+        let mut groups = Vec::new();
+        for part in parts(run, component, false) {
+            flows = walk_part(run, rules, component, &part, flows, &mut groups);
+        }
+        Self { groups, tail, working: Vec::new(), towers: Vec::new() }
     }
 
     /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
@@ -115,7 +160,7 @@ impl Pass {
     /// What a layer's backward pass works with besides, of one token.
     fn working(&self) -> Result<Option<Expr>, Overflow> {
         let mut best: Option<(u64, Expr)> = None;
-        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working) {
+        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working).chain(&self.working) {
             let one = Expr::Product(vec![Expr::named(*bytes, "B"), width.clone()]);
             let size = one.evaluate()?;
             if best.as_ref().is_none_or(|(most, _)| size > *most) {
@@ -158,6 +203,13 @@ impl Pass {
         }
         if !self.tail.is_empty() {
             kept.push(per_pass(vec![self.tail.expr()]));
+        }
+        for (tokens, tower) in &self.towers {
+            let mut parts = tower.kept(run);
+            parts.extend((!tower.tail.is_empty()).then(|| tower.tail.expr()));
+            if !parts.is_empty() {
+                kept.push(Expr::Product(vec![tokens.clone(), Expr::sum(parts)]));
+            }
         }
         let largest = self.largest()?.map(|kept| kept.saved.clone()).filter(|saved| !saved.is_empty());
         let working = self.working()?.map(|working| per_pass(vec![working]));
@@ -220,7 +272,7 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
     for module in modules(&decoder.tensors, decoder.hidden_size).iter().filter(|module| module.role == Role::Norm) {
         at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
     }
-    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && run.trains(tensor.role, false));
+    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && (run.trains(tensor.role, false) || run.saves(tensor.role)));
     if super::loss::has_logits(run) {
         tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });
     }

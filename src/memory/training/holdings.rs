@@ -60,6 +60,7 @@ impl<'a> Holdings<'a> {
             if times > 0 {
                 let elements = local(run, tensor, None)?;
                 self.tensors.push(Held { tensor, times, elements, is_trained: run.trains(tensor.role, false), is_in_layer: false, unit: 0 });
+                self.save(run, tensor, elements, times)?;
             }
         }
         for module in modules(&component.tensors, component.hidden_size) {
@@ -75,6 +76,7 @@ impl<'a> Holdings<'a> {
             let elements = local(run, tensor, Some(part.layer))?;
             let is_trained = run.trains(tensor.role, part.is_trained);
             self.tensors.push(Held { tensor, times: part.count, elements, is_trained, is_in_layer: true, unit });
+            self.save(run, tensor, elements, part.count)?;
             if run.method.is_low_rank() && tensor.role.is_expert() && targets::takes_expert(&run.targets, tensor) {
                 self.adapt_experts(run, tensor, part)?;
             }
@@ -85,6 +87,15 @@ impl<'a> Holdings<'a> {
             }
         }
         Ok(())
+    }
+
+    /// PEFT's `modules_to_save`: a copy that is trained; the original stays.
+    fn save(&mut self, run: &Run, tensor: &Tensor, elements: u64, times: u64) -> Result<(), Overflow> {
+        if !run.saves(tensor.role) {
+            return Ok(());
+        }
+        let columns = if tensor.shape.len() > 1 { tensor.shape.last().copied().unwrap_or(1).max(1) } else { 1 };
+        self.add_adapter(usize::from(tensor.role.is_expert()), elements.div_ceil(columns), columns, times)
     }
 
     /// PEFT: a matrix down to the rank and one up from it; a magnitude per output (DoRA); one factor per output or input (IA3).
@@ -192,6 +203,11 @@ impl<'a> Holdings<'a> {
         self.tensors.iter().filter(|held| wanted(held)).map(|held| held.elements / held.tensor.count.max(1)).max().unwrap_or(0)
     }
 
+    /// Elements of the largest tensor of adapters.
+    pub fn largest_adapter(&self) -> u64 {
+        self.adapter_shapes.iter().map(|(_, rows, columns, _)| rows.saturating_mul(*columns)).max().unwrap_or(0)
+    }
+
     /// Frozen tensors as they are stored, apart for experts.
     pub fn frozen(&self, run: &Run) -> Result<Vec<(Piece, bool)>, Overflow> {
         let mut piles: Vec<(Piece, bool)> = Vec::new();
@@ -209,7 +225,7 @@ impl<'a> Holdings<'a> {
 }
 
 /// What a frozen tensor consists of as it is stored, `times` of it.
-fn stored(run: &Run, held: &Held, times: u64) -> Result<Vec<Piece>, Overflow> {
+pub(super) fn stored(run: &Run, held: &Held, times: u64) -> Result<Vec<Piece>, Overflow> {
     let forms: Vec<&Stored> = forms(run, held).collect();
     let plain = |encoding, times: u64| Ok(vec![("frozen parameters", held.elements.checked_mul(times).ok_or(Overflow)?, Unit::Value(encoding))]);
     let (Some(first), Some(end)) = (forms.iter().map(|form| form.layers.start).min(), forms.iter().map(|form| form.layers.end).max()) else {

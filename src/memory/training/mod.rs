@@ -2,6 +2,7 @@
 
 mod activations;
 mod holdings;
+mod images;
 mod layer;
 mod loss;
 mod modules;
@@ -9,6 +10,7 @@ mod optimizer;
 mod phases;
 mod recipe;
 mod run;
+mod segments;
 mod sharding;
 mod stages;
 mod states;
@@ -17,7 +19,7 @@ mod targets;
 mod world;
 
 use super::{EstimateError, is_alike, widen};
-use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Stage, Term};
+use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Model};
 use crate::order::sort_short;
@@ -68,7 +70,7 @@ fn count_trained(run: &Run, holdings: &Holdings) -> Result<ParamCount, Overflow>
 
 /// The ledger of one rank, and what of it lies on the host.
 fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), EstimateError> {
-    let pass = Pass::of(run);
+    let pass = Pass::of(run)?;
     let growing = growing_gradients(run, holdings)?;
     let (activations, mut host, fullest) = pass.entries(run, growing)?;
     let mut entries = states::entries(run, holdings, fullest)?;
@@ -76,7 +78,8 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     move_to_host(run, &mut entries, &mut host)?;
     entries.extend(activations);
     entries.extend(activations::casts(run, holdings)?);
-    let is_head_trained = holdings.tensors.iter().any(|held| held.is_trained && loss::is_head(run.model.decoder(), held.tensor));
+    let is_head_trained =
+        holdings.tensors.iter().any(|held| (held.is_trained || run.saves(held.tensor.role)) && loss::is_head(run.model.decoder(), held.tensor));
     entries.extend(loss::entries(run, is_head_trained)?);
     entries.extend(sharding::entries(run, holdings)?);
     entries.extend(phases);
@@ -86,6 +89,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
             widen(entry)?;
         }
     }
+    entries.extend(segments::entry(run, holdings)?);
     entries.push(context(run)?);
     sort_short(&mut entries, |entry| entry.term);
     let each = run.world.ranks_of_stage();
@@ -107,7 +111,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
 
 /// Bytes by which gradients grow in the backward pass through layers, on this rank.
 fn growing_gradients(run: &Run, holdings: &Holdings) -> Result<u64, Overflow> {
-    if optimizer::steps_in_backward(run.optimizer) {
+    if optimizer::steps_in_backward(run) {
         return Ok(0);
     }
     let head = |held: &holdings::Held| !held.is_in_layer && loss::is_head(run.model.decoder(), held.tensor);
@@ -148,7 +152,7 @@ fn context(run: &Run) -> Result<Entry, Overflow> {
 /// What a caching allocator holds at its peak beyond what is used: a part of what comes and goes within a step.
 fn slack(device: &Device) -> Result<Entry, Overflow> {
     let (_, peak) = device.peak()?;
-    let steady: Vec<Bytes> = device.entries.iter().filter(|entry| entry.stages.contains(&Stage::Load)).map(|entry| entry.amount.expected).collect();
+    let steady: Vec<Bytes> = device.entries.iter().filter(|entry| entry.stages == stages::ALL).map(|entry| entry.amount.expected).collect();
     let moving = peak.expected.minus(Bytes::total(steady)?).unwrap_or(Bytes::ZERO);
     let (low, percent, high) = SLACK;
     let formula =
@@ -162,10 +166,17 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
-    let others: Vec<&str> =
-        run.model.anatomy.counted().skip(1).filter(|component| component.kind != ComponentKind::TextEncoder).map(|component| component.name.as_ref()).collect();
+    let others: Vec<&str> = run
+        .model
+        .anatomy
+        .counted()
+        .skip(1)
+        .filter(|part| part.kind != ComponentKind::TextEncoder && run.tower_tokens(part).is_none())
+        .map(|part| part.name.as_ref())
+        .collect();
     if !others.is_empty() {
-        warnings.push(format!("of {} only weights, gradients and states are counted: what they keep of images or sound is not yet", others.join(", ")));
+        let hint = if run.images.value == 0 { " (--images says how many images there are in a sample)" } else { "" };
+        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", others.join(", ")));
     }
     if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
         let name = run.model.anatomy.computation.activation.as_deref().unwrap_or_default();

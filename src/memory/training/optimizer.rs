@@ -43,8 +43,8 @@ pub(super) const fn source(optimizer: Optimizer) -> &'static str {
 }
 
 /// True when gradients are used up in the backward pass.
-pub(super) const fn steps_in_backward(optimizer: Optimizer) -> bool {
-    matches!(optimizer, Optimizer::Lomo | Optimizer::Adalomo)
+pub(super) const fn steps_in_backward(run: &Run) -> bool {
+    run.scenario.training.optimizer_in_backward || matches!(run.optimizer, Optimizer::Lomo | Optimizer::Adalomo)
 }
 
 /// True when the driver may move the states to the host.

@@ -7,7 +7,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Model, Role, Span};
+use crate::model::{Component, Model, Patches, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -55,6 +55,10 @@ pub(super) struct Run<'a> {
     pub accumulation: Chosen,
     /// Tokens of one sequence.
     pub length: Chosen,
+    /// Width and height of an image, for networks that read images.
+    pub image: Option<(u64, u64)>,
+    /// Images of one sample, for models with a vision tower beside the language model.
+    pub images: Chosen,
     /// What is recomputed.
     pub checkpointing: Checkpointing,
     /// How the loss is computed.
@@ -69,7 +73,7 @@ pub(super) struct Run<'a> {
     pub has_adapter_dropout: bool,
     /// Virtual tokens.
     pub virtual_tokens: Chosen,
-    /// What `freeze` leaves trainable.
+    /// What `freeze` leaves trainable, or low-rank adapters train whole.
     pub trainable: Trainable,
     /// How states are shared.
     pub sharding: Sharding,
@@ -153,9 +157,17 @@ impl<'a> Run<'a> {
 
         let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
         let accumulation = accumulation(scenario, &world, micro_batch.value, &mut choices)?;
+        if asked.optimizer_in_backward && accumulation.value > 1 {
+            return Err(unsupported("gradients that are used up in the backward pass cannot be accumulated over several".to_owned()));
+        }
         let max = model.anatomy.max_context.unwrap_or(DEFAULT_LENGTH);
         let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
-        let length = choices.count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
+        let is_seeing = matches!(model.decoder().work, Work::Images(_)) || model.decoder().patches().is_some();
+        let has_tower = model.anatomy.counted().skip(1).any(|part| part.patches().is_some());
+        let images =
+            told(has_tower, &mut choices, &mut aside).count("images", scenario.picture.count.filter(|&count| count > 0), 0, "texts alone", MAX_COUNT)?;
+        let image = image(model, scenario, is_seeing || images.value > 0, &mut choices)?;
+        let length = told(!is_seeing, &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
             let max = crate::format::grouped(max);
             assumptions.push(format!("sequences are longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
@@ -184,7 +196,7 @@ impl<'a> Run<'a> {
             1 << 20,
         )?;
         let trainable = asked.trainable.clone().unwrap_or(Trainable { last_layers: 2, roles: Vec::new() });
-        if method == Method::Freeze {
+        if method == Method::Freeze || method.is_low_rank() && asked.trainable.is_some() {
             choices.said("trainable", trainable.to_string(), asked.trainable.is_none().then(|| "the last two layers".to_owned()));
         }
         let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
@@ -248,6 +260,8 @@ impl<'a> Run<'a> {
             rows,
             accumulation,
             length,
+            image,
+            images,
             checkpointing,
             loss,
             kernels,
@@ -279,6 +293,9 @@ impl<'a> Run<'a> {
 
     /// Tokens of one forward pass on this rank.
     pub fn tokens(&self) -> Expr {
+        if let Some(tokens) = self.per_image() {
+            return Expr::Product(std::iter::once(self.rows.leaf("images")).chain(tokens).collect());
+        }
         let mut length = self.length.leaf("tokens");
         if self.method == Method::Prompt {
             length = Expr::Sum(vec![length, self.virtual_tokens.leaf("virtual tokens")]);
@@ -288,7 +305,32 @@ impl<'a> Run<'a> {
 
     /// Tokens of one sequence on this rank.
     pub fn sequence(&self) -> Expr {
-        self.length.leaf("tokens")
+        self.per_image().and_then(|mut factors| factors.pop()).unwrap_or_else(|| self.length.leaf("tokens"))
+    }
+
+    /// For models that read images alone: the tokens of one as a factor, or no factor where there are only feature maps.
+    fn per_image(&self) -> Option<Vec<Expr>> {
+        let decoder = self.model.decoder();
+        match (&decoder.work, decoder.patches()) {
+            (Work::Images(_), _) => Some(Vec::new()),
+            (_, Some(patches)) => Some(vec![self.patches(&patches)]),
+            _ => None,
+        }
+    }
+
+    /// Tokens of one image.
+    pub fn patches(&self, patches: &Patches) -> Expr {
+        let size = self.image.unwrap_or_default();
+        let source = Source::Derived(
+            format!("{} × {} pixels in patches of {} × {}, and {} more", size.0, size.1, patches.side.0, patches.side.1, patches.others).into(),
+        );
+        Expr::leaf(patches.tokens(size).unwrap_or_default(), "tokens of an image", source)
+    }
+
+    /// Tokens that a vision tower beside the language model reads in one pass; `None` where it reads none.
+    pub fn tower_tokens(&self, tower: &Component) -> Option<Expr> {
+        let patches = tower.patches().filter(|_| self.images.value > 0)?;
+        Some(Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(&patches)]))
     }
 
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
@@ -300,9 +342,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether a module gets an adapter.
+    /// Whether modules of this role are trained whole beside low-rank adapters.
+    pub fn saves(&self, role: Role) -> bool {
+        self.method.is_low_rank() && self.trainable.roles.iter().any(|name| *name == role.name())
+    }
+
+    /// Whether a module gets an adapter. Embeddings have one only where they are named.
     pub fn adapts(&self, module: &Module<'_>) -> bool {
-        (self.method.is_low_rank() || self.method == Method::Ia3) && module.is_linear() && targets::takes(&self.targets, module.leaf, module.role)
+        let is_kind = match self.method {
+            Method::Ia3 => module.is_linear(),
+            method => method.is_low_rank() && (module.is_linear() || module.role == Role::Embedding),
+        };
+        is_kind && targets::takes(&self.targets, module.leaf, module.role)
     }
 
     /// Whether experts that are matrices of their own get adapters.
@@ -324,6 +375,23 @@ impl<'a> Run<'a> {
     pub fn keeps_gradients(&self) -> bool {
         self.accumulation.value > 1 || self.recipe.has_gradient_buffer
     }
+}
+
+/// The size of images, for networks that read them.
+fn image(model: &Model, scenario: &Scenario, is_read: bool, choices: &mut Choices) -> Result<Option<(u64, u64)>, EstimateError> {
+    if !is_read {
+        return Ok(None);
+    }
+    let patches = || model.anatomy.counted().find_map(Component::patches);
+    let own = if let Work::Images(images) = &model.decoder().work { Some(images.size) } else { patches().and_then(|patches| patches.size) };
+    let Some((width, height)) = scenario.picture.size.or(own) else {
+        return Err(unsupported("this model reads images of any size: say theirs, such as --image-size 1024x768".to_owned()));
+    };
+    if patches().is_some_and(|patches| patches.tokens((width, height)).is_none()) {
+        return Err(unsupported("images of this size are smaller than one patch".to_owned()));
+    }
+    choices.said("image_size", format!("{width}x{height}"), scenario.picture.size.is_none().then(|| "what the network was made for".to_owned()));
+    Ok(Some((width, height)))
 }
 
 /// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.

@@ -6,6 +6,7 @@ use super::stages::{ALL, AT_STEP, BACKWARD, PASSES, STEPPING};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Entry, Term};
 use crate::formula::{Expr, Source};
+use crate::model::FeedForward;
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::{Offload, Sharding};
 
@@ -29,6 +30,8 @@ pub(super) fn entries(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Over
     let leaf = |count: u64, name: &'static str| Expr::leaf(count, name, Source::Derived("counted from config.json".into()));
     let gradient = run.recipe.gradient;
     let compute = run.recipe.compute;
+    entries.extend(rings(run)?);
+    entries.extend(dispatched(run)?);
     if run.world.shards == 1 {
         entries.extend(offload_buffers(run, holdings)?);
         return Ok(entries);
@@ -86,6 +89,31 @@ fn gathered(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Overflow> {
         entries.push(Entry::modelled(Term::Communication, one, (50, 150), FSDP, BACKWARD)?);
     }
     Ok(entries)
+}
+
+/// Context parallelism: keys and values of the rank that is read from, and of the one after it.
+fn rings(run: &Run) -> Result<Option<Entry>, Overflow> {
+    let widest = run.model.decoder().cache_groups_in(run.place.layers.clone()).into_iter().map(|group| group.mixer.cache_elements_per_token()).max();
+    let Some(elements) = widest.filter(|&elements| run.world.context.value > 1 && elements > 0) else { return Ok(None) };
+    let width = run.width(elements, "values of keys and values", Source::Config("num_key_value_heads".into()), true);
+    let formula = Expr::encoded(Expr::Product(vec![Expr::named(2, "buffers"), run.tokens(), width]), run.recipe.compute);
+    let source = "ring attention (Liu et al., arXiv 2310.01889): one block of keys and values is read while the next arrives";
+    Entry::modelled(Term::Communication, formula, (50, 150), source, PASSES).map(Some)
+}
+
+/// Expert parallelism: the tokens that a rank sends to its experts, and those that it gets.
+fn dispatched(run: &Run) -> Result<Option<Entry>, Overflow> {
+    let decoder = run.model.decoder();
+    let active = decoder.layers.iter().filter_map(|run| match run.layer.feed_forward {
+        FeedForward::MixtureOfExperts { active, .. } => Some(active),
+        FeedForward::Dense { .. } | FeedForward::None => None,
+    });
+    let Some(active) = active.max().filter(|_| run.world.expert.value > 1) else { return Ok(None) };
+    let chosen = Expr::leaf(active, "experts per token", Source::Config("num_experts_per_tok".into()));
+    let hidden = Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let formula = Expr::encoded(Expr::Product(vec![Expr::named(2, "buffers"), run.tokens(), chosen, hidden]), run.recipe.compute);
+    let source = "all-to-all: what is sent and what is received (Megatron-LM transformer/moe/token_dispatcher.py); uneven routing takes more";
+    Entry::modelled(Term::Communication, formula, (50, 200), source, PASSES).map(Some)
 }
 
 /// What the driver holds for groups of ranks, outside of the allocator: told with the context.

@@ -111,8 +111,8 @@ fn gradients(run: &Run, holdings: &Holdings, trained: [u64; 2], fullest: Fullest
         let count = share_of(run, counts, is_shared, "trained parameters");
         Entry::exact(Term::Gradients, Expr::encoded(count, encoding), Basis::Derived, recipe.source, stages)
     };
-    if steps_in_backward(run.optimizer) {
-        let largest = holdings.largest(|held| held.is_trained);
+    if steps_in_backward(run) {
+        let largest = holdings.largest(|held| held.is_trained).max(holdings.largest_adapter());
         let formula = Expr::encoded(Expr::leaf(largest, "parameters of the largest tensor", counted(run)), recipe.gradient);
         return Ok(vec![Entry::exact(Term::Gradients, formula, Basis::Derived, source(run.optimizer), BACKWARD)?]);
     }

@@ -31,6 +31,13 @@ impl PerToken {
         }
     }
 
+    /// Everything of another list.
+    pub fn add_all(&mut self, other: &Self) {
+        for (width, bytes) in &other.0 {
+            self.add(width, *bytes);
+        }
+    }
+
     /// `16 B × 4,096 hidden_size + 8 B × 14,336 intermediate_size + 8 B`
     pub fn expr(&self) -> Expr {
         let one = Expr::constant(1);
@@ -141,7 +148,7 @@ pub(super) struct Tape<'r> {
 }
 
 /// What a pass keeps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Kept {
     /// For its backward.
     pub saved: PerToken,
@@ -190,6 +197,11 @@ impl<'r> Tape<'r> {
     /// Keeps a tensor that others keep already, as of an encoder that all layers read.
     pub fn is_kept_elsewhere(&mut self, value: Value) {
         self.values[value.0].is_kept = true;
+    }
+
+    /// Whether a tensor is kept, here or elsewhere.
+    pub fn is_kept(&self, value: Value) -> bool {
+        self.values[value.0].is_kept
     }
 
     /// Keeps something that is no tensor of the pass (masks, statistics).

@@ -110,7 +110,7 @@ fn defaults(model: &Model, method: Method) -> Vec<String> {
 pub(super) fn takes(targets: &Targets, leaf: &str, role: Role) -> bool {
     match targets {
         // Routers are modules of their own in transformers 5.
-        Targets::AllLinear => !matches!(role, Role::Head | Role::Score | Role::Router),
+        Targets::AllLinear => !matches!(role, Role::Head | Role::Score | Role::Router | Role::Embedding),
         Targets::Named(names) => names.iter().any(|name| name.rsplit('.').next() == Some(leaf)),
     }
 }

@@ -71,6 +71,11 @@ impl Engine for Transformers {
     }
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
+        if let Some(maps) = super::images::activations(setup)? {
+            let mut entries = vec![maps, context(setup)?];
+            entries.extend(workspace(setup)?);
+            return Ok(entries);
+        }
         let decoder = setup.model.decoder();
         let requests = || setup.batch.leaf("requests");
         let hidden = || Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));

@@ -85,6 +85,8 @@ pub enum Question {
     LoraRank,
     /// The fewest GPUs
     Gpus,
+    /// The least sharing of states (training)
+    Sharding,
 }
 
 impl Question {
@@ -95,6 +97,7 @@ impl Question {
             Self::MicroBatch => plan::Question::MicroBatch,
             Self::LoraRank => plan::Question::LoraRank,
             Self::Gpus => plan::Question::Gpus,
+            Self::Sharding => plan::Question::Sharding,
         }
     }
 }
@@ -102,8 +105,13 @@ impl Question {
 #[derive(Args, Clone)]
 pub struct ModelArguments {
     /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
-    #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+    #[arg(required_unless_present = "manual", num_args = 1.., value_name = "MODEL")]
     pub model: Vec<String>,
+    /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
+    /// experts, active-experts, expert-intermediate, shared-experts, dense-layers, window, context, tied=yes, dtype; params=8B in the place of
+    /// intermediate
+    #[arg(long, value_name = "SIZES", conflicts_with_all = ["model", "revision", "endpoint", "quant_config"])]
+    pub manual: Option<String>,
     /// Branch, tag or commit on the Hub
     #[arg(long, value_name = "R")]
     pub revision: Option<String>,
@@ -168,9 +176,12 @@ pub struct ScenarioArguments {
     /// How attention is computed in transformers and in training: eager, sdpa or flash
     #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
     attention: AttentionImplementation,
-    /// Width and height of a picture that a diffusion pipeline makes [default: the pipeline's own]
+    /// Width and height of a picture that a diffusion pipeline makes, or a network of convolutions reads [default: its own]
     #[arg(long, value_name = "WxH", value_parser = Picture::parse_size, help_heading = "Task")]
     image_size: Option<(u64, u64)>,
+    /// Images in one sample that a model with a vision tower is trained on [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    images: Option<u64>,
     /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
     #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
     frames: Option<u64>,
@@ -209,7 +220,7 @@ impl ScenarioArguments {
             enforce_eager: self.enforce_eager,
             llama_cpp,
             attention: if is_flash { AttentionImplementation::Flash } else { self.attention },
-            picture: Picture { size: self.image_size, frames: self.frames },
+            picture: Picture { size: self.image_size, frames: self.frames, count: self.images },
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),

@@ -22,6 +22,9 @@ pub struct TrainingArguments {
     /// Rank of GaLore and APOLLO [default: 128]
     #[arg(long, value_name = "N")]
     optimizer_rank: Option<u64>,
+    /// Use and drop each gradient in the backward pass, whatever the optimizer
+    #[arg(long)]
+    optimizer_in_backward: bool,
     /// fp32, bf16, fp16, bf16-mixed, fp16-mixed or fp8 [default: bf16]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
@@ -43,6 +46,9 @@ pub struct TrainingArguments {
     /// What is recomputed: none, selective, full, every-N or uniform-N [default: none]
     #[arg(long, value_name = "HOW")]
     gradient_checkpointing: Option<Checkpointing>,
+    /// Room of each expert in parts of its even share of the tokens [default: 1]
+    #[arg(long, value_name = "X")]
+    expert_capacity_factor: Option<Decimal>,
     /// Logits and loss: standard, chunked or fused [default: standard]
     #[arg(long, value_name = "HOW")]
     loss: Option<Loss>,
@@ -64,7 +70,7 @@ pub struct TrainingArguments {
     /// Virtual tokens of prefix and prompt tuning [default: 20]
     #[arg(long, value_name = "N")]
     virtual_tokens: Option<u64>,
-    /// What `--method freeze` leaves trainable: last-N and roles such as norm,head [default: last-2]
+    /// What `--method freeze` leaves trainable: last-N and roles such as norm,head [default: last-2]; with LoRA, roles trained whole beside it
     #[arg(long, value_name = "LIST")]
     trainable: Option<Trainable>,
     /// How replicas share states: none, ddp, zero1, zero2, zero3, fsdp or hsdp [default: ddp when there are several]
@@ -115,6 +121,7 @@ impl TrainingArguments {
             algorithm: self.algorithm,
             optimizer: self.optimizer,
             optimizer_rank: self.optimizer_rank,
+            optimizer_in_backward: self.optimizer_in_backward,
             precision: self.precision,
             mixed_recipe: self.mixed_recipe,
             micro_batch: self.micro_batch,
@@ -122,6 +129,7 @@ impl TrainingArguments {
             global_batch: self.global_batch,
             seq_len: self.seq_len,
             checkpointing: self.gradient_checkpointing,
+            capacity_factor: self.expert_capacity_factor,
             loss: self.loss,
             kernels: self.kernels,
             lora_rank: self.lora_rank,

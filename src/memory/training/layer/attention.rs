@@ -1,0 +1,147 @@
+//! Attention on the tape: queries, keys and values, each with its norms and adapters.
+
+use super::super::modules::{AttentionPart, Module};
+use super::super::tape::Value;
+use super::{Walk, norm_kind, shape_of};
+use crate::formula::{Expr, Source};
+use crate::model::{Attention, Mixer};
+
+impl<'a> Walk<'a, '_> {
+    pub(super) fn attention(&mut self, input: Value, part: &AttentionPart<'a>) -> Value {
+        if let (Some(up), Mixer::Latent(_)) = (part.latent_up, self.layer.mixer) {
+            return self.latent_attention(input, part, &up);
+        }
+        let Some(&attention) = self.layer.mixer.attention() else { return self.unknown(input, part) };
+        let Attention { heads, kv_heads, key_dim, value_dim, .. } = attention;
+        let width = |heads: u64, size: u64, name| self.run.width(heads.saturating_mul(size), name, Source::Config("heads × size of a head".into()), true);
+        let (queries, keys) = (width(heads, key_dim, "query width"), width(kv_heads, key_dim, "KV width"));
+        let values = width(kv_heads, value_dim, "KV width");
+        let wide = [queries.clone(), if value_dim == key_dim { queries.clone() } else { width(heads, value_dim, "value width") }];
+        let [mut query, mut key, mut value];
+        if let Some(fused) = &part.fused {
+            let all = self.linear(input, fused, "query, key and value width", true);
+            // Parts of one tensor: keeping any of them keeps it whole. Rotation makes new queries and keys.
+            (query, key, value) = (all, all, all);
+            if self.rotates() {
+                query = self.tape.like(all, queries.clone());
+                key = self.tape.like(all, keys);
+            }
+        } else {
+            query = part.query.map_or(input, |query| self.linear(input, &query, "query width", true));
+            let reads = if part.is_cross() { self.encoder_states(input) } else { input };
+            // Layers without keys of their own read those of an earlier one.
+            key = match part.key {
+                Some(key) => self.linear(reads, &key, "KV width", true),
+                None => self.borrowed(keys.clone()),
+            };
+            value = part.value.map_or(key, |value| self.linear(reads, &value, "KV width", true));
+            let gated = part.query.is_some_and(|query| query.rows == 2 * heads * key_dim);
+            query = self.head_norm(query, part.query_norm, heads, &queries);
+            if part.query_norm.is_none() {
+                query = self.tape.like(query, queries.clone());
+            }
+            key = if part.key.is_some() { self.head_norm(key, part.key_norm, kv_heads, &keys) } else { key };
+            if part.value.is_some() && self.tape.width(value) != values {
+                value = self.tape.like(value, values);
+            }
+            if gated {
+                // The other half of the query projection gates the result: its sigmoid and both factors are kept.
+                let gate = self.tape.like(query, wide[1].clone());
+                self.tape.save(gate);
+            }
+        }
+        let heads = self.run.width(heads, "heads", Source::Config("num_attention_heads".into()), true);
+        let is_masked = self.run.masks(attention.span);
+        let result = self.tape.attention([query, key, value], &heads, [&wide[0], &wide[1]], is_masked);
+        let hidden = "hidden_size";
+        part.output.map_or(result, |output| self.linear(result, &output, hidden, false))
+    }
+
+    /// Queries or keys, each head normed where the family does that.
+    fn head_norm(&mut self, value: Value, norm: Option<Module<'a>>, heads: u64, width: &Expr) -> Value {
+        let Some(norm) = norm else { return value };
+        let value = if self.tape.width(value) == *width { value } else { self.tape.like(value, width.clone()) };
+        let kind = norm_kind(&self.run.model.anatomy.model_type, &norm);
+        let is_whole = norm.rows > self.layer.mixer.attention().map_or(0, |attention| attention.key_dim);
+        let rows = if is_whole {
+            Expr::constant(1)
+        } else {
+            self.run.width(heads, if heads == self.heads() { "heads" } else { "KV heads" }, head_source(heads == self.heads()), true)
+        };
+        self.tape.norm(value, kind, &rows, self.trains(&norm))
+    }
+
+    pub(super) fn heads(&self) -> u64 {
+        self.layer.mixer.attention().map_or(0, |attention| attention.heads)
+    }
+
+    /// Keys and values through a latent: both are made for every head.
+    fn latent_attention(&mut self, input: Value, part: &AttentionPart<'a>, up: &Module<'a>) -> Value {
+        let Mixer::Latent(latent) = self.layer.mixer else { return input };
+        let config = |key: &'static str| Source::Config(key.into());
+        let wide = |value: u64, name| self.run.width(latent.heads.saturating_mul(value), name, config("heads × size of a head"), true);
+        let (queries, values) = (wide(latent.nope_dim + latent.rope_dim, "query width"), wide(latent.value_dim, "value width"));
+        let mut from = input;
+        if let Some(down) = &part.query_down {
+            from = self.linear(input, down, "q_lora_rank", false);
+            if let Some(norm) = part.query_down_norm {
+                from = self.norm(from, &norm);
+            }
+        }
+        let query = part.query.map_or(from, |query| self.linear(from, &query, "query width", true));
+        // Positions are rotated in and the parts put together: a new tensor.
+        let query = self.tape.like(query, queries.clone());
+        let compressed = part.latent_down.map_or(input, |down| self.linear(input, &down, "latent and rotary part", false));
+        let latent_width = self.run.width(latent.kv_lora_rank, "kv_lora_rank", config("kv_lora_rank"), false);
+        let mut from = self.tape.like(compressed, latent_width);
+        if let Some(norm) = part.latent_norm {
+            from = self.norm(from, &norm);
+        }
+        let both = self.linear(from, up, "key and value width of all heads", true);
+        let key = self.tape.like(both, queries.clone());
+        let heads = self.run.width(latent.heads, "heads", config("num_attention_heads"), true);
+        // Values are a part of what holds keys too.
+        let result = self.tape.attention([query, key, both], &heads, [&queries, &values], false);
+        part.output.map_or(result, |output| self.linear(result, &output, "hidden_size", false))
+    }
+
+    /// An attention in a layer whose mixer says nothing of it: every matrix keeps its input and its result.
+    fn unknown(&mut self, input: Value, part: &AttentionPart<'a>) -> Value {
+        let modules = [part.query, part.key, part.value, part.fused, part.query_down, part.latent_down, part.latent_up, part.output];
+        let mut last = input;
+        for module in modules.into_iter().flatten() {
+            let width = self.run.width(module.columns, "inputs", shape_of(&module), false);
+            let from = if self.tape.width(input) == width { input } else { self.tape.like(last, width) };
+            last = self.linear(from, &module, "outputs", false);
+            if self.tape.needs_gradient(last) {
+                self.tape.save(last);
+            }
+        }
+        last
+    }
+
+    /// Whether positions are rotated into queries and keys.
+    fn rotates(&self) -> bool {
+        let has_table = self.component.tensors.iter().any(|tensor| tensor.role == crate::model::Role::Position);
+        !has_table && !matches!(self.run.model.anatomy.model_type.as_str(), "gpt2" | "gpt_bigcode" | "bloom" | "mpt")
+    }
+
+    /// What a decoder's cross-attention reads: kept once for all layers.
+    pub(super) fn encoder_states(&mut self, like: Value) -> Value {
+        let width = self.hidden();
+        let states = self.tape.like(like, width);
+        self.tape.is_kept_elsewhere(states);
+        states
+    }
+
+    /// Keys and values that another layer keeps.
+    pub(super) fn borrowed(&mut self, width: Expr) -> Value {
+        let value = self.tape.value(width, self.tape.rules.compute, true);
+        self.tape.is_kept_elsewhere(value);
+        value
+    }
+}
+
+fn head_source(is_query: bool) -> Source {
+    Source::Config(if is_query { "num_attention_heads" } else { "num_key_value_heads" }.into())
+}

@@ -1,0 +1,207 @@
+//! One layer's forward pass, written down on a tape from the layer's own modules.
+
+mod attention;
+mod feed_forward;
+mod recurrence;
+
+use super::modules::{Module, Parts, is_feed_forward};
+use super::run::Run;
+use super::tape::{Kept, Linear, NormKind, Rules, Tape, Value};
+use crate::formula::{Expr, Source};
+use crate::model::{Component, Computation, Layer, LayerRun, Span};
+
+/// Families whose norms have no bias and are LayerNorms all the same.
+const LAYER_NORMS: &[&str] = &["mpt", "dbrx", "olmo", "modernbert"];
+/// Families whose LayerNorm is written out in float32 (`CohereLayerNorm`).
+const WRITTEN_LAYER_NORMS: &[&str] = &["cohere", "cohere2", "cohere2_vision", "aya_vision"];
+/// Families whose RMS norms stay in float32 up to their end (`self._norm(x.float()) * (1 + self.weight.float())`).
+const FLOAT_NORMS: &[&str] = &["gemma", "recurrent_gemma", "t5gemma", "vaultgemma", "olmo2", "olmo3", "paligemma", "qwen3_next", "qwen3_5", "colgemma"];
+/// Families whose attention and feed-forward read the same hidden state through norms of their own.
+const PARALLEL: &[&str] = &["gpt_neox", "falcon"];
+/// Families whose softmax is not in float32 when attention is written out.
+const LOW_SOFTMAX: &[&str] = &["gpt2", "gpt_bigcode", "bert", "roberta", "xlm-roberta", "vit", "distilbert", "electra", "mpnet", "bart", "mbart", "marian"];
+
+/// True when a family, or a model around it, is in the list.
+fn is_any(model_type: &str, families: &[&str]) -> bool {
+    families.iter().any(|family| {
+        model_type.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(|next: char| next == '_' || next.is_ascii_digit()))
+    })
+}
+
+/// True when softmax is computed in float32 where attention is written out.
+pub(super) fn softmax_in_float32(model_type: &str) -> bool {
+    !LOW_SOFTMAX.contains(&model_type)
+}
+
+/// The kind of a norm.
+pub(super) fn norm_kind(model_type: &str, norm: &Module<'_>) -> NormKind {
+    if WRITTEN_LAYER_NORMS.contains(&model_type) {
+        NormKind::LayerFloat
+    } else if norm.has_bias || LAYER_NORMS.contains(&model_type) {
+        NormKind::Layer
+    } else if is_any(model_type, FLOAT_NORMS) {
+        NormKind::RmsFloat
+    } else {
+        NormKind::Rms
+    }
+}
+
+/// GELU by tanh: one operator of PyTorch, `0.5 x (1 + tanh(c (x + 0.044715 x^3)))` in transformers 5.23 `activations.py`.
+const TANH_GELU: &[&str] = &["gelu_new", "gelu_fast", "gated-gelu"];
+
+/// Whether transformers writes a model's activation function out that is an operator of PyTorch.
+pub(super) fn is_written_out(computation: &Computation) -> bool {
+    computation.activation.as_deref().is_some_and(|name| TANH_GELU.contains(&name))
+}
+
+/// A layer as it is walked.
+pub(super) struct Walk<'a, 'r> {
+    pub run: &'a Run<'a>,
+    pub tape: Tape<'r>,
+    component: &'a Component,
+    layer: Layer,
+    is_trained: bool,
+}
+
+/// What a layer keeps, and whether gradients flow out of it.
+pub(super) struct Walked {
+    pub kept: Kept,
+    pub flows: bool,
+}
+
+/// One layer of a run. `flows` says whether its input needs a gradient; `is_trained` whether its weights are.
+pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &LayerRun, is_trained: bool, flows: bool) -> Walked {
+    let mut walk = Walk { run, tape: Tape::new(rules), component, layer: layers.layer, is_trained };
+    let parts = Parts::of(&layers.tensors, component.hidden_size);
+    let width = walk.hidden();
+    let stream = walk.tape.value(width, rules.stream(), flows);
+    walk.tape.select(stream);
+    let end = walk.blocks(&parts, stream);
+    let flows = walk.tape.needs_gradient(end);
+    Walked { kept: walk.tape.finish(), flows }
+}
+
+impl<'a> Walk<'a, '_> {
+    pub(super) fn hidden(&self) -> Expr {
+        self.run.width(self.component.hidden_size, "hidden_size", Source::Config("hidden_size".into()), false)
+    }
+
+    /// The blocks one after the other, each behind its norm and added to the hidden state.
+    fn blocks(&mut self, parts: &Parts<'a>, stream: Value) -> Value {
+        let has_mlp = parts.has_experts || !parts.feed_forwards.is_empty();
+        let has_recurrence = !parts.recurrence.is_empty();
+        let blocks = parts.attentions.len() + usize::from(has_recurrence) + usize::from(has_mlp);
+        let is_parallel = PARALLEL.contains(&self.run.model.anatomy.model_type.as_str());
+        let mut norms = parts.norms.iter();
+        // Norms that are more than blocks stand behind them.
+        let mut behind = parts.norms.len().saturating_sub(blocks);
+        let shares = parts.norms.len() < blocks && !parts.norms.is_empty();
+        let (mut at, mut normed) = (stream, None);
+        for (index, block) in (0..blocks).map(|index| (index, Block::nth(index, parts.attentions.len(), has_recurrence))) {
+            let reads = if is_parallel || shares && normed.is_none() { stream } else { at };
+            // Blocks without a norm of their own read what the one before read; a feed-forward comes last, with the last norm.
+            let is_own = !shares || normed.is_none() || index + 1 == blocks && norms.len() > 0;
+            let input = match normed {
+                Some(input) if !is_own => input,
+                _ => match norms.next() {
+                    Some(norm) => self.norm(reads, norm),
+                    None => self.plain_norm(reads),
+                },
+            };
+            normed = Some(input);
+            let mut result = match block {
+                Block::Attention(index) => self.attention(input, &parts.attentions[index]),
+                Block::Recurrence => self.recurrence(input, &parts.recurrence),
+                Block::FeedForward => self.feed_forwards(input, parts),
+            };
+            if behind > 0
+                && let Some(norm) = norms.next()
+            {
+                behind -= 1;
+                result = self.norm(result, norm);
+            }
+            let result = self.tape.dropout(result);
+            let flows = self.tape.needs_gradient(at) || self.tape.needs_gradient(result);
+            at = self.tape.value(self.hidden(), self.tape.rules.stream(), flows);
+        }
+        for other in &parts.others {
+            let inputs = self.run.width(other.columns, "inputs", shape_of(other), false);
+            let input = self.tape.like(at, inputs);
+            let result = self.linear(input, other, "outputs", false);
+            if self.tape.needs_gradient(result) {
+                self.tape.save(result);
+            }
+        }
+        at
+    }
+
+    pub(super) fn norm(&mut self, input: Value, norm: &Module<'a>) -> Value {
+        let kind = norm_kind(&self.run.model.anatomy.model_type, norm);
+        self.tape.norm(input, kind, &Expr::constant(1), self.trains(norm))
+    }
+
+    /// A norm without a weight (OLMo), or none.
+    fn plain_norm(&mut self, input: Value) -> Value {
+        if self.run.model.anatomy.model_type != "olmo" {
+            return input;
+        }
+        // `OlmoLayerNorm`: the operator of PyTorch on float32 values.
+        let bytes = self.tape.bytes(input);
+        let wide = self.tape.cast(input, 4);
+        let normed = self.tape.norm(wide, NormKind::Layer, &Expr::constant(1), false);
+        self.tape.cast(normed, bytes)
+    }
+
+    pub(super) fn trains(&self, module: &Module<'_>) -> bool {
+        self.run.trains(module.role, self.is_trained)
+    }
+
+    pub(super) fn linear(&mut self, input: Value, module: &Module<'a>, name: &'static str, splits: bool) -> Value {
+        let outputs = self.run.width(module.rows, name, shape_of(module), splits);
+        let linear = self.linear_of(module, outputs);
+        self.tape.linear(input, &linear)
+    }
+
+    pub(super) fn linear_of(&self, module: &Module<'a>, outputs: Expr) -> Linear {
+        let adapts = self.run.adapts(module);
+        let low_rank = adapts && self.run.method.is_low_rank();
+        Linear {
+            outputs,
+            is_trained: self.trains(module),
+            rank: low_rank.then(|| self.run.lora_rank.leaf("rank")),
+            magnitudes: low_rank && self.run.has_magnitudes(),
+            factors: (adapts && !low_rank).then(|| is_feed_forward(module)),
+        }
+    }
+}
+
+/// A block of a layer.
+enum Block {
+    Attention(usize),
+    Recurrence,
+    FeedForward,
+}
+
+impl Block {
+    const fn nth(index: usize, attentions: usize, has_recurrence: bool) -> Self {
+        if index < attentions {
+            Self::Attention(index)
+        } else if index == attentions && has_recurrence {
+            Self::Recurrence
+        } else {
+            Self::FeedForward
+        }
+    }
+}
+
+fn shape_of(module: &Module<'_>) -> Source {
+    Source::Derived(format!("shape of {}", module.path).into())
+}
+
+/// Whether a span needs a mask at this length: kernels then take keys and values one per query head.
+pub(super) fn needs_mask(span: Span, tokens: u64) -> bool {
+    match span {
+        Span::Full => false,
+        Span::Sliding(reach) | Span::Chunked(reach) => tokens > reach,
+    }
+}

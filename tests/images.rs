@@ -1,0 +1,115 @@
+//! Networks of convolutions: what they keep of their feature maps, against saved-tensor hooks on torchvision's own networks.
+
+mod common;
+
+use common::model;
+use vramfit::estimate::{Estimate, Stage, Term};
+use vramfit::memory::estimate;
+use vramfit::quantity::Bytes;
+use vramfit::scenario::{Checkpointing, Method, MixedRecipe, Picture, Precision, Runtime, Scenario, Task, Training};
+
+const RESNET_50: &str = r#"{"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "depths": [3, 4, 6, 3], "embedding_size": 64,
+    "hidden_act": "relu", "hidden_sizes": [256, 512, 1024, 2048], "layer_type": "bottleneck", "num_channels": 3, "num_labels": 1000, "torch_dtype": "float32"}"#;
+const CONVNEXT_TINY: &str = r#"{"architectures": ["ConvNextForImageClassification"], "model_type": "convnext", "depths": [3, 3, 9, 3], "hidden_act": "gelu",
+    "hidden_sizes": [96, 192, 384, 768], "image_size": 224, "layer_scale_init_value": 1e-06, "num_channels": 3, "num_labels": 1000, "patch_size": 4,
+    "torch_dtype": "float32"}"#;
+
+fn by_name(architecture: &str) -> String {
+    format!(r#"{{"architecture": "{architecture}", "num_classes": 1000, "torch_dtype": "float32"}}"#)
+}
+
+fn trained(config: &str, size: Option<(u64, u64)>, training: Training) -> Estimate {
+    let scenario = Scenario {
+        task: Task::Train,
+        gpu: None,
+        gpu_capacity: Some(Bytes(1 << 46)),
+        picture: Picture { size, ..Picture::default() },
+        training,
+        ..Scenario::default()
+    };
+    estimate(&model(config), &scenario).unwrap()
+}
+
+fn single(images: u64) -> Training {
+    Training { precision: Some(Precision::Fp32), micro_batch: Some(images), ..Training::default() }
+}
+
+/// Activations at the end of the forward pass.
+fn kept(answer: &Estimate) -> u64 {
+    answer.devices[0].term_at(Term::Activations, Stage::Forward).unwrap().expected.get()
+}
+
+/// torchvision, float32, one image of 224 × 224: bytes that autograd saves.
+#[test]
+fn maps_are_what_autograd_saves() {
+    for (config, saved) in [
+        (by_name("resnet18.a1_in1k"), 22_179_840),
+        (by_name("resnet50"), 85_909_504),
+        (RESNET_50.to_owned(), 85_909_504),
+        (by_name("resnet101"), 126_853_120),
+        // torchvision draws one number for each of the 17 blocks that it may leave out in training.
+        (CONVNEXT_TINY.to_owned(), 109_155_876 - 17 * 4),
+        // A mask of two dropouts is one byte a value on a GPU, and four on the CPU, where this was measured.
+        (by_name("vgg16"), 73_355_264 - 2 * 4096 * 3),
+    ] {
+        assert_eq!(kept(&trained(&config, None, single(1))), saved, "{config}");
+    }
+}
+
+/// Counts of torchvision's networks.
+#[test]
+fn networks_are_counted_by_their_names() {
+    for (architecture, parameters) in [
+        ("resnet18", 11_689_512),
+        ("resnet50", 25_557_032),
+        ("vgg16", 138_357_544),
+        ("vgg11_bn", 132_868_840),
+        ("densenet121", 7_978_856),
+        ("densenet201", 20_013_928),
+    ] {
+        assert_eq!(model(&by_name(architecture)).anatomy.parameters().unwrap().get(), parameters, "{architecture}");
+    }
+    assert!(vramfit::config::read(&by_name("no_such_net")).unwrap_err().to_string().contains("VGG, ResNet and DenseNet"));
+    let by_hand = r#"{"model_type": "vgg", "depths": [2, 2, 3, 3, 3], "hidden_sizes": [64, 128, 256, 512, 512]}"#;
+    assert_eq!(model(by_hand).anatomy.parameters(), model(&by_name("vgg16")).anatomy.parameters());
+    let by_hand = r#"{"model_type": "densenet", "depths": [6, 12, 24, 16], "growth_rate": 32}"#;
+    assert_eq!(model(by_hand).anatomy.parameters(), model(&by_name("densenet121")).anatomy.parameters());
+}
+
+#[test]
+fn maps_grow_with_the_batch_and_with_both_sides() {
+    let of = |size, images| kept(&trained(RESNET_50, size, single(images)));
+    assert_eq!(of(None, 7), 7 * of(None, 1));
+    // The means and the classifier's input do not grow.
+    let head = 2048 * 4;
+    assert_eq!(of(Some((448, 448)), 1) - head, 4 * (of(None, 1) - head));
+    assert_eq!(of(Some((448, 224)), 1) - head, 2 * (of(None, 1) - head));
+    assert_eq!(of(Some((300, 200)), 1), of(Some((200, 300)), 1));
+    assert!(of(Some((225, 225)), 1) > of(None, 1));
+}
+
+#[test]
+fn halves_and_checkpoints_keep_less() {
+    let of = |training: Training| kept(&trained(RESNET_50, None, Training { method: Some(Method::Full), ..training }));
+    let (single, half) = (of(single(1)), of(Training { precision: Some(Precision::Bf16), ..Training::default() }));
+    // What a maximum came from is an index of eight bytes in any precision.
+    let indices = 64 * 56 * 56 * 8;
+    assert_eq!(half - indices, (single - indices) / 2);
+    let mixed = Training { precision: Some(Precision::Bf16Mixed), mixed_recipe: Some(MixedRecipe::Autocast), ..Training::default() };
+    let casts = (25_557_032 - 2 * 26_560 - 1000) * 2; // matrices and convolutions, without norms and the classifier's bias
+    assert_eq!(of(mixed) - casts, half);
+    let checkpoints = |how| of(Training { checkpointing: Some(how), precision: Some(Precision::Fp32), ..Training::default() });
+    assert!(checkpoints(Checkpointing::Full) < checkpoints(Checkpointing::Every(2)) && checkpoints(Checkpointing::Every(2)) < single);
+}
+
+#[test]
+fn reading_images_holds_the_widest_maps() {
+    let of = |size, images| {
+        let scenario = Scenario { runtime: Runtime::Transformers, batch: Some(images), picture: Picture { size, ..Picture::default() }, ..Scenario::default() };
+        estimate(&model(RESNET_50), &scenario).unwrap().devices[0].term_at(Term::Activations, Stage::Prefill).unwrap().expected.get()
+    };
+    // The first block: what it made waits while the shortcut's convolution is normed, three maps of 256 channels.
+    assert_eq!(of(None, 1), 3 * 256 * 56 * 56 * 4);
+    assert_eq!(of(None, 8), 8 * of(None, 1));
+    assert_eq!(of(Some((448, 448)), 1), 4 * of(None, 1));
+}
