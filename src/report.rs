@@ -1,5 +1,7 @@
 //! JSON out, in the contract's shape (`"schema": "vramfit/1"`), and the sentences that say the answer.
 
+mod tensors;
+
 use serde_json::{Map, Value, json};
 
 use crate::encoding::Encoding;
@@ -135,9 +137,11 @@ pub fn estimate_json(model: &Model, scenario: &Scenario, estimate: &Estimate, lo
     ]))
 }
 
-/// The anatomy as JSON.
+/// The anatomy as JSON: the model, and its tensors besides.
 pub fn inspect_json(model: &Model) -> Result<Value, Overflow> {
-    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": model_json(model, None)?}))
+    let mut anatomy = model_json(model, None)?;
+    anatomy["tensors"] = tensors::tensors_json(&model.anatomy)?.into();
+    Ok(json!({"schema": SCHEMA, "version": VERSION, "model": anatomy}))
 }
 
 /// The answer to an inverse question: `null` where no value is too large, 0 where none fits. `max_context` repeats it for the context.

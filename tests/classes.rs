@@ -55,3 +55,37 @@ fn types_without_a_reader_are_never_taken_for_known() {
     }
     assert!(guesses > 300, "{guesses} guesses");
 }
+
+#[test]
+fn inspect_says_each_tensor_once() {
+    use vramfit::model::{Model, Origin, Provenance};
+    let tensors = |config: &str| {
+        let anatomy = vramfit::config::read(config).unwrap();
+        let parameters = anatomy.parameters().unwrap().get();
+        let provenance = Provenance { id: None, revision: None, source: Origin::Config, files: None, notes: Vec::new() };
+        let json = vramfit::report::inspect_json(&Model { anatomy, provenance }).unwrap();
+        (json["model"]["tensors"].as_array().unwrap().clone(), parameters)
+    };
+    for row in ROWS.lines().map(|line| serde_json::from_str::<Value>(line).expect("a row of JSON")) {
+        let (tensors, parameters) = tensors(&row["config"].to_string());
+        let sum: u64 = tensors.iter().map(|tensor| tensor["elements"].as_u64().unwrap()).sum();
+        assert_eq!(sum, parameters, "{}", row["config"]["model_type"]);
+    }
+    // Experts in all layers but one.
+    let (tensors, _) = tensors(
+        r#"{"model_type": "qwen3_moe", "hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 16, "num_hidden_layers": 4, "vocab_size": 100, "num_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": [1]}"#,
+    );
+    let named = |name: &str| {
+        let rows: Vec<&Value> = tensors.iter().filter(|tensor| tensor["name"] == name).collect();
+        assert_eq!(rows.len(), 1, "{name}");
+        rows[0]
+    };
+    let queries = named("model.layers.*.self_attn.q_proj.weight");
+    assert_eq!((&queries["layers"], &queries["shape"], &queries["quantizers_skip"]), (&4.into(), &vec![64, 64].into(), &false.into()));
+    let experts = named("model.layers.*.mlp.experts.{}.up_proj.weight");
+    assert_eq!((&experts["count"], &experts["layers"], &experts["role"]), (&8.into(), &3.into(), &"expert_up".into()));
+    for skipped in ["model.embed_tokens.weight", "lm_head.weight", "model.layers.*.mlp.gate.weight", "model.layers.*.input_layernorm.weight"] {
+        assert_eq!(named(skipped)["quantizers_skip"], true, "{skipped}");
+    }
+}

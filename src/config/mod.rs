@@ -7,6 +7,7 @@ mod computation;
 mod decoder;
 pub mod diffusers;
 mod fields;
+mod ignored;
 pub mod json;
 pub mod manual;
 mod more;
@@ -176,6 +177,12 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
     let components = draft.into_components(&fields, &mut assumptions)?;
     let rotary = rotary::read(&model_type, text.as_ref().unwrap_or(&fields), &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
+    assumptions.extend(
+        keys_not_understood
+            .iter()
+            .filter(|key| fields.describes_a_part(key))
+            .map(|key| format!("`{key}` describes a part of the model that is not known here: its parameters are not counted")),
+    );
     let guesses = fields.guesses();
     let is_guess = !guesses.is_empty();
     assumptions.splice(0..0, guesses);
@@ -195,6 +202,14 @@ mod tests {
 
     fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
         read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
+    }
+
+    #[test]
+    fn a_part_that_is_not_read_is_said() {
+        let anatomy = with("ear_config", r#"{"hidden_size": 32, "num_layers": 2}"#).unwrap();
+        assert!(anatomy.assumptions.iter().any(|line| line.contains("`ear_config`")), "{:?}", anatomy.assumptions);
+        let anatomy = with("ear_config", r#"{"beam_width": 3}"#).unwrap();
+        assert!(anatomy.assumptions.is_empty(), "{:?}", anatomy.assumptions);
     }
 
     #[test]

@@ -294,7 +294,7 @@ test("a model that was opened opens again when the Hub is gone", lab.journey({ a
 test("by hand: a model that exists nowhere, and the link carries it", lab.journey({ csp: true }, async (page) => {
   await page.open({ endpoint: null });
   await page.tab.getByText("By hand", { exact: true }).click();
-  const size = (label) => page.tab.getByLabel(label, { exact: true });
+  const size = (label) => page.tab.getByRole("textbox", { name: label, exact: true });
   await size("Layers").fill("32");
   await size("Hidden size").fill("4,096");
   await size("Attention heads").fill("32");
@@ -313,7 +313,7 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
   assert.equal(new URL(link).searchParams.get("manual"), "layers:32,hidden:4096,heads:32,intermediate:11008,vocab:32000");
   const twin = await page.another(link);
   await twin.known(/6\.74\s*B/, /By hand/);
-  assert.equal(await twin.tab.getByLabel("Hidden size", { exact: true }).inputValue(), "4096", "the form says what the link said");
+  assert.equal(await twin.tab.getByRole("textbox", { name: "Hidden size", exact: true }).inputValue(), "4096", "the form says what the link said");
 
   // The box takes the same text; parameters may stand for the width.
   await page.choose("layers=32,hidden=4096,heads=32,kv-heads=8,vocab=128256,params=8.03B");

@@ -49,17 +49,19 @@ const SINGLE: &str = "
     attn.to_k d d +
     attn.to_v d d +";
 
+/// What FLUX.1 and Chroma take for keys that are left out.
+const FLUX: &[(&str, u64)] = &[
+    ("num_attention_heads", 24),
+    ("attention_head_dim", 128),
+    ("in_channels", 64),
+    ("num_layers", 19),
+    ("num_single_layers", 38),
+    ("joint_attention_dim", 4096),
+];
+
 /// FLUX.1. The pipeline packs 2 × 2 latents into one token.
 pub(super) fn flux(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(&[
-        ("num_attention_heads", 24),
-        ("attention_head_dim", 128),
-        ("in_channels", 64),
-        ("num_layers", 19),
-        ("num_single_layers", 38),
-        ("joint_attention_dim", 4096),
-        ("pooled_projection_dim", 768),
-    ]);
+    let f = &f.with_defaults(FLUX).with_defaults(&[("pooled_projection_dim", 768)]);
     for key in ["patch_size", "axes_dims_rope"] {
         f.raw(key);
     }
@@ -88,17 +90,7 @@ pub(super) fn flux(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// Chroma: FLUX without modulation in its blocks; one small network makes all of it.
 pub(super) fn chroma(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(&[
-        ("num_attention_heads", 24),
-        ("attention_head_dim", 128),
-        ("in_channels", 64),
-        ("num_layers", 19),
-        ("num_single_layers", 38),
-        ("joint_attention_dim", 4096),
-        ("approximator_num_channels", 64),
-        ("approximator_hidden_dim", 5120),
-        ("approximator_layers", 5),
-    ]);
+    let f = &f.with_defaults(FLUX).with_defaults(&[("approximator_num_channels", 64), ("approximator_hidden_dim", 5120), ("approximator_layers", 5)]);
     for key in ["patch_size", "axes_dims_rope"] {
         f.raw(key);
     }

@@ -187,6 +187,35 @@ pub(super) fn read_pegasus(f: &Fields) -> Result<Draft, ConfigError> {
     read_kin(f, &Kin { more_positions: Some(0), embedding_norm: false, final_norm: true, ..BART })
 }
 
+/// PEGASUS-X: local attention in the encoder, with tokens that see everything; attention without biases, positions computed.
+pub(super) fn read_pegasus_x(f: &Fields) -> Result<Draft, ConfigError> {
+    let kin = Kin {
+        vocab: 96_103,
+        encoder: [16, 16, 4096],
+        decoder: [16, 16, 4096],
+        positions: 16_384,
+        more_positions: None,
+        embedding_norm: false,
+        final_norm: true,
+        ..BART
+    };
+    let tokens = f.optional_count("num_global_tokens")?.unwrap_or(32);
+    f.touch("stagger_local_blocks");
+    let mut draft = build(f, &kin, "max_position_embeddings", "max_position_embeddings", |stack, crosses| {
+        let mut tensors = seq2seq_layer(stack.hidden, stack.inner, crosses, true);
+        tensors.retain(|tensor| !tensor.name.ends_with("_proj.bias"));
+        if !crosses {
+            tensors.extend(Tensors::default().norm("global_self_attn_layer_norm", stack.hidden, true).build());
+        }
+        Ok(stack.equal_layers(if crosses { Keeps::Own } else { Keeps::Nothing }, &tensors))
+    })?;
+    for encoder in &mut draft.others {
+        let width = encoder.hidden_size;
+        encoder.tensors.extend(Tensors::default().tensor("model.encoder.embed_global.weight", Role::Other, &[tokens, width]).build());
+    }
+    Ok(draft)
+}
+
 /// Marian: no norms around the stacks; some checkpoints have a vocabulary per language.
 pub(super) fn read_marian(f: &Fields) -> Result<Draft, ConfigError> {
     let kin = Kin { vocab: 58101, more_positions: Some(0), embedding_norm: false, ..BART };

@@ -131,3 +131,45 @@ pub(super) fn read_fnet(f: &Fields) -> Result<Draft, ConfigError> {
     }
     Ok(draft)
 }
+
+/// `NeoBERT`: rotary positions, RMSNorms, a gate in the feed-forward of two thirds the width, no biases. Its own code.
+pub(super) fn read_neobert(f: &Fields) -> Result<Draft, ConfigError> {
+    const SPEC: Spec = Spec {
+        base: "model",
+        layer_prefix: "model.transformer_encoder",
+        outside: &[("model.encoder", Block::Table(Vocab, Embedding)), ("model.layer_norm", Block::Scale(Hidden))],
+        layer: &[
+            ("qkv", Block::Matrix(Hidden, Dim::Own)),
+            ("wo", Block::Matrix(Hidden, Hidden)),
+            ("ffn.w12", Block::Matrix(Hidden, Dim::Own2)),
+            ("ffn.w3", Block::Matrix(Inner, Hidden)),
+            ("attention_norm", Block::Scale(Hidden)),
+            ("ffn_norm", Block::Scale(Hidden)),
+        ],
+        heads: &[
+            ("LMHead", &[("decoder", Linear(Hidden, Vocab))]),
+            ("ForMaskedLM", &[("decoder", Linear(Hidden, Vocab))]),
+            ("ForSequenceClassification", &[("dense", Linear(Hidden, Hidden)), ("classifier", Linear(Hidden, Labels))]),
+            ("Model", &[]),
+            ("NeoBERT", &[]),
+        ],
+    };
+    let sizes = Sizes::read(f, &Defaults { layers: 28, positions: 0, types: 0, ..BERT_DEFAULTS })?;
+    for key in ["embedding_init_range", "decoder_init_range", "max_length", "norm_eps", "hidden_act"] {
+        f.touch(key);
+    }
+    // To a multiple of eight.
+    let inner = (sizes.inner.saturating_mul(2) / 3).div_ceil(8) * 8;
+    let sizes = Sizes { inner, own: sizes.hidden.saturating_mul(3), own2: inner.saturating_mul(2), gated: true, types: 0, positions: 0, ..sizes };
+    SPEC.read(f, &sizes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn published_count_of_neobert() {
+        let config = r#"{"model_type": "neobert", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 12, "vocab_size": 30522,
+            "max_length": 4096, "architectures": ["NeoBERTLMHead"]}"#;
+        assert_eq!(crate::config::read(config).unwrap().parameters().unwrap().get(), 245_136_954);
+    }
+}

@@ -1,12 +1,13 @@
 //! BLOOM: positions by bias, q, k and v in one matrix, biases everywhere, a norm on the embedding, tied head.
 
-use super::classic::{GPT_NAMES, Measured, Sizes, gpt_like};
+use super::classic::{GPT_NAMES, Measured, Sizes, first_width, gpt_like};
 use super::decoder::{Draft, Tensors};
 use super::{ConfigError, Fields};
 
 const SIZES: Sizes = Sizes { hidden: 64, layers: 2, heads: 8, kv_heads: None, head_dim: None, intermediate: None, vocab: 250_880 };
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = &first_width(f)?;
     let measured = SIZES.read(f)?;
     let Measured { shape, .. } = measured;
     // The class knows no other width.
@@ -25,4 +26,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         .norm("transformer.ln_f", shape.hidden, true)
         .build();
     Ok(gpt_like(&GPT_NAMES, Measured { intermediate, ..measured }, false, outside, &layer, true))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn published_counts() {
+        let count = |config: &str| crate::config::read(config).unwrap().parameters().unwrap().get();
+        // bigscience/bloom: its file names the width as the class did first.
+        let config = r#"{"model_type": "bloom", "n_embed": 14336, "n_layer": 70, "num_attention_heads": 112, "vocab_size": 250880}"#;
+        assert_eq!(count(config), 176_247_271_424);
+    }
 }

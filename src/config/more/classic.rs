@@ -29,6 +29,15 @@ pub struct Measured {
     pub assumptions: Vec<String>,
 }
 
+/// A width under its first name, `n_embed`, which BLOOM's and Falcon's classes prefer to `hidden_size`.
+pub fn first_width(f: &Fields) -> Result<Fields, ConfigError> {
+    let same = f.with_defaults(&[]);
+    Ok(match f.optional_count("n_embed")? {
+        Some(width) => same.replaced("hidden_size", width),
+        None => same,
+    })
+}
+
 impl Sizes {
     /// Reads the sizes; whatever is absent is the class's and is said.
     pub fn read(&self, f: &Fields) -> Result<Measured, ConfigError> {

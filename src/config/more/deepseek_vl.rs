@@ -1,4 +1,4 @@
-//! DeepSeek-VL (SigLIP and a projector beside Llama's layers) and DeepSeek-VL2 (tiles, beside DeepSeek-V2's).
+//! DeepSeek-VL (SigLIP and a projector beside Llama's layers), DeepSeek-VL2 (tiles, beside DeepSeek-V2's) and DeepSeek-OCR (two towers).
 
 use super::decoder::{Draft, Head, Tensors};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in};
@@ -54,6 +54,65 @@ pub(super) fn read_hybrid(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft.with(tower).with(high).with(projector(hidden, aligner)))
 }
 
+/// DeepSeek-OCR, under the name of DeepSeek-VL2: SAM's tower and, over its features, CLIP's; one matrix to the language model. Its files
+/// name both towers; their shapes are in its code.
+fn read_ocr(f: &Fields, draft: Draft, vision: &Fields, parts: &Fields) -> Result<Draft, ConfigError> {
+    for key in ["image_size", "mlp_ratio", "model_name", "model_type"] {
+        vision.touch(key);
+    }
+    let number = |part: &Fields, key: &str, default: u64| part.optional_count(key).map(|n| n.unwrap_or(default));
+    let sam = parts.nested(&["sam_vit_b"])?.unwrap_or_else(|| parts.left_out("sam_vit_b"));
+    let (width, layers, heads) = (number(&sam, "width", 768)?, number(&sam, "layers", 12)?, number(&sam, "heads", 12)?);
+    let mut high = sam.with_defaults(&[("hidden_size", width), ("num_hidden_layers", layers), ("num_attention_heads", heads)]);
+    high = high.with_defaults(&[("image_size", 1024), ("patch_size", 16)]);
+    let high = super::sam::tower(&high)?.below("model.sam_model");
+    let down = sam.optional_counts("downsample_channels")?.unwrap_or_else(|| vec![512, 1024]);
+    let clip = parts.nested(&["clip-l-14-224"])?.unwrap_or_else(|| parts.left_out("clip-l-14-224"));
+    let (seen, depth, heads) = (number(&clip, "width", 1024)?, number(&clip, "layers", 24)?, number(&clip, "heads", 16)?);
+    let (side, patch) = (number(&clip, "image_size", 224)?, number(&clip, "patch_size", 14)?);
+    let inner = seen.saturating_mul(4);
+    let tower = Tower { hidden: seen, layers: depth, heads, intermediate: inner, gated: false }.checked(&clip, "layers", "heads")?;
+    let layer = Tensors::default()
+        .linear("self_attn.qkv_proj", seen, seen.saturating_mul(3), true)
+        .linear("self_attn.out_proj", seen, seen, true)
+        .linear("mlp.fc1", seen, inner, true)
+        .linear("mlp.fc2", inner, seen, true)
+        .norm("layer_norm1", seen, true)
+        .norm("layer_norm2", seen, true)
+        .build();
+    let at = |leaf: &str| format!("model.vision_model.{leaf}");
+    let places = (side / patch).saturating_mul(side / patch).saturating_add(1);
+    let outside = Tensors::default()
+        .tensor(&at("embeddings.class_embedding"), Role::Other, &[seen])
+        .convolution(&at("embeddings.patch_embedding"), &[seen, 3, patch, patch], false)
+        .tensor(&at("embeddings.position_embedding.weight"), Role::Position, &[places, seen])
+        .norm(&at("pre_layrnorm"), seen, true)
+        .build();
+    let plan = f.nested(&["projector_config"])?.unwrap_or_else(|| f.left_out("projector_config"));
+    for key in ["projector_type", "model_type"] {
+        plan.touch(key);
+    }
+    for key in ["tile_tag", "global_view_pos", "candidate_resolutions"] {
+        f.touch(key);
+    }
+    let (inputs, out) = (number(&plan, "input_dim", 2048)?, number(&plan, "n_embed", 1280)?);
+    let mut t = Tensors::default();
+    // SAM's neck gives 256 channels; two convolutions halve its sides.
+    let mut channels = 256;
+    for (number, &wider) in down.iter().enumerate() {
+        t.convolution(&format!("model.sam_model.net_{}", number + 2), &[wider, channels, 3, 3], false);
+        channels = wider;
+    }
+    let t = t
+        .linear("model.projector.layers", inputs, out, true)
+        .tensor("model.image_newline", Role::Other, &[out])
+        .tensor("model.view_seperator", Role::Other, &[out])
+        .build();
+    let high = high.component("high_resolution_vision", crate::model::ComponentKind::VisionTower);
+    let clip = super::towers::vision_tower(seen, "model.vision_model.transformer.layers", outside, tower.layers(&layer));
+    Ok(draft.with(high).with(clip).with(projector(out, t)))
+}
+
 pub(super) fn read_v2(f: &Fields) -> Result<Draft, ConfigError> {
     let wrapper = Wrapper { default_type: "deepseek_v2", names: Names::Behind("language"), head: Head::Language, tie: Tie::Text };
     let text = f.required_nested(TEXT_CONFIGS)?;
@@ -61,7 +120,11 @@ pub(super) fn read_v2(f: &Fields) -> Result<Draft, ConfigError> {
     // Switches of its authors' training code.
     text.touch("lm_head");
     text.touch("rm_head");
-    let vision = f.required_nested(&["vision_config"])?.with_defaults(VISION2);
+    let vision = f.required_nested(&["vision_config"])?;
+    if let Some(parts) = vision.nested(&["width"]).ok().flatten() {
+        return read_ocr(f, draft, &vision, &parts);
+    }
+    let vision = vision.with_defaults(VISION2);
     let hidden = vision.count("width")?;
     let tower = Tower {
         hidden,
@@ -107,4 +170,22 @@ pub(super) fn read_v2(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("candidate_resolutions");
     f.touch("global_view_pos");
     Ok(draft.with(tower).with(projector(width, tensors.build())))
+}
+
+#[cfg(test)]
+mod tests {
+    /// DeepSeek-OCR.
+    #[test]
+    fn published_count() {
+        let text = r#"{"hidden_size": 1280, "intermediate_size": 6848, "moe_intermediate_size": 896, "num_hidden_layers": 12, "num_attention_heads": 10,
+            "num_key_value_heads": 10, "vocab_size": 129280, "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1,
+            "use_mla": false, "q_lora_rank": null, "kv_lora_rank": null, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "topk_method": "greedy"}"#;
+        let sam = r#"{"downsample_channels": [512, 1024], "global_attn_indexes": [2, 5, 8, 11], "heads": 12, "layers": 12, "width": 768}"#;
+        let clip = r#"{"heads": 16, "image_size": 224, "layers": 24, "patch_size": 14, "width": 1024}"#;
+        let config = format!(
+            r#"{{"model_type": "deepseek_vl_v2", "language_config": {text}, "projector_config": {{"input_dim": 2048, "n_embed": 1280, "projector_type": "linear"}},
+                "vision_config": {{"image_size": 1024, "model_name": "deeplip_b_l", "width": {{"clip-l-14-224": {clip}, "sam_vit_b": {sam}}}}}}}"#
+        );
+        assert_eq!(crate::config::read(&config).unwrap().parameters().unwrap().get(), 3_336_106_240);
+    }
 }

@@ -1,7 +1,7 @@
 //! Falcon 7B, 40B, 180B and 11B, and their first names `RefinedWebModel` and `RefinedWeb`: q, k and v in one matrix, one or
 //! two norms before parallel blocks, tied head. Keys and values are counted per group: transformers broadcasts them first.
 
-use super::classic::{GPT_NAMES, Measured, Sizes, gpt_like, plain_heads};
+use super::classic::{GPT_NAMES, Measured, Sizes, first_width, gpt_like, plain_heads};
 use super::decoder::{Draft, Shape, Tensors};
 use super::{ConfigError, Fields};
 
@@ -18,6 +18,7 @@ pub(super) fn read_refined_web(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 fn build(f: &Fields, is_new: bool) -> Result<Draft, ConfigError> {
+    let f = &first_width(f)?;
     let measured = SIZES.read(f)?;
     let Measured { shape, intermediate, assumptions } = measured;
     plain_heads(f, &shape)?;

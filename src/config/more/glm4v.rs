@@ -57,34 +57,11 @@ const VISION: &[(&str, u64)] = &[
     ("intermediate_size", 13_696),
 ];
 
-/// `GlmOcrVisionConfig`.
-const OCR_VISION: &[(&str, u64)] = &[
-    ("depth", 24),
-    ("hidden_size", 1024),
-    ("num_heads", 16),
-    ("in_channels", 3),
-    ("image_size", 336),
-    ("patch_size", 14),
-    ("spatial_merge_size", 2),
-    ("temporal_patch_size", 2),
-    ("out_hidden_size", 1536),
-    ("intermediate_size", 4096),
-];
+/// Where `GlmOcrVisionConfig` and `Glm5NextVisionConfig` differ from it.
+const SMALL_VISION: &[(&str, u64)] = &[("hidden_size", 1024), ("num_heads", 16), ("out_hidden_size", 1536), ("intermediate_size", 4096)];
 
-/// `Glm5NextVisionConfig`.
-const NEXT_VISION: &[(&str, u64)] = &[
-    ("depth", 24),
-    ("hidden_size", 1024),
-    ("num_heads", 16),
-    ("in_channels", 3),
-    ("image_size", 336),
-    ("patch_size", 14),
-    ("spatial_merge_size", 2),
-    ("temporal_patch_size", 2),
-    ("out_hidden_size", 1536),
-    ("intermediate_size", 4096),
-    ("projection_intermediate_size", 10_240),
-];
+/// What `Glm5NextVisionConfig` has besides.
+const NEXT_VISION: &[(&str, u64)] = &[("projection_intermediate_size", 10_240)];
 
 /// GLM-4's norms: before and after attention and feed-forward.
 const NORMS: &[&str] = &["input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"];
@@ -151,33 +128,35 @@ pub(super) fn read_moe_text(f: &Fields) -> Result<Draft, ConfigError> {
 #[derive(Clone, Copy)]
 struct Kind {
     text: &'static str,
-    defaults: &'static [(&'static str, u64)],
+    /// Tables of the class's defaults, the more particular first.
+    defaults: &'static [&'static [(&'static str, u64)]],
     /// GLM-OCR: norms on query and key heads, biases in the feed-forward, no learned positions.
     ocr: bool,
 }
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    wrap(f, Kind { text: "glm4v_text", defaults: VISION, ocr: false })
+    wrap(f, Kind { text: "glm4v_text", defaults: &[VISION], ocr: false })
 }
 
 pub(super) fn read_moe(f: &Fields) -> Result<Draft, ConfigError> {
-    wrap(f, Kind { text: "glm4v_moe_text", defaults: VISION, ocr: false })
+    wrap(f, Kind { text: "glm4v_moe_text", defaults: &[VISION], ocr: false })
 }
 
 pub(super) fn read_ocr(f: &Fields) -> Result<Draft, ConfigError> {
-    wrap(f, Kind { text: "glm_ocr_text", defaults: OCR_VISION, ocr: true })
+    wrap(f, Kind { text: "glm_ocr_text", defaults: &[SMALL_VISION, VISION], ocr: true })
 }
 
 /// GLM-5.3: GLM-OCR's tower, with a merger of a width of its own.
 pub(super) fn read_next(f: &Fields) -> Result<Draft, ConfigError> {
-    wrap(f, Kind { text: "glm5_next_text", defaults: NEXT_VISION, ocr: true })
+    wrap(f, Kind { text: "glm5_next_text", defaults: &[NEXT_VISION, SMALL_VISION, VISION], ocr: true })
 }
 
 fn wrap(f: &Fields, kind: Kind) -> Result<Draft, ConfigError> {
     let wrapper = Wrapper { default_type: kind.text, names: Names::Inside("model.language_model"), head: Head::ByArchitecture, tie: Tie::Either };
     let text = f.nested(TEXT_CONFIGS)?.unwrap_or_else(|| f.left_out("text_config"));
     let draft = language_in(f, &text, &wrapper)?;
-    let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(kind.defaults);
+    let vision = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));
+    let vision = kind.defaults.iter().fold(vision, |vision, table| vision.with_defaults(table));
     let [tower, merger] = tower(&vision, kind.ocr)?;
     Ok(draft.with(tower).with(merger))
 }

@@ -34,6 +34,13 @@ pub(super) fn read_chat(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft.with(tower.component("vision", ComponentKind::VisionTower)).with(projector))
 }
 
+/// H2OVL, whose code is `InternVL`'s around Danube.
+pub(super) fn read_h2ovl(f: &Fields) -> Result<Draft, ConfigError> {
+    let mut draft = read_chat(f)?;
+    draft.assumptions.push("read as InternVL's own form, which its code follows".to_owned());
+    Ok(draft)
+}
+
 fn projector(f: &Fields, tower: &Tower, width: u64, [layer_norm, first, second]: [&str; 3]) -> Result<Component, ConfigError> {
     // The features are always those of one layer.
     f.touch("vision_feature_layer");

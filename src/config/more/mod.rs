@@ -43,6 +43,7 @@ mod detr;
 mod diffusion_lm;
 mod distilbert;
 mod dots1;
+mod dots_ocr;
 mod dpt;
 mod emu3;
 mod encodec;
@@ -108,6 +109,7 @@ mod llama_more;
 mod llava;
 mod longcat_flash;
 mod mamba;
+mod mimi;
 mod mimo;
 mod mimo_v2_flash;
 mod minicpm;
@@ -145,6 +147,7 @@ mod phi3_v;
 mod phi4_multimodal;
 mod phi4flash;
 mod phimoe;
+mod pix2struct;
 mod plamo;
 mod plamo2;
 mod prophetnet;
@@ -253,6 +256,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("convnext", convnet::read_convnext),
     family("convnextv2", convnet::read_convnext2),
     family("cpmant", cpmant::read),
+    family("csm", mimi::read_csm),
     family("ctrl", openai_gpt::read_ctrl),
     family("cwm", llama_kin::cwm),
     family("dac", dac::read),
@@ -276,6 +280,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("densenet", timm::read_densenet),
     family("depth_anything", depth_anything::read),
     family("detr", detr::read),
+    family("dia", mimi::read_dia),
     family("diffllama", llama_more::diffllama),
     family("diffusion_gemma", gemma4::read_diffusion),
     family("dinov2", vit::read_dinov2),
@@ -286,6 +291,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("doge", llama_more::doge),
     family("donut-swin", swin::read_donut),
     family("dots1", dots1::read),
+    family("dots_ocr", dots_ocr::read),
     family("dpr", bert::read_dpr),
     family("dpt", dpt::read),
     family("efficientnet", mobilenet::read_efficient),
@@ -362,6 +368,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("grinmoe", phimoe::read),
     family("grok-1", grok::read),
     family("gte", nomic_bert::read_gte),
+    family("h2ovl_chat", internvl::read_h2ovl),
     family("helium", llama_kin::helium),
     family("hf_olmo", olmo::read_own),
     family("hubert", wav2vec2::read_hubert),
@@ -413,6 +420,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("lighton_ocr", mistral3::read_lighton),
     family("lilt", layouts::read_lilt),
     family("llada", diffusion_lm::read_llada),
+    family("llada2_moe", bailing_moe::read_v2),
     family("llama4", llama4::read),
     family("llama4_text", llama4::read_text),
     family("llama_bidirec", llama::read),
@@ -438,6 +446,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("metaclip_2", clip::read),
     family("metaclip_2_text_model", clip::read_text),
     family("metaclip_2_vision_model", clip::read_vision),
+    family("mimi", mimi::read),
     family("mimo", mimo::read),
     family("mimo_v2_flash", mimo_v2_flash::read),
     family("minicpm", minicpm::read),
@@ -482,6 +491,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("nemotron-nas", decilm::read),
     family("nemotron_h", nemotron_h::read),
     family("nemotron_h_puzzle", nemotron_h::read),
+    family("neobert", bert_kin::read_neobert),
     family("new", nomic_bert::read_gte),
     family("nllb-moe", bart::read_nllb_moe),
     family("nomic_bert", nomic_bert::read_nomic),
@@ -504,6 +514,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("paligemma", paligemma::read),
     family("patchtst", forecast::read_patchtst),
     family("pegasus", bart::read_pegasus),
+    family("pegasus_x", bart::read_pegasus_x),
     family("persimmon", persimmon::read),
     family("phi", phi::read),
     family("phi-msft", phi::read_msft),
@@ -513,6 +524,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("phi4flash", phi4flash::read),
     family("phi4mm", phi4_multimodal::read_phi4mm),
     family("phimoe", phimoe::read),
+    family("pix2struct", pix2struct::read),
     family("pixtral", clip::read_vision),
     family("plamo", plamo::read),
     family("plamo2", plamo2::read),
