@@ -47,7 +47,7 @@ impl Engine for Transformers {
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
         if setup.scenario.kv_cache == KvCache::Fp8 && setup.scenario.serving.cache != CacheImplementation::Quantized {
-            let message = "transformers keeps keys and values in the dtype of computation; in FP8 it does with the quantized cache (--cache-implementation)";
+            let message = "transformers keeps keys and values in the dtype of computation; an FP8 KV cache is for vLLM, or for its quantized cache (--cache-implementation)";
             return Err(EstimateError::Unsupported(message.to_owned()));
         }
         setup.check_division(false)
