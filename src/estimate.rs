@@ -225,6 +225,25 @@ impl Stage {
         }
     }
 
+    /// Its name for people.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Load => "Load",
+            Self::Prefill => "Prefill",
+            Self::Sampling => "Sampling",
+            Self::Decode => "Decode",
+            Self::Generate => "Generate",
+            Self::Score => "Score",
+            Self::Forward => "Forward",
+            Self::Loss => "Loss",
+            Self::Backward => "Backward",
+            Self::OptimizerStep => "Optimizer step",
+            Self::TextEncode => "Text encode",
+            Self::Denoise => "Denoise",
+            Self::VaeDecode => "VAE decode",
+        }
+    }
+
     /// What happens in it: "while ...".
     pub const fn doing(self) -> &'static str {
         match self {

@@ -123,6 +123,16 @@ fn gguf_files_whole_split_in_folders_and_with_encoders() {
     std::fs::remove_file(&whole).unwrap();
     check(&json("inspect", &[&folder.0], &[])["model"]);
 
+    // In a folder of the folder, as large repositories have them.
+    std::fs::create_dir(folder.0.join("Q4")).unwrap();
+    for part in &parts {
+        std::fs::rename(part, folder.0.join("Q4").join(part.file_name().unwrap())).unwrap();
+    }
+    check(&json("inspect", &[&folder.0], &[])["model"]);
+    for part in &parts {
+        std::fs::rename(folder.0.join("Q4").join(part.file_name().unwrap()), part).unwrap();
+    }
+
     let beside = folder.gguf("mmproj.gguf", &encoder());
     let both = json("inspect", &[&parts[0], &beside], &[]);
     assert_eq!(both, {
@@ -236,6 +246,8 @@ fn a_model_by_hand() {
     let unknown = vramfit("inspect", &[], &["--manual", "layerz=32"]);
     assert!(unknown.status.code() == Some(2) && String::from_utf8_lossy(&unknown.stderr).contains("`layerz`"));
     assert_eq!(vramfit("inspect", &[], &[]).status.code(), Some(2), "something must be named");
+    let not_here = vramfit("inspect", &[Path::new("org/name")], &["--quant-config", "x.json"]);
+    assert!(String::from_utf8_lossy(&not_here.stderr).contains("goes with files"), "a flag that does nothing is refused");
 }
 
 #[test]

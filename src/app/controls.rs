@@ -10,7 +10,7 @@ use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
 use vramfit::runtime::label;
-use vramfit::scenario::{KvCache, Runtime, Scenario, Weights};
+use vramfit::scenario::{KvCache, Method, Optimizer, Runtime, Scenario, Task, Weights};
 use web_sys::Event;
 
 use super::dom;
@@ -38,14 +38,18 @@ pub fn markup() -> String {
     for runtime in Runtime::ALL {
         option(&mut options, RUNTIME.id, runtime.name(), label(*runtime));
     }
-    RUNTIME.markup(&mut out, &options);
     out.push_str("<div class='row'>");
+    TASK.markup(&mut out, &plain_options(TASK.id, Task::OPTIONS));
+    RUNTIME.markup(&mut out, &options);
+    METHOD.markup(&mut out, &plain_options(METHOD.id, Method::OPTIONS));
+    out.push_str("</div><div class='row'>");
     WEIGHTS.markup(&mut out, "");
     options.clear();
     for kv_cache in KvCache::ALL {
         option(&mut options, KV_CACHE.id, kv_cache.name(), kv_cache.label());
     }
     KV_CACHE.markup(&mut out, &options);
+    OPTIMIZER.markup(&mut out, &plain_options(OPTIMIZER.id, Optimizer::OPTIONS));
     out.push_str("</div>");
     WEIGHT_NUMBER.markup(&mut out);
     for (field, slider) in [(&CONTEXT, &CONTEXT_SLIDER), (&BATCH, &BATCH_SLIDER)] {
@@ -82,7 +86,7 @@ pub fn bind(state: AppState) {
     GPU.begin(&gpu, if gpu == CUSTOM { CUSTOM_LABEL } else { &gpu });
     let weights = state.scenario.with_untracked(|scenario| scenario.weights);
     WEIGHTS.begin(weights.stem(), &weights_label(weights));
-    let choices = [&GPU, &RUNTIME, &WEIGHTS, &KV_CACHE].map(|choice| choice.bind(state));
+    let choices = [&GPU, &TASK, &RUNTIME, &METHOD, &WEIGHTS, &KV_CACHE, &OPTIMIZER].map(|choice| choice.bind(state));
     let fields = [&GPU_COUNT, &CAPACITY, &WEIGHT_NUMBER, &CONTEXT, &BATCH].map(|field| field.bind(state));
     let sliders = [&CONTEXT_SLIDER, &BATCH_SLIDER].map(|slider| slider.bind(state));
     dom::follow(move || {
@@ -92,7 +96,9 @@ pub fn bind(state: AppState) {
         dom::text("changed", &changed(state));
     });
     // Most runtimes are in the page's second module.
-    dom::on(RUNTIME.id, "focus", move |_| reader::prepare(state));
+    for id in [TASK.id, RUNTIME.id] {
+        dom::on(id, "focus", move |_| reader::prepare(state));
+    }
     let is_made = Cell::new(false);
     dom::on("more", "toggle", move |_| {
         if !is_made.replace(true) {
@@ -127,6 +133,12 @@ fn more(state: AppState) {
 /// Choices that do not apply are disabled, and say why.
 fn allow(scenario: &Scenario) {
     dom::flag("capacity-field", "hidden", scenario.gpu_capacity.is_none());
+    let is_training = scenario.task == Task::Train;
+    for (id, is_for_training) in [("runtime-field", false), ("kv-field", false), ("method-field", true), ("optimizer-field", true)] {
+        dom::flag(id, "hidden", is_for_training != is_training);
+    }
+    dom::text("context-label", if is_training { "Tokens per sequence" } else { CONTEXT.label });
+    dom::text("batch-label", if is_training { "Micro-batch" } else { BATCH.label });
     dom::flag("weight-number-field", "hidden", scenario.weights.number().is_none());
     for kv_cache in KvCache::ALL {
         let id = [KV_CACHE.id, "-", kv_cache.name()].concat();
@@ -231,6 +243,46 @@ fn whole(value: f32) -> u64 {
     value.round() as u64
 }
 
+static TASK: Choice = Choice {
+    id: "task",
+    label: "Task",
+    value: |state| state.scenario.with(|scenario| scenario.task.name().to_owned()),
+    take: |state, name| {
+        if let Ok(task) = name.parse() {
+            state.choose(|scenario| scenario.task = task);
+        }
+    },
+};
+
+static METHOD: Choice = Choice {
+    id: "method",
+    label: "Method",
+    value: |state| chosen_or_used(state, state.scenario.with(|scenario| scenario.training.method).map(Method::name), "method"),
+    take: |state, name| state.choose(|scenario| scenario.training.method = name.parse().ok()),
+};
+
+static OPTIMIZER: Choice = Choice {
+    id: "optimizer",
+    label: "Optimizer",
+    value: |state| chosen_or_used(state, state.scenario.with(|scenario| scenario.training.optimizer).map(Optimizer::name), "optimizer"),
+    take: |state, name| state.choose(|scenario| scenario.training.optimizer = name.parse().ok()),
+};
+
+/// A choice's name, or that of what the last estimate used.
+fn chosen_or_used(state: AppState, chosen: Option<&str>, key: &str) -> String {
+    let used = || state.used.with(|used| used.iter().find(|(name, _)| *name == key).map_or_else(String::new, |(_, value)| value.clone()));
+    chosen.map_or_else(used, str::to_owned)
+}
+
+/// Options by name and label.
+fn plain_options(id: &str, choices: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (name, label) in choices {
+        option(&mut out, id, name, label);
+    }
+    out
+}
+
 static RUNTIME: Choice = Choice {
     id: "runtime",
     label: "Runtime",
@@ -255,14 +307,16 @@ static WEIGHTS: Choice = Choice {
 
 /// Every format of weights, by kind.
 fn weights_options() -> String {
-    let (mut out, mut kind) = (String::new(), Weights::AsStored.kind());
+    let (mut out, mut kind, mut end) = (String::new(), Weights::AsStored.kind(), "");
     for weights in Weights::all() {
         if weights.kind() != kind {
             kind = weights.kind();
-            dom::weave(&mut out, &["<optgroup label='", kind, "'>"]);
+            dom::weave(&mut out, &[end, "", "<optgroup label='", kind, "'>"]);
+            end = "</optgroup>";
         }
         option(&mut out, WEIGHTS.id, weights.stem(), &weights_label(weights));
     }
+    out.push_str(end);
     out
 }
 

@@ -167,7 +167,9 @@ fn point(state: AppState, context: u64) -> Option<Point> {
 /// The finding.
 fn limit(state: AppState) -> String {
     state.swept.with(|swept| match swept.as_ref().map(|swept| swept.curve.longest) {
-        Some(LongestContext::Tokens(tokens)) => format!("Fits up to {} tokens per request.", grouped(tokens)),
+        Some(LongestContext::Tokens(tokens)) => {
+            format!("Fits up to {} tokens per {}.", grouped(tokens), if state.is_training() { "sequence" } else { "request" })
+        }
         Some(LongestContext::Unlimited) => "Fits at every context.".to_owned(),
         Some(LongestContext::Nothing) => "Does not fit at any context.".to_owned(),
         None => "There is no curve for this combination.".to_owned(),

@@ -32,7 +32,7 @@ pub struct Field {
 impl Field {
     /// A label and an input, with what is wrong under it.
     pub fn markup(&self, out: &mut String) {
-        let head = ["<div class='field' id='", "-field'><label for='", "'>"].join(self.id);
+        let head = ["<div class='field' id='", "-field'><label id='", "-label' for='", "'>"].join(self.id);
         let input = [
             "</label><input id='",
             "' class='number' type='text' inputmode='decimal' autocomplete='off' spellcheck='false' aria-invalid='false' aria-describedby='",
@@ -165,7 +165,7 @@ pub struct Choice {
 impl Choice {
     /// A label and a select with these `option` elements.
     pub fn markup(&self, out: &mut String, options: &str) {
-        let head = ["<div class='field'><label for='", "'>"].join(self.id);
+        let head = ["<div class='field' id='", "-field'><label for='", "'>"].join(self.id);
         let select = ["</label><select id='", "'>"].join(self.id);
         dom::weave(out, &[&head, self.label, &select, "", options, "", "</select></div>"]);
     }

@@ -8,6 +8,7 @@ use leptos::prelude::*;
 use leptos::task::spawn_local;
 use serde::de::DeserializeOwned;
 use vramfit::estimate::Estimate;
+use vramfit::format::Unit;
 use vramfit::plan::Sweep;
 use vramfit::reader;
 use wasm_bindgen::JsValue;
@@ -42,6 +43,9 @@ extern "C" {
 
     #[wasm_bindgen(catch, method)]
     fn sweep(this: &Reader, query: &str) -> Result<Vec<u8>, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
+    fn timeline(this: &Reader, query: &str, is_decimal: bool, width: u32) -> Result<Vec<u8>, JsValue>;
 
     #[wasm_bindgen(catch, method)]
     fn report(this: &Reader, query: &str) -> Result<Vec<u8>, JsValue>;
@@ -95,6 +99,11 @@ pub fn estimate(model: &Arc<[u8]>, query: &str) -> Result<Estimate, String> {
 /// [`reader::desk::sweep`].
 pub fn sweep(model: &Arc<[u8]>, query: &str) -> Result<Sweep, String> {
     ask(model, |reader| reader.sweep(query))
+}
+
+/// [`reader::desk::timeline`].
+pub fn timeline(model: &Arc<[u8]>, query: &str, unit: Unit, width: u32) -> Result<String, String> {
+    ask(model, |reader| reader.timeline(query, unit == Unit::Gb, width))
 }
 
 /// [`reader::desk::report`].

@@ -5,8 +5,7 @@ use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Method, Offload, Optimizer, Precision, Runtime, Scenario, Sharding,
-    Task,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Runtime, Scenario, Sharding, Task,
 };
 
 use super::dom;
@@ -95,14 +94,9 @@ struct Group {
 static GROUPS: &[Group] = &[
     Group {
         id: "training",
-        title: "Task and training",
+        title: "Training",
         settings: &[
-            Setting { key: "task", label: "Task", kind: Kind::Choice(Task::OPTIONS), used: "task", applies: |_| true },
-            Setting { key: "method", label: "Method", kind: Kind::Choice(Method::OPTIONS), used: "method", applies: Case::trains },
             Setting { key: "algo", label: "Algorithm", kind: Kind::Choice(Algorithm::OPTIONS), used: "algorithm", applies: Case::trains },
-            Setting { key: "mb", label: "Micro-batch", kind: Kind::Count, used: "micro_batch", applies: Case::trains },
-            Setting { key: "seq", label: "Tokens of a sequence", kind: Kind::Count, used: "seq_len", applies: Case::trains },
-            Setting { key: "opt", label: "Optimizer", kind: Kind::Choice(Optimizer::OPTIONS), used: "optimizer", applies: Case::trains },
             Setting { key: "prec", label: "Precision", kind: Kind::Choice(Precision::OPTIONS), used: "precision", applies: Case::trains },
             Setting {
                 key: "gc",

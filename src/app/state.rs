@@ -185,6 +185,11 @@ impl State {
         }))
     }
 
+    /// Whether the model is trained.
+    pub fn is_training(&self) -> bool {
+        self.scenario.with(|scenario| scenario.task == Task::Train)
+    }
+
     /// Changes what the user chose.
     pub fn choose(&self, change: impl FnOnce(&mut Scenario)) {
         self.scenario.update(change);

@@ -6,9 +6,11 @@ use vramfit::estimate::{Device, Estimate};
 use vramfit::format::{Unit, grouped};
 use vramfit::plan::LongestContext;
 use vramfit::quantity::{Bytes, Overflow};
+use vramfit::reader::desk;
 use vramfit::report;
 
 use super::dom;
+use super::reader;
 use super::state::{Answer, AppState, Load};
 
 /// The sentences.
@@ -29,6 +31,7 @@ pub const MARKUP: &str = "\
       <p id='impossible' class='problem' role='alert'></p>\
       <div id='bars'></div>\
       <dl id='moments'></dl>\
+      <div id='timeline'></div>\
       <p id='room' class='note'></p>\
     </section>";
 
@@ -45,6 +48,7 @@ pub fn bind(state: AppState) {
         let (unit, width) = (state.unit.get(), state.widths.get().bars);
         let bars = if width == 0 { None } else { state.of_estimate(|estimate| bars(estimate, unit, width)) };
         dom::html("bars", &bars.unwrap_or_default());
+        dom::html("timeline", &timeline(state, unit, width));
         dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit)).unwrap_or_default());
     });
     dom::follow(move || dom::text("room", &room(state)));
@@ -111,6 +115,16 @@ fn bars(estimate: &Estimate, unit: Unit, width: u32) -> Result<String, ChartErro
         out.push_str("</div></figure>");
     }
     Ok(out)
+}
+
+/// The stages of a training step, drawn by the page's second module, which computes them.
+fn timeline(state: AppState, unit: Unit, width: u32) -> String {
+    let is_drawn = width > 0 && state.is_training() && state.answer.with(|answer| matches!(answer, Answer::Estimate(_)));
+    let drawn = state.shown.with(|shown| {
+        let shown = shown.as_ref().filter(|_| is_drawn)?;
+        reader::timeline(&shown.bytes, &state.scenario.with(desk::query), unit, width).ok()
+    });
+    drawn.unwrap_or_default()
 }
 
 fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {

@@ -1,5 +1,5 @@
-//! Drawings as SVG text, the same on the page and on the command line: the bar at the peak, the curve over the context, the
-//! strip of layers.
+//! Drawings as SVG text, the same on the page and on the command line: the bar at the peak, the bars of all stages, the curve over
+//! the context, the strip of layers.
 //!
 //! Drawn with plotters on the paper of `svg`, which knows classes instead of colours; their list is there. The table behind a
 //! drawing is its accessible form, so drawings are hidden from screen readers.
@@ -7,11 +7,13 @@
 mod breakdown;
 mod curve;
 mod layers;
+mod stages;
 mod svg;
 
 pub use breakdown::breakdown;
 pub use curve::curve;
 pub use layers::layer_strip;
+pub use stages::{stages, stages_in_words};
 
 use plotters::drawing::DrawingAreaErrorKind;
 

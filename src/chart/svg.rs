@@ -6,7 +6,7 @@
 //!
 //! | class | what it is | meant |
 //! | --- | --- | --- |
-//! | `chart` with `chart--breakdown`, `chart--curve`, `chart--layers` | the `svg` element | font family, tabular figures |
+//! | `chart` with `chart--breakdown`, `chart--stages`, `chart--curve`, `chart--layers` | the `svg` element | font family, tabular figures |
 //! | `fill-TERM` | a segment of the bar, e.g. `fill-weights`, `fill-kv_cache` | `fill: var(--term)` |
 //! | `over`, beside `fill-TERM` | the part of a segment beyond what the card has | a mark that needs no colour, e.g. an outline |
 //! | `area-TERM` | a layer of the curve | the same colour, lighter |

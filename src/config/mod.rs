@@ -25,7 +25,7 @@ mod qwen3;
 mod qwen3_moe;
 
 use crate::encoding::Encoding;
-use crate::model::Anatomy;
+use crate::model::{Anatomy, ComponentKind};
 use decoder::Draft;
 pub use fields::Fields;
 
@@ -117,6 +117,9 @@ impl From<crate::quantity::Overflow> for ConfigError {
     }
 }
 
+/// What the names of classes say that read images or sound.
+const SENSES: &[&str] = &["Audio", "Llava", "MultiModal", "Omni", "VL", "Vision", "XComposer"];
+
 /// The model types that are understood to the parameter.
 pub fn model_types() -> impl Iterator<Item = &'static str> {
     families().map(|family| family.model_type)
@@ -184,6 +187,14 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
             .map(|key| format!("`{key}` describes a part of the model that is not known here: its parameters are not counted")),
     );
     let guesses = fields.guesses();
+    if let (Some(class), true) = (fields.architecture()?, assumptions.is_empty() && guesses.is_empty()) {
+        let reads_text_only = components.iter().all(|component| component.kind == ComponentKind::TextDecoder);
+        if reads_text_only && !class.contains("Text") && SENSES.iter().any(|part| class.contains(part)) {
+            assumptions.push(format!(
+                "architecture `{class}` reads more than text by its name, and its config says nothing of how: the language model only is counted"
+            ));
+        }
+    }
     let is_guess = !guesses.is_empty();
     assumptions.splice(0..0, guesses);
     let mut anatomy =
@@ -202,6 +213,13 @@ mod tests {
 
     fn with(key: &str, value: &str) -> Result<Anatomy, ConfigError> {
         read(&LLAMA.replacen('{', &format!("{{\"{key}\": {value}, "), 1))
+    }
+
+    #[test]
+    fn a_class_that_sees_without_a_tower_is_said() {
+        let anatomy = with("architectures", r#"["LlavaLlamaForCausalLM"]"#).unwrap();
+        assert!(anatomy.assumptions.iter().any(|line| line.contains("`LlavaLlamaForCausalLM`")), "{:?}", anatomy.assumptions);
+        assert!(with("architectures", r#"["LlamaForCausalLM"]"#).unwrap().assumptions.is_empty());
     }
 
     #[test]

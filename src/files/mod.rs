@@ -169,7 +169,8 @@ impl<D: Disk> Opening<'_, D> {
         let choice = hub::choose(files, path, None);
         if choice.files.is_empty() {
             let mut ggufs = Vec::new();
-            for file in files.iter().filter(|file| hub::parent(file) == path) {
+            // Repositories keep them in folders too, where only their names tell them.
+            for file in files.iter().filter(|file| hub::parent(file) == path || is_named_gguf(file)) {
                 // Files of other kinds lie in folders of models too.
                 if matches!(self.kind(file).await, Ok(Kind::Gguf)) {
                     ggufs.push(file.clone());
@@ -326,6 +327,11 @@ impl<D: Disk> Opening<'_, D> {
         let wrong = |error: GgufError| FilesError::Gguf { path: path.to_owned(), error };
         gguf::read_header(Some(self.size(path)?), async |at, bytes| Ok((at, self.bytes(path, at, bytes).await?)), wrong).await
     }
+}
+
+/// Whether a file is called as GGUF files are.
+fn is_named_gguf(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("gguf"))
 }
 
 #[cfg(test)]

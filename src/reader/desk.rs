@@ -2,9 +2,11 @@
 //!
 //! Scenarios come as the queries of links, which both modules read and write.
 
+use crate::chart;
 use crate::estimate::Estimate;
-use crate::format::sentence;
+use crate::format::{Unit, sentence};
 use crate::link::Link;
+use crate::markup;
 use crate::memory::{self, EstimateError};
 use crate::model::Model;
 use crate::plan::{self, Sweep};
@@ -39,6 +41,20 @@ pub fn estimate(model: &Model, query: &str) -> Result<Estimate, String> {
 /// Memory against context.
 pub fn sweep(model: &Model, query: &str) -> Result<Sweep, String> {
     plan::sweep(&|scenario| memory::estimate(model, scenario), model, &scenario(query)).map_err(problem)
+}
+
+/// What is held in each stage of a run, on the device that decides: a drawing of so many pixels, and the same in words.
+pub fn timeline(model: &Model, query: &str, unit: Unit, width: u32) -> Result<String, String> {
+    let estimate = memory::estimate(model, &scenario(query)).map_err(problem)?;
+    let device = estimate.worst().map_err(problem)?;
+    let words = chart::stages_in_words(device, unit).map_err(problem)?.join("; ");
+    let drawing = chart::stages(device, unit, width).map_err(problem)?.svg;
+    let mut out = String::new();
+    markup::weave(
+        &mut out,
+        &["<figure><figcaption>Over the stages of a step<span class='visually-hidden'>: ", &words, "</span></figcaption><div class='drawing'>"],
+    );
+    Ok([&out, &drawing, "</div></figure>"].concat())
 }
 
 /// The estimate as JSON, in the contract's shape.

@@ -20,7 +20,7 @@ use crate::link::ModelLink;
 use crate::model::Model;
 pub use answer::{Picked, answer};
 pub use kept::{NothingKept, Store};
-pub use search::suggestions;
+pub use search::Suggestions;
 
 /// A model that is wanted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

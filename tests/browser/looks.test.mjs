@@ -16,6 +16,8 @@ async function openEverything(page) {
   await page.formula("weights");
   await page.formula("kv_cache");
   await page.tab.getByText("More settings", { exact: false }).first().click();
+  await page.tab.locator("#by-hand summary").click();
+  await page.tab.getByLabel("Attention heads", { exact: true }).waitFor();
   await page.paste('{"model_type": ');
   await page.fails(/\S/);
 }

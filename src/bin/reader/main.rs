@@ -12,10 +12,12 @@ mod transport;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 mod module {
     use std::cell::RefCell;
+    use std::rc::Rc;
 
     use js_sys::{Array, Function};
+    use vramfit::format::Unit;
     use vramfit::model::Model;
-    use vramfit::reader::{self, Answer, Failure, Progress, What, Wish, desk};
+    use vramfit::reader::{self, Answer, Failure, Progress, Suggestions, What, Wish, desk};
     use wasm_bindgen::JsValue;
     use wasm_bindgen::prelude::wasm_bindgen;
     use web_sys::AbortSignal;
@@ -34,7 +36,8 @@ mod module {
     /// saying, then ids, a line each.
     #[wasm_bindgen]
     pub async fn search(text: String, endpoint: String, token: String, signal: AbortSignal) -> String {
-        reader::suggestions(&FetchTransport { signal }, &text, &endpoint, &token).await
+        let suggestions = SUGGESTIONS.with(Rc::clone);
+        suggestions.ask(&FetchTransport { signal }, &text, &endpoint, &token).await
     }
 
     const OTHER_VERSION: &str = "two parts of this page are of different versions";
@@ -42,6 +45,7 @@ mod module {
     thread_local! {
         /// The model that figures are asked of.
         static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
+        static SUGGESTIONS: Rc<Suggestions> = Rc::default();
     }
 
     /// Takes the model that figures will be asked of, out of the bytes of an [`Answer`].
@@ -65,6 +69,13 @@ mod module {
     #[wasm_bindgen]
     pub fn sweep(query: &str) -> Vec<u8> {
         reader::encode(&of_model(|model| desk::sweep(model, query)))
+    }
+
+    /// The bytes of [`desk::timeline`].
+    #[wasm_bindgen]
+    pub fn timeline(query: &str, is_decimal: bool, width: u32) -> Vec<u8> {
+        let unit = if is_decimal { Unit::Gb } else { Unit::Gib };
+        reader::encode(&of_model(|model| desk::timeline(model, query, unit, width)))
     }
 
     /// The bytes of [`desk::report`].

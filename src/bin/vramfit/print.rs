@@ -7,7 +7,7 @@ use vramfit::encoding::Encoding;
 use vramfit::estimate::{Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
-use vramfit::model::Model;
+use vramfit::model::{Model, Origin};
 use vramfit::plan::{Largest, LongestContext, Question};
 use vramfit::quantity::Overflow;
 use vramfit::report;
@@ -260,7 +260,8 @@ pub fn formats() {
 }
 
 fn name(model: &Model) -> &str {
-    model.provenance.id.as_deref().unwrap_or("(pasted config)")
+    let nameless = if model.provenance.source == Origin::Manual { "(by hand)" } else { "(a config)" };
+    model.provenance.id.as_deref().unwrap_or(nameless)
 }
 
 /// `7.24 B parameters · 32 layers · GQA 32/8 × 128 · 2 files`

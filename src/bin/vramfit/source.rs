@@ -22,6 +22,9 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     let named = &arguments.model;
     if let ([name], false) = (named.as_slice(), named.iter().any(|name| is_path(name))) {
+        if arguments.quant_config.is_some() {
+            return Err("`--quant-config` goes with files: a repository's own hf_quant_config.json is read by itself".to_owned());
+        }
         return from_hub(arguments, name);
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
@@ -76,7 +79,10 @@ fn fetch(arguments: &ModelArguments, mut reference: ModelRef) -> Result<Model, H
     let report = |progress: Progress| {
         bar.set_length(progress.files);
         bar.set_position(progress.files_done);
-        bar.set_message(if progress.pause > 0 { format!("the Hub asks to wait {} s", progress.pause.div_ceil(1000)) } else { String::new() });
+        bar.set_message(match progress.pause {
+            0 => format!("{} KB", progress.bytes.div_ceil(1000)),
+            pause => format!("the Hub asks to wait {} s", pause.div_ceil(1000)),
+        });
     };
     let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report));
     bar.finish_and_clear();

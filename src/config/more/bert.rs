@@ -283,7 +283,19 @@ pub(super) fn read_bert(f: &Fields) -> Result<Draft, ConfigError> {
     let is_gated = f.optional_text("feed_forward_type")?.is_some_and(|kind| kind.ends_with("glu"));
     let is_alibi = f.optional_text("position_embedding_type")?.is_some_and(|kind| kind == "alibi");
     match (is_gated, is_alibi) {
-        (true, true) => JINA.read(f, &Sizes { own: 2 * sizes.inner, gated: true, ..sizes }),
+        (true, true) => {
+            let sizes = Sizes { own: 2 * sizes.inner, gated: true, ..sizes };
+            // The published embedding models name the class of their pretraining, but keep its pooler and no head.
+            let embeds = f.optional_text("emb_pooler")?.is_some();
+            let mut draft = if embeds { JINA.read(&f.as_class("JinaBertModel"), &sizes)? } else { JINA.read(f, &sizes)? };
+            if embeds {
+                draft.assumptions.push("`emb_pooler` makes this an embedding model: its pooler is counted, and no masked-language-model head".to_owned());
+            }
+            if f.raw("auto_map").is_some_and(|map| map.to_string().contains("qk-post-norm")) {
+                draft.assumptions.push("the norms of queries and keys in this Jina model's own code are not counted".to_owned());
+            }
+            Ok(draft)
+        }
         (false, false) => BERT.read(f, &sizes),
         _ => Err(f.impossible("feed_forward_type", "a gated feed-forward and ALiBi are known together only")),
     }

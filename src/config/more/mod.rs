@@ -570,6 +570,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("sam", sam::read),
     family("sam_vision_model", sam::read_vision),
     family("sdar", qwen3::read),
+    family("sdar_moe", qwen3_moe::read),
     family("seamless_m4t", seamless::read),
     family("seamless_m4t_v2", seamless::read_v2),
     family("seed_oss", llama_kin::seed_oss),

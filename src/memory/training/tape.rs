@@ -370,7 +370,8 @@ impl<'r> Tape<'r> {
         let is_eager = self.rules.attention == AttentionImplementation::Eager;
         let repeats = is_eager || masked && self.rules.attention == AttentionImplementation::Sdpa;
         let (mut key, mut value) = (key, value);
-        if repeats && self.width(key) != *wide_keys {
+        // Parts of one tensor stay in it.
+        if repeats && key != query && self.width(key) != *wide_keys {
             key = self.like(key, wide_keys.clone());
             value = self.like(value, wide_values.clone());
         }
