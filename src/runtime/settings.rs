@@ -109,7 +109,7 @@ pub(super) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateEr
         let having: Vec<&str> = Runtime::ALL.iter().filter(|runtime| settings(**runtime).contains(&row.setting)).map(|runtime| runtime.label()).collect();
         format!("it is a setting of {}", if having.is_empty() { "models that read or make pictures".to_owned() } else { having.join(", ") })
     });
-    Err(EstimateError::Unsupported(format!("{label} has no {} here ({}): leave it out; {advice}", row.what, row.flag)))
+    Err(EstimateError::Unsupported(format!("{label} has no {} ({}): leave it out; {advice}", row.flag, row.what)))
 }
 
 #[cfg(test)]
