@@ -9,9 +9,10 @@ use vramfit::link::{Link, ModelLink};
 use vramfit::memory::{common_estimate, estimate};
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::reader::{self, desk};
+use vramfit::runtime::{Setting, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, FlashAttention, Kernels, KvCache, LlamaCpp, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Parallel,
-    Picture, Precision, Reference, Rollout, Runtime, Scenario, Schedule, Serving, Sharding, Task, Training, Version, Weights,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, Kernels, KvCache, LlamaCpp, Loss, Method, MixedRecipe, Offload, OffloadDevice,
+    Optimizer, Parallel, Picture, Precision, Reference, Rollout, Runtime, Scenario, Schedule, Serving, Sharding, Task, Training, Version, Weights,
 };
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {
@@ -31,16 +32,38 @@ fn any_scenario() -> impl Strategy<Value = Scenario> {
             batch,
             weights,
             kv_cache,
-            gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)),
-            max_num_batched_tokens: tokens,
-            max_num_seqs: sequences,
-            enforce_eager,
+            // What an engine lacks is refused: only its own settings are drawn.
+            gpu_memory_utilization: percent.map(|percent| Decimal::new(percent, 2)).filter(|_| has(runtime, Setting::Utilization)),
+            max_num_batched_tokens: tokens.filter(|_| has(runtime, Setting::StepTokens)),
+            max_num_seqs: sequences.filter(|_| has(runtime, Setting::StepSequences)),
+            enforce_eager: enforce_eager && has(runtime, Setting::EnforceEager),
             picture: Picture::default(),
-            llama_cpp: if runtime == Runtime::LlamaCpp { llama_cpp } else { LlamaCpp::default() },
-            attention: if enforce_eager { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
+            llama_cpp: if has(runtime, Setting::LlamaCpp) { llama_cpp } else { LlamaCpp::default() },
+            attention: if enforce_eager && has(runtime, Setting::Attention) { AttentionImplementation::Eager } else { AttentionImplementation::Sdpa },
             ..Scenario::default()
         },
     )
+}
+
+fn has(runtime: Runtime, setting: Setting) -> bool {
+    settings(runtime).contains(&setting)
+}
+
+/// The scenario with those of further settings that its engine has.
+fn with(scenario: Scenario, parallel: Parallel, serving: Serving) -> Scenario {
+    let has = |setting| has(scenario.runtime, setting);
+    let serving = Serving {
+        runtime_version: serving.runtime_version.filter(|_| has(Setting::Version)),
+        mem_fraction_static: serving.mem_fraction_static.filter(|_| has(Setting::MemFractionStatic)),
+        prefix_share: serving.prefix_share.filter(|_| has(Setting::PrefixShare)),
+        cpu_offload: serving.cpu_offload.filter(|_| has(Setting::CpuOffload)),
+        max_loras: serving.max_loras.filter(|_| has(Setting::Loras)),
+        max_lora_rank: serving.max_lora_rank.filter(|_| has(Setting::Loras)),
+        cache: if has(Setting::Cache) { serving.cache } else { CacheImplementation::Dynamic },
+        speculative_tokens: serving.speculative_tokens.filter(|_| has(Setting::Drafting)),
+        ..serving
+    };
+    Scenario { parallel: if has(Setting::Parallel) { parallel } else { Parallel::default() }, serving, ..scenario }
 }
 
 fn any_llama_cpp() -> impl Strategy<Value = LlamaCpp> {
@@ -71,20 +94,26 @@ fn any_spread() -> impl Strategy<Value = (Parallel, Serving)> {
     let share = || prop::option::of((1u64..100).prop_map(|percent| Decimal::new(percent, 2)));
     let version = prop::option::of((0u32..2, 0u32..40, 0u32..3).prop_map(|(major, minor, patch)| Version(major, minor, patch)));
     let parallel = (size(), size(), size(), size(), any::<bool>());
-    let serving = (version, share(), share(), prop::option::of(1u64..1 << 36), prop::option::of(1u64..9), prop::option::of(1u64..256));
-    (parallel, serving).prop_map(|((pipeline, data, expert, context, data_attention), (runtime_version, fraction, share, offload, loras, rank))| {
-        let parallel = Parallel { pipeline, data, expert, context, data_attention };
-        let serving = Serving {
-            runtime_version,
-            mem_fraction_static: fraction,
-            prefix_share: share,
-            cpu_offload: offload.map(Bytes),
-            max_loras: loras,
-            max_lora_rank: rank,
-            answer: None,
-        };
-        (parallel, serving)
-    })
+    let cache = (prop::sample::select(CacheImplementation::ALL), prop::option::weighted(0.1, 1u64..9));
+    let serving = (version, share(), share(), prop::option::of(1u64..1 << 36), prop::option::of(1u64..9), prop::option::of(1u64..256), cache);
+    (parallel, serving).prop_map(
+        |((pipeline, data, expert, context, data_attention), (runtime_version, fraction, share, offload, loras, rank, (cache, drafted)))| {
+            let parallel = Parallel { pipeline, data, expert, context, data_attention };
+            let serving = Serving {
+                runtime_version,
+                mem_fraction_static: fraction,
+                prefix_share: share,
+                cpu_offload: offload.map(Bytes),
+                max_loras: loras,
+                max_lora_rank: rank,
+                answer: None,
+                cache,
+                draft: None,
+                speculative_tokens: drafted,
+            };
+            (parallel, serving)
+        },
+    )
 }
 
 /// Settings of training that may or may not go together.
@@ -261,7 +290,7 @@ proptest! {
 
     #[test]
     fn ledgers_add_up_and_formulas_are_the_numbers(config in any_config(), scenario in any_scenario(), (parallel, serving) in any_spread()) {
-        let scenario = Scenario { parallel, serving, gpus: None, ..scenario };
+        let scenario = Scenario { gpus: None, ..with(scenario, parallel, serving) };
         let Ok(answer) = estimate(&model(config), &scenario) else { return Ok(()) };
         let mut ranks = 0;
         for device in &answer.devices {
@@ -286,7 +315,7 @@ proptest! {
     /// The page's first module has little code; what it answers is what the whole engine answers.
     #[test]
     fn what_is_answered_at_once_is_the_same(config in any_config(), scenario in any_scenario(), (parallel, serving) in any_spread()) {
-        let scenario = Scenario { parallel, serving, gpus: None, llama_cpp: LlamaCpp::default(), ..scenario };
+        let scenario = Scenario { gpus: None, llama_cpp: LlamaCpp::default(), ..with(scenario, parallel, serving) };
         let model = model(config);
         if let Some(answer) = common_estimate(&model, &scenario) {
             prop_assert_eq!(answer, estimate(&model, &scenario));

@@ -6,7 +6,7 @@ use common::{fixture, gib, model};
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::quantity::Bytes;
-use vramfit::scenario::{Runtime, Scenario, Serving, Version};
+use vramfit::scenario::{DraftModel, Runtime, Scenario, Serving, Version};
 
 fn on(config: &str, scenario: Scenario) -> Estimate {
     estimate(&model(config), &scenario).unwrap()
@@ -68,4 +68,73 @@ fn tensorrt_llm_takes_a_share_of_what_is_free_once_loaded() {
     // A smaller share leaves more of the card to others.
     let half = on(fixture::QWEN2_7B, Scenario { gpu_memory_utilization: Some("0.5".parse().unwrap()), ..scenario });
     assert!(half.devices[0].claim < device.claim && half.capacity.unwrap().kv_cache_tokens < answer.capacity.unwrap().kv_cache_tokens);
+}
+
+fn with_draft(runtime: Runtime, config: &str) -> Scenario {
+    let draft = DraftModel { name: "draft".into(), model: Some(std::sync::Arc::new(model(config))) };
+    let serving = Serving { draft: Some(draft), ..Serving::default() };
+    Scenario { runtime, serving, context: Some(4096), ..Scenario::default() }
+}
+
+fn held(answer: &Estimate, term: Term) -> u64 {
+    answer.devices[0].term_at(term, Stage::Decode).unwrap().expected.get()
+}
+
+#[test]
+fn a_draft_model_lies_beside_the_model_and_shares_its_pool() {
+    // Qwen3-4B drafts for Qwen2-7B: 36 layers of 8 KV heads beside 28 of 4.
+    let drafted = model(fixture::QWEN3_4B).anatomy.parameters().unwrap().get() * 2;
+    let (own, draft) = (28 * 2 * 4 * 128 * 2, 36 * 2 * 8 * 128 * 2);
+    for runtime in [Runtime::Vllm, Runtime::Sglang, Runtime::TensorRtLlm, Runtime::Transformers] {
+        let answer = on(fixture::QWEN2_7B, with_draft(runtime, fixture::QWEN3_4B));
+        assert_eq!((held(&answer, Term::DraftModel), held(&answer, Term::KvCache)), (drafted, (own + draft) * 4096), "{runtime}");
+    }
+    // llama.cpp gives it caches and buffers of its own.
+    let answer = on(fixture::QWEN2_7B, with_draft(Runtime::LlamaCpp, fixture::QWEN3_4B));
+    assert_eq!(held(&answer, Term::KvCache), own * 4096);
+    let alone = on(fixture::QWEN3_4B, Scenario { runtime: Runtime::LlamaCpp, context: Some(4096), ..Scenario::default() });
+    let all: u64 = [Term::Weights, Term::KvCache, Term::Activations].into_iter().map(|term| held(&alone, term)).sum();
+    assert_eq!(held(&answer, Term::DraftModel), all);
+    // A name alone is said, not counted.
+    let mut named = with_draft(Runtime::Vllm, fixture::QWEN3_4B);
+    named.serving.draft.as_mut().unwrap().model = None;
+    let answer = on(fixture::QWEN2_7B, named);
+    assert_eq!(held(&answer, Term::DraftModel), 0);
+    assert!(answer.assumptions.iter().any(|sentence| sentence.contains("not read")));
+}
+
+#[test]
+fn a_module_that_predicts_tokens_is_loaded_only_when_it_drafts() {
+    let row = include_str!("fixtures/oracle.jsonl").lines().find(|line| line.contains("\"deepseek-ai/DeepSeek-V3\"")).unwrap();
+    let config = serde_json::from_str::<serde_json::Value>(row).unwrap()["config"].to_string();
+    let scenario = |tokens| {
+        let serving = Serving { speculative_tokens: tokens, ..Serving::default() };
+        Scenario { gpu: Some("H200 SXM".into()), gpus: Some(8), context: Some(8192), serving, ..Scenario::default() }
+    };
+    let (without, with) = (on(&config, scenario(None)), on(&config, scenario(Some(1))));
+    assert_eq!(held(&without, Term::DraftModel), 0);
+    // Experts and attention of one more layer, the projection of two inputs, an embedding and a head: 13.46 B beside 671 B parameters,
+    // and one layer's latents beside those of 61.
+    let module: u64 = 257 * 3 * 7168 * 2048 + 187_107_328 + 256 * 7168 + 2 * 7168 * 7168 + 2 * 129_280 * 7168;
+    let share = |part: u64, all: u64| part * 10_000 / all;
+    let weights = with.devices[0].entries.iter().find(|entry| entry.term == Term::Weights).unwrap().amount.expected.get();
+    assert_eq!(share(held(&with, Term::DraftModel), weights), share(module, 671_026_419_200));
+    assert_eq!(held(&with, Term::KvCache) * 61, held(&without, Term::KvCache) * 62);
+    let error = estimate(&model(fixture::QWEN2_7B), &scenario(Some(1))).unwrap_err().to_string();
+    assert!(error.contains("no multi-token-prediction module"), "{error}");
+}
+
+#[test]
+fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
+    let share = Some("0.8".parse().unwrap());
+    let said = |scenario: Scenario| estimate(&model(fixture::QWEN2_7B), &scenario).unwrap_err().to_string();
+    let message = said(Scenario { runtime: Runtime::Sglang, gpu_memory_utilization: share, ..Scenario::default() });
+    assert!(message.contains("SGLang") && message.ends_with("its own is --mem-fraction-static"), "{message}");
+    let serving = Serving { mem_fraction_static: share, ..Serving::default() };
+    assert!(said(Scenario { serving, ..Scenario::default() }).ends_with("its own is --gpu-memory-utilization"));
+    let message = said(Scenario { runtime: Runtime::LlamaCpp, max_num_seqs: Some(4), ..Scenario::default() });
+    assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
+    let mut scenario = Scenario { runtime: Runtime::Transformers, ..Scenario::default() };
+    scenario.picture.size = Some((512, 512));
+    assert!(said(scenario).contains("models that read or make pictures"));
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::model::{Model, Origin, Provenance};
-use vramfit::scenario::{AttentionImplementation, Runtime, Scenario, Serving};
+use vramfit::scenario::{AttentionImplementation, CacheImplementation, KvCache, Runtime, Scenario, Serving};
 
 fn model(id: &str) -> Model {
     let rows = include_str!("fixtures/oracle.jsonl").lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -84,4 +84,32 @@ fn scores_are_held_only_where_attention_is_written_out() {
     assert_eq!(held(&|scenario| scenario.attention = AttentionImplementation::Flash), whole);
     // A prompt in chunks holds a chunk's.
     assert_eq!(held(&|scenario| scenario.max_num_batched_tokens = Some(1024)), whole / 8);
+}
+
+#[test]
+fn caches_hold_what_their_kind_keeps() {
+    let model = model("meta-llama/Meta-Llama-3.1-8B");
+    let answer = |cache, kv_cache| {
+        run(&model, 4096, 4096, |scenario| {
+            scenario.serving.cache = cache;
+            scenario.kv_cache = kv_cache;
+        })
+    };
+    let kv = |answer: &Estimate, stage| answer.devices[0].term_at(Term::KvCache, stage).unwrap().expected.get();
+    let (layer, tokens) = (2 * 8 * 128, 8192);
+    let whole = 32 * layer * 2 * tokens;
+    let dynamic = answer(CacheImplementation::Dynamic, KvCache::Auto);
+    assert_eq!((kv(&dynamic, Stage::Prefill), kv(&dynamic, Stage::Decode)), (whole / 2, whole));
+    let fixed = answer(CacheImplementation::Static, KvCache::Auto);
+    assert_eq!((kv(&fixed, Stage::Prefill), kv(&fixed, Stage::Decode)), (whole, whole));
+    // Two of 32 layers are on the GPU, all of them on the host.
+    let offloaded = answer(CacheImplementation::Offloaded, KvCache::Auto);
+    assert_eq!(kv(&offloaded, Stage::Decode), whole / 16);
+    assert_eq!(offloaded.host.unwrap().entries[0].amount.expected.get(), whole);
+    // 4.5 bits a value, and the last 128 tokens as they are.
+    let quantised = answer(CacheImplementation::Quantized, KvCache::Auto);
+    assert_eq!(kv(&quantised, Stage::Decode), whole / 2 * 9 / 16 + 32 * layer * 2 * 128);
+    let eight = answer(CacheImplementation::Quantized, KvCache::Fp8);
+    assert_eq!(kv(&eight, Stage::Decode), whole / 2);
+    assert!(eight.capacity.unwrap().kv_cache_tokens > dynamic.capacity.unwrap().kv_cache_tokens);
 }

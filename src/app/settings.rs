@@ -4,7 +4,9 @@ use leptos::prelude::*;
 use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
-use vramfit::scenario::{Algorithm, AttentionImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Runtime, Scenario, Sharding, Task};
+use vramfit::scenario::{
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Runtime, Scenario, Sharding, Task,
+};
 
 use super::dom;
 use super::field::{count, option};
@@ -53,7 +55,7 @@ impl Case {
             is_training: scenario.task == Task::Train,
             runtime: scenario.runtime,
             is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
-            reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures())),
+            reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures(scenario.task == Task::Train))),
         }
     }
 
@@ -184,6 +186,8 @@ static GROUPS: &[Group] = &[
             Setting { key: "loras", label: "LoRA adapters at once", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "ans", label: "Tokens of the answer", kind: Kind::Count, used: "answer_tokens", applies: Case::is_transformers },
+            Setting { key: "cache", label: "Cache", kind: Kind::Choice(CacheImplementation::OPTIONS), used: "", applies: Case::is_transformers },
+            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Drafting) },
             Setting {
                 key: "attn",
                 label: "Attention",

@@ -1,8 +1,8 @@
 //! Keys of parallelism and of serving engines.
 
-use super::{Key, count, parsed, switch, whole};
+use super::{Key, choice, count, parsed, switch, whole};
 use crate::quantity::{Bytes, Decimal};
-use crate::scenario::Version;
+use crate::scenario::{DraftModel, Scenario, UnknownChoice, Version};
 
 pub(super) static PARALLEL: &[Key] = &[
     count!("pp", parallel.pipeline),
@@ -27,4 +27,14 @@ pub(super) static SERVING: &[Key] = &[
     count!("loras", serving.max_loras),
     count!("rank", serving.max_lora_rank),
     count!("ans", serving.answer),
+    choice!("cache", serving.cache),
+    Key {
+        name: "draft",
+        write: |scenario| scenario.serving.draft.as_ref().map(|draft| draft.name.clone()),
+        read: |scenario, text| {
+            scenario.serving.draft = Some(DraftModel { name: text.to_owned(), model: None });
+            Ok(())
+        },
+    },
+    count!("spec", serving.speculative_tokens),
 ];

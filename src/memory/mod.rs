@@ -1,6 +1,7 @@
 //! How much: a model and a scenario to a ledger per device.
 
 mod blocks;
+mod draft;
 mod placement;
 mod training;
 mod weights;
@@ -39,7 +40,8 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
 /// The same for what most people ask, with little code: serving by the common engine, in formats that pack nothing. `None` for
 /// everything else, which takes [`estimate`].
 pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
-    let is_common = scenario.task == Task::Serve && stored::is_plain(model, stored::meant(model, scenario.weights).0);
+    let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
+    let is_common = scenario.task == Task::Serve && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0);
     let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common)?;
     Some(of_ranks((engine, stored::plain), model, scenario))
 }
@@ -111,6 +113,9 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
     if setup.engine.shard_rules().packing == Packing::Fused {
         entries.extend(blocks.entry()?);
     }
+    if let Some(draft) = draft::entry(setup, &entries[0], warnings)? {
+        entries.push(draft);
+    }
     entries.extend(setup.engine.kv_cache(setup)?);
     entries.extend(setup.engine.overheads(setup)?);
     widen_guesses(model, &mut entries)?;
@@ -149,9 +154,16 @@ fn less(weights: &Entry, offload: Bytes) -> Result<Entry, Overflow> {
     Ok(Entry { amount, formula: weights.formula.clone().minus(away), ..weights.clone() })
 }
 
-/// What lies on the host: the weights that every GPU leaves there.
+/// What lies on the host: the weights that every GPU leaves there, and what the engine keeps there itself.
 fn host(setup: &Setup, devices: &[Device]) -> Result<Option<Ledger>, Overflow> {
-    let Some(offload) = setup.scenario.serving.cpu_offload else { return Ok(None) };
+    let mut entries: Vec<Entry> = setup.engine.on_host(setup)?.into_iter().collect();
+    if let Some(offload) = setup.scenario.serving.cpu_offload {
+        entries.push(offloaded(offload, devices)?);
+    }
+    Ok((!entries.is_empty()).then_some(Ledger { stages: Stage::SERVING, entries }))
+}
+
+fn offloaded(offload: Bytes, devices: &[Device]) -> Result<Entry, Overflow> {
     let parts = devices.iter().map(|device| {
         let weights = device.entries.iter().find(|entry| entry.term == Term::Weights);
         let all = weights.map_or(Expr::constant(0), |entry| match &entry.formula {
@@ -161,8 +173,7 @@ fn host(setup: &Setup, devices: &[Device]) -> Result<Option<Ledger>, Overflow> {
         let gpus = Expr::named(device.ranks.end - device.ranks.start, "GPUs");
         Expr::Product(vec![gpus, Expr::Min(vec![Expr::leaf(offload.get(), "B on the host", Source::User("CPU offload")), all])])
     });
-    let entry = Entry::exact(Term::Weights, Expr::sum(parts.collect()), Basis::Derived, "weights that the engine leaves on the host", ALWAYS)?;
-    Ok(Some(Ledger { stages: Stage::SERVING, entries: vec![entry] }))
+    Entry::exact(Term::Weights, Expr::sum(parts.collect()), Basis::Derived, "weights that the engine leaves on the host", ALWAYS)
 }
 
 /// True when two ranks hold the same.

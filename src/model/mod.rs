@@ -262,9 +262,10 @@ impl Model {
         &self.anatomy.components[0]
     }
 
-    /// Whether the size of a picture matters: of one that it makes, or reads.
-    pub fn has_pictures(&self) -> bool {
-        self.is_pipeline() || matches!(self.decoder().work, Work::Images(_)) || self.anatomy.components.iter().any(|part| part.patches().is_some())
+    /// Whether the size of a picture matters: of one that it makes, or reads where it is trained.
+    pub fn has_pictures(&self, is_trained: bool) -> bool {
+        let has_tower = || self.anatomy.components.iter().any(|part| part.patches().is_some());
+        self.is_pipeline() || matches!(self.decoder().work, Work::Images(_)) || (is_trained && has_tower())
     }
 
     /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.

@@ -3,6 +3,7 @@
 mod asked;
 mod common;
 mod diffusers;
+mod draft;
 mod images;
 mod llama_cpp;
 mod mlx;
@@ -14,6 +15,7 @@ mod tensorrt_llm;
 mod transformers;
 mod vllm;
 
+pub use draft::Draft;
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
 pub use settings::{Setting, settings};
@@ -24,7 +26,7 @@ use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
 use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
-use crate::scenario::{Runtime, Scenario, Version, Weights};
+use crate::scenario::{CacheImplementation, Runtime, Scenario, Version, Weights};
 use crate::weights::Store;
 
 /// Why there is no estimate.
@@ -203,6 +205,11 @@ pub trait Engine: Sync {
     /// How it splits weights.
     fn shard_rules(&self) -> ShardRules;
 
+    /// What it keeps on the host besides weights; `None` for nothing that counts.
+    fn on_host(&self, _setup: &Setup) -> Result<Option<Entry>, Overflow> {
+        Ok(None)
+    }
+
     /// Keys and values of the chosen load on one rank.
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow>;
 
@@ -326,6 +333,10 @@ pub struct Setup<'a> {
     pub step_sequences: Chosen,
     /// The share of the card that the engine takes, for engines that have such a rule.
     pub utilization: Option<(Decimal, Source)>,
+    /// What drafts tokens for the model to check.
+    pub draft: Option<Draft<'a>>,
+    /// Tokens that it drafts at once; none without.
+    pub drafted: Chosen,
     /// Every setting as used.
     pub choices: Vec<Choice>,
     /// What was assumed.
@@ -344,7 +355,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges.
     pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        settings::check(scenario, model.is_pipeline(), matches!(model.decoder().work, crate::model::Work::Images(_)))?;
+        settings::check(scenario, model)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         let newest = engine.newest();
@@ -399,6 +410,11 @@ impl<'a> Setup<'a> {
             assumptions.push(format!("{} {version} is newer than the rules here: those of {newest} are used", engine.label()));
         }
         assumptions.extend(card.notes.iter().cloned());
+        if settings(scenario.runtime).contains(&Setting::Cache) && !model.is_pipeline() {
+            let cache = scenario.serving.cache;
+            choices.said("cache_implementation", cache.name().to_owned(), (cache == CacheImplementation::Dynamic).then(|| "what generate() makes".to_owned()));
+        }
+        let (draft, drafted) = Draft::of(model, scenario, &mut choices, &mut assumptions)?;
         let choices = choices.0;
         let setup = Self {
             model,
@@ -419,6 +435,8 @@ impl<'a> Setup<'a> {
             step_tokens,
             step_sequences,
             utilization,
+            draft,
+            drafted,
             choices,
             assumptions,
         };
@@ -437,9 +455,11 @@ impl<'a> Setup<'a> {
         self.model.decoder().runs_in(self.place.layers.clone())
     }
 
-    /// The layers on this rank that keep keys and values, by what they keep.
+    /// The layers on this rank that keep keys and values, by what they keep; those of the draft are on the last stage.
     pub fn cache_groups(&self) -> Vec<CacheGroup> {
-        self.model.decoder().cache_groups_in(self.place.layers.clone())
+        let mut groups = self.model.decoder().cache_groups_in(self.place.layers.clone());
+        groups.extend(self.draft.filter(|_| self.place.is_last).into_iter().flat_map(|draft| draft.layers().cache_groups()));
+        groups
     }
 
     /// KV heads that one rank holds: split over the ranks, but never less than one.

@@ -1,8 +1,9 @@
 //! TensorRT-LLM: what it needs for one step, then a share of what is free for blocks of keys and values.
 //!
-//! Read from its documentation, `docs/source/reference/memory.md` ("Memory Usage of TensorRT-LLM"), and the defaults of
-//! `llmapi/llm_args.py` (`KvCacheConfig.free_gpu_memory_fraction`, `tokens_per_block`, `max_num_tokens`, `max_batch_size`) of 1.0.
-//! There is no public log that was compared: bands are wide.
+//! Read from `tensorrt_llm/_torch/pyexecutor/_util.py` (`KvCacheCreator._cal_max_memory`: a run of `max_num_tokens` tokens first, then the
+//! share of the card's total less that run's peak; keys and values of a draft count in a token's size, on the last stage),
+//! `llmapi/llm_args.py` of 1.0 (`KvCacheConfig.free_gpu_memory_fraction` 0.9, `tokens_per_block` 32, `max_num_tokens` 8192, `max_batch_size`
+//! 2048) and `docs/source/reference/memory.md`. There is no public log that was compared: bands are wide.
 
 use super::common::{self, communication, context, feed_forward_width};
 use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};

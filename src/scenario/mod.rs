@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 pub use parallel::Parallel;
 pub use picture::Picture;
-pub use serving::{Serving, Version};
+pub use serving::{CacheImplementation, DraftModel, Serving, Version};
 
 use crate::encoding::Encoding;
 use crate::gpu::{Card, GpuError};

@@ -1,6 +1,10 @@
 //! Settings of serving engines.
 
+use std::str::FromStr;
+use std::sync::Arc;
+
 use super::UnknownChoice;
+use crate::model::Model;
 use crate::quantity::{Bytes, Decimal};
 
 /// Settings that some serving engines have; `None` means the engine's default.
@@ -20,6 +24,37 @@ pub struct Serving {
     pub max_lora_rank: Option<u64>,
     /// How many of a request's tokens are the answer; the others are the prompt.
     pub answer: Option<u64>,
+    /// What keeps keys and values (transformers).
+    pub cache: CacheImplementation,
+    /// A model that drafts tokens for this one to check.
+    pub draft: Option<DraftModel>,
+    /// Tokens that are drafted at once; without a draft model by the model's own multi-token-prediction module.
+    pub speculative_tokens: Option<u64>,
+}
+
+/// A model that drafts tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftModel {
+    /// What the user called it: `ORG/NAME` or a path.
+    pub name: String,
+    /// What it is, once it was read; links have its name only.
+    pub model: Option<Arc<Model>>,
+}
+
+super::choices! {
+    /// What keeps keys and values in transformers (`cache_implementation` of `generate()`).
+    #[derive(Default)]
+    CacheImplementation, "cache implementation", {
+        /// Grown by concatenation.
+        #[default]
+        Dynamic = "dynamic", "Dynamic";
+        /// All of it from the start.
+        Static = "static", "Static";
+        /// On the host, but for the layer in use and the next.
+        Offloaded = "offloaded", "Offloaded to the host";
+        /// In 4 bits (quanto's default), but for the last 128 tokens; with an FP8 cache in FP8.
+        Quantized = "quantized", "Quantised";
+    }
 }
 
 /// A version as engines number them: `0.10.2`, `v0.8.5.post1`, `b6123`. What follows the third number is not kept.

@@ -38,8 +38,8 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     match &arguments.verb {
         Verb::Estimate { model, scenario, check, format } => {
+            let scenario = with_draft(scenario.to_scenario(), model)?;
             let model = source::open(model)?;
-            let scenario = scenario.to_scenario();
             let estimate = memory::estimate(&model, &scenario).map_err(|error| text(&error))?;
             let longest = plan::longest_context(&model, &scenario).map_err(|error| text(&error))?;
             match format {
@@ -58,9 +58,10 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
             Ok(true)
         }
         Verb::Solve { model, scenario, question, format } => {
+            let scenario = with_draft(scenario.to_scenario(), model)?;
             let model = source::open(model)?;
             let question = question.meant();
-            let found = plan::solve(&model, &scenario.to_scenario(), question).map_err(|error| text(&error))?;
+            let found = plan::solve(&model, &scenario, question).map_err(|error| text(&error))?;
             match format {
                 args::Format::Json => print::json(&report::solve_json(&model, question, found)),
                 args::Format::Table => print::solved(&model, question, found),
@@ -82,4 +83,14 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
             Ok(true)
         }
     }
+}
+
+/// The scenario with its draft model read, from where the model is read too.
+#[cfg(not(target_family = "wasm"))]
+fn with_draft(mut scenario: vramfit::scenario::Scenario, model: &args::ModelArguments) -> Result<vramfit::scenario::Scenario, String> {
+    if let Some(draft) = &mut scenario.serving.draft {
+        let named = args::ModelArguments { model: vec![draft.name.clone()], revision: None, quant_config: None, ..model.clone() };
+        draft.model = Some(std::sync::Arc::new(source::open(&named)?));
+    }
+    Ok(scenario)
 }

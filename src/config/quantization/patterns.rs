@@ -33,7 +33,8 @@ pub struct Patterns {
 /// A regular expression over names.
 #[derive(Clone, Debug)]
 struct Expression {
-    test: Test,
+    /// It matches where any of these does.
+    tests: Vec<Test>,
     /// Whether it is true of the names that do not match.
     is_negative: bool,
 }
@@ -47,6 +48,16 @@ enum Test {
 }
 
 impl Test {
+    /// Letters with `.*` around them, and a few such in brackets to choose from: `.*mlp\.(gate|up)_proj.*`.
+    fn choices(text: &str) -> Option<Vec<Self>> {
+        let Some((before, rest)) = text.split_once('(') else { return Some(vec![Self::plain(text)?]) };
+        let (inside, after) = rest.split_once(')')?;
+        if inside.contains(['(', '?', '\\']) || before.ends_with('\\') || after.contains(['(', ')']) {
+            return None;
+        }
+        inside.split('|').map(|choice| Self::plain(&[before, choice, after].concat())).collect()
+    }
+
     /// Letters, perhaps with `.*` before and after them.
     fn plain(text: &str) -> Option<Self> {
         let (inner, is_anywhere) = text.strip_prefix(".*").map_or((text, false), |rest| (rest, true));
@@ -107,7 +118,7 @@ impl Patterns {
         }
         let mut names: Vec<String> = PREFIXES.iter().map(|prefix| format!("{prefix}{bare}")).collect();
         names.push(module.to_owned());
-        self.expressions.iter().any(|expression| names.iter().any(|name| expression.test.is_true_of(name)) != expression.is_negative)
+        self.expressions.iter().any(|expression| names.iter().any(|name| expression.tests.iter().any(|test| test.is_true_of(name))) != expression.is_negative)
     }
 
     /// Whether any run of segments of the name is listed.
@@ -133,8 +144,8 @@ impl Expression {
         }
         let others = text.strip_prefix('^').unwrap_or(text).strip_prefix("(?!").and_then(|rest| rest.trim_end_matches('$').strip_suffix(").*"));
         let text = others.unwrap_or(text);
-        let matches = || RegexBuilder::new(&format!("^(?:{text})")).size_limit(EXPRESSION_SIZE).build().ok().map(Test::Matches);
-        Some(Self { test: Test::plain(text).or_else(matches)?, is_negative: others.is_some() })
+        let matches = || Some(vec![Test::Matches(RegexBuilder::new(&format!("^(?:{text})")).size_limit(EXPRESSION_SIZE).build().ok()?)]);
+        Some(Self { tests: Test::choices(text).or_else(matches)?, is_negative: others.is_some() })
     }
 }
 

@@ -4,6 +4,7 @@
 //! Read from llama.cpp 0c1e57098; every file here names what it was read from.
 
 mod cache;
+mod draft;
 mod feed_forward;
 mod graph;
 mod mixers;
@@ -44,6 +45,8 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
     let most = if run.can_pipeline { graph::buffers(&run, true)? } else { buffers.clone() };
 
+    let drafting = draft::Drafting::new(scenario, &mut choices, &mut warnings)?;
+
     let mut devices = Vec::new();
     for (number, (card, pools)) in run.devices.iter().zip(buffers.devices.iter().zip(&most.devices)).enumerate() {
         let mut entries: Vec<Entry> = Vec::new();
@@ -54,6 +57,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
             entries.extend(towers::entry(&asked)?);
         }
         entries.push(context(card)?);
+        drafting.add_to(number, &mut entries);
         devices.push(device(number, card, entries));
     }
     let mut host: Vec<Entry> = Vec::new();
@@ -61,6 +65,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     host.extend(cache::entries(&run, Spot::Host)?);
     host.extend(compute((&buffers.host, &most.host))?);
     host.push(output(&run)?);
+    drafting.add_to_host(&mut host);
     warnings.extend(towers::note(&asked));
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });

@@ -98,7 +98,8 @@ impl<'a> Pool<'a> {
     }
 
     fn held(&self, of: impl Fn(&Kind) -> bool, is_steady: bool) -> Option<Expr> {
-        let blocks: Vec<Expr> = self.kinds.iter().filter(|kind| of(kind)).map(|kind| times(kind.groups, "groups", self.load_blocks(kind, is_steady))).collect();
+        let blocks: Vec<Expr> =
+            self.counted().iter().filter(|kind| of(kind)).map(|kind| times(kind.groups, "groups", self.load_blocks(kind, is_steady))).collect();
         if blocks.is_empty() { None } else { Some(Expr::Product(vec![Expr::sum(blocks), self.block_bytes.clone()])) }
     }
 
@@ -151,7 +152,7 @@ impl<'a> Pool<'a> {
     pub fn capacity(&self, room: Bytes) -> Result<Capacity, Overflow> {
         let blocks = room.get() / self.block_bytes.evaluate()?.max(1);
         let mut per_request = 0u64;
-        for kind in &self.kinds {
+        for kind in self.counted() {
             let each = self.request_blocks(kind, false).evaluate()?;
             per_request = per_request.checked_add(each.checked_mul(kind.groups).ok_or(Overflow)?).ok_or(Overflow)?;
         }
@@ -165,6 +166,11 @@ impl<'a> Pool<'a> {
             (blocks / groups).saturating_mul(smallest)
         };
         Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: ratio(100) })
+    }
+
+    /// The kinds whose blocks count: in one group a block holds the same tokens of all of them.
+    fn counted(&self) -> &[Kind] {
+        if self.is_one_group() { &self.kinds[..1] } else { &self.kinds }
     }
 
     fn is_one_group(&self) -> bool {
@@ -182,7 +188,8 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
     let mut kinds: Vec<Kind> = Vec::new();
     let all = setup.model.decoder().runs_in(0..u64::MAX).map(|(count, run)| (count, 0, run));
     let here = setup.runs().map(|(count, run)| (0, count, run));
-    for (layers, here, run) in all.chain(here) {
+    let drafting = setup.draft.into_iter().flat_map(|draft| &draft.layers().layers).map(|run| (run.count, run.count * u64::from(setup.place.is_last), run));
+    for (layers, here, run) in all.chain(here).chain(drafting) {
         let mixer = &run.layer.mixer;
         let mut add = |holds, cell: Expr| -> Result<(), Overflow> {
             let cell_bytes = cell.evaluate()?;

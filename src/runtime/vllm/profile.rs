@@ -103,8 +103,17 @@ fn sampling(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
     Ok(vec![
         Entry::modelled(Term::Logits, of(sequences), band, SAMPLER, &[Stage::Sampling])?,
         Entry::modelled(Term::Activations, kept, (90, 110), "hidden states of the profiled step, which the sampler's run keeps", &[Stage::Sampling])?,
-        Entry::modelled(Term::Logits, of(setup.batch.leaf("requests")), band, SAMPLER, &[Stage::Decode])?,
+        Entry::modelled(Term::Logits, of(checked(setup)), band, SAMPLER, &[Stage::Decode])?,
     ])
+}
+
+/// Positions of the chosen load whose logits one step needs: of each request the next token, and those that were drafted.
+fn checked(setup: &Setup) -> Expr {
+    let requests = setup.batch.leaf("requests");
+    match setup.drafted.value {
+        0 => requests,
+        _ => Expr::Product(vec![requests, Expr::Sum(vec![Expr::constant(1), setup.drafted.leaf("drafted tokens")])]),
+    }
 }
 
 /// What kernels and libraries take besides: more on large cards.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use vramfit::quantity::{Bytes, Decimal, Overflow};
-use vramfit::scenario::{Parallel, Serving, Version};
+use vramfit::scenario::{CacheImplementation, DraftModel, Parallel, Serving, Version};
 
 #[derive(Args)]
 pub struct ParallelArguments {
@@ -52,6 +52,15 @@ pub struct ServingArguments {
     /// How many of the context's tokens are the answer, in transformers [default: half of them, at most 2,048]
     #[arg(long, value_name = "N", help_heading = "Task")]
     answer_tokens: Option<u64>,
+    /// What keeps keys and values in transformers: dynamic, static, offloaded or quantized
+    #[arg(long, value_name = "KIND", default_value = "dynamic", help_heading = "Task")]
+    cache_implementation: CacheImplementation,
+    /// A model that drafts tokens: a Hub id or URL, a directory, or a path
+    #[arg(long, value_name = "MODEL", help_heading = "Task")]
+    pub draft_model: Option<String>,
+    /// Tokens that are drafted at once; without --draft-model by the model's own multi-token-prediction module
+    #[arg(long, value_name = "N", help_heading = "Task")]
+    speculative_tokens: Option<u64>,
 }
 
 impl ServingArguments {
@@ -64,6 +73,9 @@ impl ServingArguments {
             max_loras: self.max_loras,
             max_lora_rank: self.max_lora_rank,
             answer: self.answer_tokens,
+            cache: self.cache_implementation,
+            draft: self.draft_model.clone().map(|name| DraftModel { name, model: None }),
+            speculative_tokens: self.speculative_tokens,
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Hugging Face transformers, `model.generate()` with the dynamic cache; attention with SDPA, flash attention, or written out. A static
-//! cache of the same length takes the same. Further GPUs get whole layers (`device_map="auto"`) unless tensor parallelism is asked for.
+//! Hugging Face transformers, `model.generate()`; attention with SDPA, flash attention, or written out. Further GPUs get whole layers
+//! (`device_map="auto"`) unless tensor parallelism is asked for.
 //!
-//! Rules read from transformers 5.23: `cache_utils.py` (`DynamicLayer`, `DynamicSlidingWindowLayer`), `generation/utils.py`
-//! (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`).
+//! Rules read from transformers 5.23: `generation/utils.py` (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`), and
+//! for its caches in [`cache`].
+
+mod cache;
 
 use super::common::{communication, context, feed_forward_width, states};
 use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way};
@@ -10,15 +12,13 @@ use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
-use crate::model::{Mixer, Model, Origin, Span};
+use crate::model::{Model, Origin};
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{AttentionImplementation, KvCache, Version, Weights};
+use crate::scenario::{AttentionImplementation, CacheImplementation, KvCache, Version, Weights};
 use crate::weight_format::Method;
 use crate::weights::{Form, Stored, stored};
 
 pub(super) struct Transformers;
-
-const CACHE: &str = "transformers 5.23 cache_utils.py: keys and values of every layer, grown by concatenation";
 
 /// What is known of it before it computes anything.
 pub(super) static FACTS: Facts = Facts { label: "transformers", fraction: None, ways: &[Way::Pipeline] };
@@ -46,8 +46,9 @@ impl Engine for Transformers {
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
-        if setup.scenario.kv_cache == KvCache::Fp8 {
-            return Err(EstimateError::Unsupported("transformers keeps keys and values in the dtype of computation; an FP8 KV cache is for vLLM".to_owned()));
+        if setup.scenario.kv_cache == KvCache::Fp8 && setup.scenario.serving.cache != CacheImplementation::Quantized {
+            let message = "transformers keeps keys and values in the dtype of computation; an FP8 KV cache is for vLLM, or for its quantized cache (--cache-implementation)";
+            return Err(EstimateError::Unsupported(message.to_owned()));
         }
         setup.check_division(false)
     }
@@ -62,38 +63,11 @@ impl Engine for Transformers {
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-        let groups = setup.cache_groups();
-        // Cached tokens of a layer: while prefilling all of the prompt's, afterwards at most the window less the token being written.
-        let entry = |stages, tokens: Expr, is_prefill: bool| {
-            let parts = groups.iter().map(|group| {
-                let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
-                product.extend(setup.cache_elements(&group.mixer));
-                product.push(match group.span {
-                    Span::Sliding(window) if !is_prefill => {
-                        let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
-                        Expr::Min(vec![tokens.clone(), window.minus(Expr::constant(1))])
-                    }
-                    Span::Chunked(chunk) if !is_prefill => {
-                        Expr::Min(vec![tokens.clone(), Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))])
-                    }
-                    // What is kept is a view of the window before and the step: all of it stays.
-                    Span::Sliding(window) if setup.scenario.max_num_batched_tokens.is_some() => {
-                        let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
-                        Expr::Min(vec![tokens.clone(), Expr::Sum(vec![window.minus(Expr::constant(1)), step_of_prefill(setup)])])
-                    }
-                    Span::Sliding(_) | Span::Chunked(_) | Span::Full => tokens.clone(),
-                });
-                product.push(setup.batch.leaf("requests"));
-                Expr::Product(product)
-            });
-            let formula = Expr::encoded(Expr::sum(parts.collect()), setup.kv_encoding);
-            Entry::exact(Term::KvCache, formula, Basis::Derived, CACHE, stages)
-        };
-        if groups.is_empty() {
-            return Ok(Vec::new());
-        }
-        let prefill = entry(&[Stage::Prefill, Stage::Sampling], prompt(setup), true)?;
-        Ok(vec![prefill, entry(&[Stage::Decode], setup.context.leaf("tokens"), false)?])
+        cache::entries(setup)
+    }
+
+    fn on_host(&self, setup: &Setup) -> Result<Option<Entry>, Overflow> {
+        cache::on_host(setup)
     }
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
@@ -116,12 +90,7 @@ impl Engine for Transformers {
                 None => feed_forward,
             }
         };
-        // While it appends, a step holds the old and the new keys of one layer, then the old and the new values.
-        let largest = setup.cache_groups().into_iter().map(|group| group.mixer).max_by_key(Mixer::cache_elements_per_token);
-        let mut copy = vec![requests(), setup.context.leaf("tokens")];
-        copy.extend(largest.map(|mixer| setup.cache_elements(&mixer)).unwrap_or_default());
-        let copy = Expr::encoded(Expr::Product(copy).ceil_div(Expr::constant(2)), setup.kv_encoding);
-        let step = Expr::Sum(vec![layer(Expr::constant(1), setup.context.leaf("tokens")), copy]);
+        let step = Expr::Sum(vec![layer(Expr::constant(1), setup.context.leaf("tokens")), cache::copies(setup)]);
         let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
         let logits = Expr::Sum(vec![
             Expr::encoded(Expr::Product(vec![requests(), vocabulary.clone()]), setup.dtype),
@@ -135,13 +104,7 @@ impl Engine for Transformers {
                 "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token, by the lifetimes of its tensors; -1 to +5 % in public logs of Qwen2.5 (transformers 4.46, A100). Those of Qwen3 (4.51, H20) show none of it, as when the prompt is read in chunks (prefill_chunk_size)",
                 &[Stage::Prefill],
             )?,
-            Entry::modelled(
-                Term::Activations,
-                step,
-                (50, 150),
-                "one layer of one step, while its keys and then its values are concatenated",
-                &[Stage::Decode],
-            )?,
+            Entry::modelled(Term::Activations, step, (50, 150), "one layer of one step, with what its cache copies or unpacks meanwhile", &[Stage::Decode])?,
             Entry::modelled(
                 Term::Logits,
                 logits,
@@ -163,11 +126,7 @@ impl Engine for Transformers {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
-        let elements = setup.cache_groups().iter().try_fold(0u64, |sum, group| {
-            let layer = Expr::Product(setup.cache_elements(&group.mixer)).evaluate()?;
-            sum.checked_add(layer.checked_mul(group.layers).ok_or(Overflow)?).ok_or(Overflow)
-        })?;
-        let per_token = setup.kv_encoding.bytes_for(elements)?.get().max(1);
+        let per_token = cache::per_token(setup)?;
         let tokens = room.get() / per_token;
         let hundredths = u128::from(tokens) * 100 / u128::from(setup.context.value);
         Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: u64::try_from(hundredths).unwrap_or(u64::MAX) })
