@@ -136,5 +136,5 @@ fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
     assert!(message.ends_with("it is a setting of vLLM, SGLang, TensorRT-LLM"), "{message}");
     let mut scenario = Scenario { runtime: Runtime::Transformers, ..Scenario::default() };
     scenario.picture.size = Some((512, 512));
-    assert!(said(scenario).contains("models that read or make pictures"));
+    assert!(said(scenario).contains("it is a setting of diffusion pipelines"));
 }
