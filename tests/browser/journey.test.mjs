@@ -323,6 +323,38 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
   await page.remarked(/`intermediate` of 14,3\d\d follows/);
 }));
 
+test("rarer engines are answered by the second part of the page", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null, rt: "llama.cpp", w: "q4_k_m", gpu: "GeForce RTX 4090", ctx: "4096" });
+  const weights = page.tab.locator("#weights");
+  await until(() => weights.inputValue(), (value) => value === "q4_k_m", "the list should show the format of the link");
+  const peak = () => page.tab.locator("data[data-moment=peak]").getAttribute("value").then(Number);
+  await until(peak, (bytes) => bytes > 2 ** 30, "there should be an answer");
+  const small = await peak();
+  await page.tab.locator("#context").fill("32k");
+  await until(peak, (bytes) => bytes > small, "a longer context takes more");
+  assert.ok(page.profile.requests.some((request) => request.url.includes("vramfit-reader")), "it was fetched");
+}));
+
+test("train it: the method, the stages of a step, the same in a link", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null });
+  await page.tab.locator("#task").selectOption("train");
+  const stages = page.tab.locator("#timeline");
+  await until(() => stages.textContent(), (text) => /Forward: .* GiB.*Backward: .* GiB.*Optimizer step: .* GiB/.test(text), "the stages should be said");
+  assert.ok(await stages.locator("svg").isVisible());
+  assert.equal(await page.tab.locator("#batch-label").innerText(), "Micro-batch");
+  assert.ok(await page.tab.locator("#runtime").isHidden() && await page.tab.locator("#kv").isHidden());
+  const peak = () => page.tab.locator("data[data-moment=peak]").getAttribute("value").then(Number);
+  const full = await peak();
+  await page.tab.locator("#method").selectOption("qlora");
+  await until(peak, (bytes) => bytes < full, "QLoRA takes less than full fine-tuning");
+  const link = await page.copyLink();
+  assert.equal(new URL(link).searchParams.get("method"), "qlora");
+  const [bytes, twin] = [await peak(), await page.another(link)];
+  await until(() => twin.tab.locator("data[data-moment=peak]").getAttribute("value").then(Number), (seen) => seen === bytes, "the link should give the same peak");
+  await page.tab.locator("#task").selectOption("serve");
+  await until(() => stages.textContent(), (text) => text === "", "serving has no such stages");
+}));
+
 test("the whole anatomy: parts, roles, kinds of layers, keys", lab.journey(async (page) => {
   await page.open({ endpoint: null });
   await page.paste(JSON.stringify({ ...configs.qwen3_next, gate_of_tomorrow: 3 }));
