@@ -243,6 +243,19 @@ fn a_model_by_hand() {
         .unwrap();
     let model = serde_json::from_slice::<Value>(&output.stdout).unwrap()["model"].clone();
     assert_eq!((&model["parameters"]["total"], &model["source"], &model["id"]), (&6_738_415_616_u64.into(), &"manual".into(), &Value::Null));
+    // Its draft is another model.
+    let folder = Folder::new("draft");
+    let drafted = |draft: &Path| {
+        let sizes = "layers=2,hidden=64,heads=4,intermediate=128,vocab=100";
+        let flags = ["--manual", sizes, "--gpu", "H100 SXM", "--runtime", "vllm", "--draft-model", draft.to_str().unwrap()];
+        let output = vramfit("estimate", &[], &[&flags[..], &["--format", "json"]].concat());
+        (serde_json::from_slice::<Value>(&output.stdout).ok(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (report, said) = drafted(&folder.put("draft.json", fixture::GPT2.as_bytes()));
+    // GPT-2 in bf16, its vocabulary of 50,257 filled up to 50,304.
+    let weights = format!(r#""draft_model":{}"#, 2 * (124_439_808 + 47 * 768));
+    assert!(report.is_some_and(|report| report.to_string().contains(&weights)), "{said}");
+    assert!(drafted(&folder.0.join("none.json")).1.contains("there is no file"));
     let unknown = vramfit("inspect", &[], &["--manual", "layerz=32"]);
     assert!(unknown.status.code() == Some(2) && String::from_utf8_lossy(&unknown.stderr).contains("`layerz`"));
     assert_eq!(vramfit("inspect", &[], &[]).status.code(), Some(2), "something must be named");
