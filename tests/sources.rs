@@ -226,6 +226,11 @@ fn folders_of_several_parts() {
     let at = folder.put("models/adapter/adapter_config.json", adapter(base.to_str().unwrap()).as_bytes());
     let lora = json("inspect", &[at.parent().unwrap()], &[]);
     assert_eq!(lora["model"]["parameters"]["by_component"]["adapter"], 12 * 8 * (768 + 3 * 768), "twelve layers, c_attn of 768 by 2,304");
+    // A relative path is seen from the adapter's folder.
+    folder.put("models/adapter/adapter_config.json", adapter("../base").as_bytes());
+    for named in [at.parent().unwrap(), &at] {
+        assert_eq!(json("inspect", &[named], &[])["model"]["parameters"], lora["model"]["parameters"]);
+    }
     // Beside its base in one folder, as somebody would keep the two.
     folder.put("models/adapter_config.json", adapter("base").as_bytes());
     assert_eq!(json("inspect", &[&folder.0.join("models")], &[])["model"]["parameters"], lora["model"]["parameters"]);
