@@ -226,6 +226,11 @@ fn folders_of_several_parts() {
     let at = folder.put("models/adapter/adapter_config.json", adapter(base.to_str().unwrap()).as_bytes());
     let lora = json("inspect", &[at.parent().unwrap()], &[]);
     assert_eq!(lora["model"]["parameters"]["by_component"]["adapter"], 12 * 8 * (768 + 3 * 768), "twelve layers, c_attn of 768 by 2,304");
+    // A relative path is seen from the adapter's folder.
+    folder.put("models/adapter/adapter_config.json", adapter("../base").as_bytes());
+    for named in [at.parent().unwrap(), &at] {
+        assert_eq!(json("inspect", &[named], &[])["model"]["parameters"], lora["model"]["parameters"]);
+    }
     // Beside its base in one folder, as somebody would keep the two.
     folder.put("models/adapter_config.json", adapter("base").as_bytes());
     assert_eq!(json("inspect", &[&folder.0.join("models")], &[])["model"]["parameters"], lora["model"]["parameters"]);
@@ -243,6 +248,19 @@ fn a_model_by_hand() {
         .unwrap();
     let model = serde_json::from_slice::<Value>(&output.stdout).unwrap()["model"].clone();
     assert_eq!((&model["parameters"]["total"], &model["source"], &model["id"]), (&6_738_415_616_u64.into(), &"manual".into(), &Value::Null));
+    // Its draft is another model.
+    let folder = Folder::new("draft");
+    let drafted = |draft: &Path| {
+        let sizes = "layers=2,hidden=64,heads=4,intermediate=128,vocab=100";
+        let flags = ["--manual", sizes, "--gpu", "H100 SXM", "--runtime", "vllm", "--draft-model", draft.to_str().unwrap()];
+        let output = vramfit("estimate", &[], &[&flags[..], &["--format", "json"]].concat());
+        (serde_json::from_slice::<Value>(&output.stdout).ok(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (report, said) = drafted(&folder.put("draft.json", fixture::GPT2.as_bytes()));
+    // GPT-2 in bf16, its vocabulary of 50,257 filled up to 50,304.
+    let weights = format!(r#""draft_model":{}"#, 2 * (124_439_808 + 47 * 768));
+    assert!(report.is_some_and(|report| report.to_string().contains(&weights)), "{said}");
+    assert!(drafted(&folder.0.join("none.json")).1.contains("there is no file"));
     let unknown = vramfit("inspect", &[], &["--manual", "layerz=32"]);
     assert!(unknown.status.code() == Some(2) && String::from_utf8_lossy(&unknown.stderr).contains("`layerz`"));
     assert_eq!(vramfit("inspect", &[], &[]).status.code(), Some(2), "something must be named");

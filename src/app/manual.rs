@@ -64,7 +64,10 @@ fn fill(shown: Option<&Shown>) {
     let Some(ModelLink::Manual(sizes)) = shown.map(|shown| &shown.link) else { return };
     for size in SIZES {
         let value = sizes.split(',').filter_map(|pair| pair.split_once(':')).find(|(name, _)| *name == size.name).map_or("", |(_, value)| value);
-        dom::set_value(&id_of(size.name), value);
+        let id = id_of(size.name);
+        // Whoever typed into it since, typed over what was written last.
+        dom::forget_value(&id);
+        dom::set_value(&id, value);
     }
     dom::flag("by-hand", "open", true);
 }
@@ -73,8 +76,8 @@ fn take(state: AppState) {
     let mut sizes = String::new();
     for size in SIZES {
         let value = dom::element(&id_of(size.name)).and_then(|field| dom::get(&field, "value").as_string()).unwrap_or_default();
-        // Commas part the sizes; in a number they part its digits.
-        let value: String = value.chars().filter(|letter| !letter.is_whitespace() && *letter != ',').collect();
+        // Spaces part the sizes.
+        let value: String = value.chars().filter(|letter| !letter.is_whitespace()).collect();
         if !value.is_empty() {
             sizes.push_str(&[if sizes.is_empty() { "" } else { "," }, size.name, ":", &value].concat());
         }

@@ -110,7 +110,8 @@ pub fn is_manual(text: &str) -> bool {
     text.split_once(['=', ':']).is_some_and(|(name, _)| SIZES.iter().any(|size| size.is_called(name)))
 }
 
-/// Reads sizes: pairs of a name and a value, `=` or `:` between the two, commas or spaces between pairs.
+/// Reads sizes: pairs of a name and a value, `=` or `:` between the two, commas or spaces between pairs. A whole number may have
+/// commas before every three digits: `vocab=128,256`.
 ///
 /// # Errors
 /// [`ManualError`] names what is missing, unknown or impossible.
@@ -167,13 +168,18 @@ impl Given {
         if text.len() > MAX_LENGTH {
             return Err(ManualError::NotAPair(shortened(text)));
         }
-        for pair in text.split([',', ' ', '\n', '\t', ';']).filter(|pair| !pair.is_empty()) {
+        for pair in &pairs(text) {
             let (name, value) = pair
                 .split_once(['=', ':'])
                 .filter(|(name, value)| !name.is_empty() && !value.is_empty())
                 .ok_or_else(|| ManualError::NotAPair(shortened(pair)))?;
             let size = SIZES.iter().find(|size| size.is_called(name)).ok_or_else(|| ManualError::Unknown(shortened(name)))?;
-            if values.insert(size.name, value.to_owned()).is_some() {
+            let value = ungrouped(value).ok_or_else(|| ManualError::Value {
+                name: size.name,
+                value: shortened(value),
+                why: "a comma in a number stands before three digits, as in 128,256",
+            })?;
+            if values.insert(size.name, value).is_some() {
                 return Err(ManualError::Twice(size.name));
             }
         }
@@ -214,6 +220,30 @@ impl Given {
         let pairs = SIZES.iter().filter_map(|size| Some(format!("{}:{}", size.name, self.0.get(size.name)?)));
         pairs.collect::<Vec<_>>().join(",")
     }
+}
+
+/// The pairs of a text. What begins with a digit and has no name goes on with the number before the comma.
+fn pairs(text: &str) -> Vec<String> {
+    let mut pairs: Vec<String> = Vec::new();
+    for word in text.split([' ', '\n', '\t', ';']) {
+        let before = pairs.len();
+        for piece in word.split(',').filter(|piece| !piece.is_empty()) {
+            let goes_on = piece.starts_with(|first: char| first.is_ascii_digit()) && !piece.contains(['=', ':']);
+            match pairs.get_mut(before..).and_then(<[String]>::last_mut).filter(|_| goes_on) {
+                Some(number) => number.extend([",", piece]),
+                None => pairs.push(piece.to_owned()),
+            }
+        }
+    }
+    pairs
+}
+
+/// A value without the commas that part its digits; `None` where they part something else.
+fn ungrouped(value: &str) -> Option<String> {
+    let Some((first, rest)) = value.split_once(',') else { return Some(value.to_owned()) };
+    let are_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
+    let is_first = (1..=3).contains(&first.len()) && are_digits(first) && !first.starts_with('0');
+    (is_first && rest.split(',').all(|group| group.len() == 3 && are_digits(group))).then(|| value.replace(',', ""))
 }
 
 /// A text, short enough for a message.
@@ -419,6 +449,12 @@ mod tests {
             ("context", "not a name with a value"),
             ("context=", "not a name with a value"),
             ("context=lots", "`context`"),
+            ("context=4,09", "`context` is `4,09`"),
+            ("context=0,125", "`context` is `0,125`"),
+            ("context=1234,567", "`context` is `1234,567`"),
+            ("params=7,5B", "`params` is `7,5B`"),
+            ("params=7,500B", "`params` is `7,500B`"),
+            ("context=4096, 5", "`5` is not a name with a value"),
             ("kv-heads=3", "num_key_value_heads"),
             ("kv-heads=0", "num_key_value_heads"),
             ("tied=perhaps", "`tied`"),
@@ -442,6 +478,7 @@ mod tests {
         let manual = read(text).unwrap();
         assert_eq!(manual.text, "layers:2,hidden:64,heads:4,intermediate:128,vocab:100");
         assert_eq!(read(&manual.text).unwrap(), manual);
+        assert_eq!(read(&text.replace("100", "1,234,567")).unwrap().text, manual.text.replace("100", "1234567"));
         assert!(is_manual(text) && is_manual(&manual.text) && is_manual("num_hidden_layers=2"));
         for name in ["org/name", "https://huggingface.co/x", "{\"layers\": 2}", "layers", "hf://org/name"] {
             assert!(!is_manual(name), "{name}");

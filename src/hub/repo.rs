@@ -359,6 +359,8 @@ mod tests {
             }
         }
         assert_eq!(id.address_of(None, "x.gguf"), "hf://org/name/x.gguf");
+        let single: ModelRef = RepoId::parse("gpt2").unwrap().address_of(Some("v1"), "a/m.safetensors").parse().unwrap();
+        assert_eq!((single.id.as_str(), single.revision.as_deref(), single.file.as_deref()), ("gpt2", Some("v1"), Some("a/m.safetensors")));
         for folder in ["sub", "a b/v1.5 100%", "x@y"] {
             for revision in ["main", "refs/pr/1"] {
                 let address = id.address_of_folder(revision, folder);

@@ -92,12 +92,20 @@ async fn read<T: Transport, S: Store>(transport: &T, store: &S, wish: &Wish, ref
     }
 }
 
-/// A model on the Hub, as it was read; a folder of a repository is named with its path.
+/// A model on the Hub, as it was read; a folder of a repository is named with its path, and a file where another model would be
+/// read without it: weights that were chosen, or a config beside weights of which nothing is read.
 fn found(model: Model, reference: &ModelRef, note: String) -> Found {
     let mut id = model.provenance.id.clone().unwrap_or_else(|| reference.id.to_string());
     let revision = model.provenance.revision.clone().or_else(|| reference.revision.clone());
-    if let (Some(folder), Ok(repo)) = (&reference.folder, RepoId::parse(&id)) {
-        id = repo.address_of_folder(revision.as_deref().unwrap_or("main"), folder);
+    let endings: &[&str] = if model.provenance.source == Origin::Config { &[".safetensors", ".json"] } else { &[".safetensors"] };
+    let file = reference.file.as_ref().filter(|file| endings.iter().any(|end| file.ends_with(end)));
+    if let Ok(repo) = RepoId::parse(&id) {
+        match (file, &reference.folder) {
+            // An id without a slash ends where its revision begins.
+            (Some(file), _) => id = repo.address_of(revision.as_deref().filter(|_| !id.contains('/')), file),
+            (None, Some(folder)) => id = repo.address_of_folder(revision.as_deref().unwrap_or("main"), folder),
+            (None, None) => {}
+        }
     }
     Found { model, link: ModelLink::Hub { id, revision }, note }
 }

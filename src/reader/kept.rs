@@ -229,10 +229,10 @@ mod tests {
                 return Ok(Response { status: 401, headers, body: Vec::new() });
             }
             let body = if request.url.contains("/api/models/") {
-                let siblings = serde_json::json!([{"rfilename": "config.json"}, {"rfilename": "model.safetensors"}]);
-                serde_json::json!({"id": if request.url.contains("/gated/") { "gated/name" } else { "org/name" }, "sha": SHA, "siblings": siblings})
-                    .to_string()
-                    .into_bytes()
+                let owner = ["gated", "gguf"].into_iter().find(|owner| request.url.contains(&format!("/{owner}/"))).unwrap_or("org");
+                let weights: &[&str] = if owner == "gguf" { &["m.gguf"] } else { &["model.safetensors", "model.fp16.safetensors"] };
+                let siblings: Vec<_> = ["config.json"].iter().chain(weights).map(|name| serde_json::json!({"rfilename": name})).collect();
+                serde_json::json!({"id": format!("{owner}/name"), "sha": SHA, "siblings": siblings}).to_string().into_bytes()
             } else if request.url.ends_with("config.json") {
                 CONFIG.into()
             } else {
@@ -326,6 +326,25 @@ mod tests {
         let asked = browser.requests.get();
         let again = ask(&browser, &id, Some(SHA), None).result.unwrap();
         assert_eq!((again.model, again.link, browser.requests.get()), (first.model, first.link, asked));
+    }
+
+    #[test]
+    fn a_file_that_was_chosen_stays_in_its_link() {
+        let browser = Browser::default();
+        for (id, file) in [("org/name", "model.fp16.safetensors"), ("gguf/name", "config.json")] {
+            let first = ask(&browser, &format!("https://huggingface.co/{id}/blob/main/{file}"), None, None).result.unwrap();
+            let address = format!("hf://{id}/{file}");
+            assert_eq!(first.link, ModelLink::Hub { id: address.clone(), revision: Some(SHA.into()) });
+            let asked = browser.requests.get();
+            let again = ask(&browser, &address, Some(SHA), None).result.unwrap();
+            assert_eq!((again.model, again.link, browser.requests.get()), (first.model, first.link, asked));
+            // The repository's own model is another one.
+            let _ = ask(&browser, id, Some(SHA), None);
+            assert!(browser.requests.get() > asked, "{id} was not read before");
+        }
+        // Without the file nothing else is read.
+        let config = ask(&browser, "https://huggingface.co/org/name/blob/main/config.json", None, None).result.unwrap();
+        assert_eq!(config.link, ModelLink::Hub { id: "org/name".into(), revision: Some(SHA.into()) });
     }
 
     #[test]

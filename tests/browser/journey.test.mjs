@@ -317,10 +317,12 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
   const shown = form(twin).getByLabel("Hidden size", { exact: true });
   await until(() => shown.inputValue(), (value) => value === "4096", "the form should say what the link said");
 
-  // The box takes the same text; parameters may stand for the width.
+  // The box takes the same text, and the form shows it whatever was typed there; parameters may stand for the width.
+  await size("Hidden size").fill("1");
   await page.choose("layers=32,hidden=4096,heads=32,kv-heads=8,vocab=128256,params=8.03B");
   await page.known(/8\.03\s*B/, /By hand/);
   await page.remarked(/`intermediate` of 14,3\d\d follows/);
+  await until(() => size("Hidden size").inputValue(), (value) => value === "4096", "the form should say what the box said");
 }));
 
 test("rarer engines are answered by the second part of the page", lab.journey({ csp: true }, async (page) => {

@@ -37,7 +37,7 @@ pub fn open<B: Bases>(paths: &[String], quant_config: Option<&Path>, bases: &B) 
 pub fn open_folder<B: Bases>(folder: &str, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
     let path = folder.trim_end_matches('/');
     let mut files = Vec::new();
-    list(path, DEEPEST, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
+    list(path, DEEPEST, MOST_FILES, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
     files.sort();
     open_named(Named::Folder { path, files: &files }, quant_config, bases)
 }
@@ -47,19 +47,25 @@ fn open_named<B: Bases>(named: Named<'_>, quant_config: Option<&Path>, bases: &B
     pollster::block_on(files::open(&Machine, named, quant_config.as_deref(), bases, &|_| ())).map(|opened| opened.model)
 }
 
-/// Paths of the files of a folder, and of those in it.
-fn list(folder: &str, depth: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+/// Paths of at most so many files of a folder: its own, then those of the folders in it that can be read.
+fn list(folder: &str, depth: usize, most: usize, files: &mut Vec<String>) -> std::io::Result<()> {
+    let mut folders = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = format!("{folder}/{name}");
         // Caches of the Hub have links to files.
         if entry.path().is_dir() {
-            if depth > 1 {
-                list(&path, depth - 1, files)?;
-            }
-        } else if files.len() < MOST_FILES {
+            folders.push(path);
+        } else if files.len() < most {
             files.push(path);
+        }
+    }
+    if depth > 1 {
+        folders.sort();
+        for folder in folders {
+            // A folder in it may be closed to the user, and have nothing of the model.
+            _ = list(&folder, depth - 1, most, files);
         }
     }
     Ok(())
@@ -92,5 +98,36 @@ impl Disk for Machine {
             Ok(out)
         };
         read().map_err(|error: std::io::Error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_its_own_files_first_and_what_else_can_be_read() {
+        let folder = std::env::temp_dir().join(format!("vramfit-{}-list", std::process::id()));
+        for name in ["a", "closed"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        for name in ["a/1", "a/2", "a/3", "y", "z"] {
+            std::fs::write(folder.join(name), b"").unwrap();
+        }
+        #[cfg(unix)]
+        std::fs::set_permissions(folder.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        let path = folder.to_str().unwrap();
+        let listed = |depth, most| {
+            let mut files = Vec::new();
+            list(path, depth, most, &mut files).map(|()| {
+                files.sort();
+                files.iter().map(|file| file[path.len() + 1..].to_owned()).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(listed(2, 100).unwrap(), ["a/1", "a/2", "a/3", "y", "z"]);
+        assert_eq!(listed(2, 2).unwrap(), ["y", "z"]);
+        assert_eq!(listed(1, 100).unwrap(), ["y", "z"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(listed(2, 100).is_err(), "the folder that was named is to be readable");
     }
 }

@@ -89,7 +89,7 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
 #[cfg(not(target_family = "wasm"))]
 fn with_draft(mut scenario: vramfit::scenario::Scenario, model: &args::ModelArguments) -> Result<vramfit::scenario::Scenario, String> {
     if let Some(draft) = &mut scenario.serving.draft {
-        let named = args::ModelArguments { model: vec![draft.name.clone()], revision: None, quant_config: None, ..model.clone() };
+        let named = args::ModelArguments { model: vec![draft.name.clone()], manual: None, revision: None, quant_config: None, ..model.clone() };
         draft.model = Some(std::sync::Arc::new(source::open(&named)?));
     }
     Ok(scenario)

@@ -1,7 +1,7 @@
 //! What MODEL names: a path, or a model on the Hub.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vramfit::config::manual;
@@ -29,21 +29,27 @@ pub fn open(arguments: &ModelArguments) -> Result<Model, String> {
     }
     match named.iter().find(|name| !Path::new(name).exists()) {
         Some(missing) => Err(format!("there is no file or folder `{missing}`")),
-        None => files::open(named, arguments.quant_config.as_deref(), &AnyBase(arguments)),
+        None => files::open(named, arguments.quant_config.as_deref(), &AnyBase { arguments, named: Path::new(named.first().map_or("", String::as_str)) }),
     }
 }
 
-/// An adapter's base is a folder, seen from here, or a model on the Hub.
-struct AnyBase<'a>(&'a ModelArguments);
+/// An adapter's base is a folder, seen from the adapter's or from here, or a model on the Hub.
+struct AnyBase<'a> {
+    arguments: &'a ModelArguments,
+    /// The adapter's folder, or a file in it.
+    named: &'a Path,
+}
 
 impl Bases for AnyBase<'_> {
     async fn open(&self, name: &str, revision: Option<&str>) -> Result<Model, FilesError> {
-        if Path::new(name).is_dir() {
-            return files::open_folder(name, None, &NoBases);
+        let folder = if self.named.is_dir() { self.named } else { self.named.parent().unwrap_or(self.named) };
+        let places = [folder.join(name), PathBuf::from(name)];
+        if let Some(base) = places.iter().filter(|_| !name.is_empty()).find(|place| place.is_dir()).and_then(|place| place.to_str()) {
+            return files::open_folder(base, None, &NoBases);
         }
         let mut reference: ModelRef = name.parse().map_err(base)?;
         reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));
-        fetch(self.0, reference).map_err(base)
+        fetch(self.arguments, reference).map_err(base)
     }
 }
 
