@@ -327,10 +327,14 @@ impl<'a> Run<'a> {
         Expr::leaf(patches.tokens(size).unwrap_or_default(), "tokens of an image", source)
     }
 
-    /// Tokens that a vision tower beside the language model reads in one pass; `None` where it reads none.
-    pub fn tower_tokens(&self, tower: &Component) -> Option<Expr> {
-        let patches = tower.patches().filter(|_| self.images.value > 0)?;
-        Some(Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(&patches)]))
+    /// How a vision tower beside the language model cuts its images; `None` where it reads none.
+    pub fn reads(&self, tower: &Component) -> Option<Patches> {
+        tower.patches().filter(|_| self.images.value > 0)
+    }
+
+    /// Tokens that a vision tower beside the language model reads in one pass.
+    pub fn tower_tokens(&self, patches: &Patches) -> Expr {
+        Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(patches)])
     }
 
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
