@@ -405,6 +405,33 @@ fn scores_of_towers_are_of_their_patches() {
     assert_eq!(eager, kept(AttentionImplementation::Eager, 2048));
 }
 
+/// What plays no part or cannot be is refused, not passed over.
+#[test]
+fn settings_without_a_meaning_are_refused() {
+    let refusal = |config: &str, scenario: Scenario| estimate(&model(config), &scenario).unwrap_err().to_string();
+    let with_factor = |text: &str| Training { capacity_factor: Some(text.parse().unwrap()), ..full() };
+    // 128 experts of which a token takes 8: with 16 even shares each has room for every token.
+    for text in ["0", "16.5", "1000"] {
+        assert!(refusal(QWEN3_30B_A3B, scenario(with_factor(text))).contains("expert_capacity_factor"), "{text}");
+    }
+    let told = |config: &str, training| {
+        let used = answer(config, training).choices;
+        used.into_iter().find(|choice| choice.key == "expert_capacity_factor").map(|choice| choice.value)
+    };
+    assert_eq!(told(QWEN3_30B_A3B, with_factor("16")).as_deref(), Some("16"));
+    assert_eq!(told(QWEN3_30B_A3B, full()).as_deref(), Some("1"));
+    assert_eq!(told(LLAMA_8B, full()), None);
+    let last = |method| Training { method: Some(method), trainable: Some("last-4".parse().unwrap()), ..Training::default() };
+    for method in [Method::Lora, Method::Full, Method::Prefix] {
+        assert!(refusal(LLAMA_8B, scenario(last(method))).contains("freeze"));
+    }
+    assert!(estimate(&model(LLAMA_8B), &scenario(last(Method::Freeze))).is_ok());
+    for size in [None, Some((1008, 1008))] {
+        let picture = Picture { size, count: Some(4), frames: None };
+        assert!(refusal(LLAMA_8B, Scenario { picture, ..scenario(full()) }).contains("no vision tower"));
+    }
+}
+
 #[test]
 fn logits_and_loss() {
     let at = |loss, stage| held(&answer(LLAMA_8B, Training { loss: Some(loss), ..full() }).devices[0], Term::Logits, stage);
