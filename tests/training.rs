@@ -396,7 +396,7 @@ fn scores_of_towers_are_of_their_patches() {
                 Stage::Forward,
             )
         };
-        of(scenario.picture.clone()) - of(Picture::default())
+        of(scenario.picture) - of(Picture::default())
     };
     let [eager, fused] = [AttentionImplementation::Eager, AttentionImplementation::Sdpa].map(|attention| kept(attention, 512));
     let patches = 72 * 72 + 1;
