@@ -285,6 +285,23 @@ fn peak(answer: &Estimate) -> u64 {
     answer.devices[0].peak().unwrap().1.expected.get()
 }
 
+/// The page's first module answers for every built-in model as the whole engine does.
+#[test]
+fn built_in_models_are_answered_alike() {
+    let mut common = 0;
+    for id in vramfit::catalogue::ids() {
+        let Some(Ok(model)) = vramfit::catalogue::open(id) else { panic!("{id}") };
+        for (weights, gpus) in [("as-stored", 1), ("bf16", 1), ("fp32", 2), ("fp8", 1), ("q4_k_m", 1)] {
+            let scenario = Scenario { weights: weights.parse().unwrap(), gpus: Some(gpus), batch: Some(4), ..Scenario::default() };
+            if let Some(answer) = common_estimate(&model, &scenario) {
+                assert_eq!(answer, estimate(&model, &scenario), "{id} {weights}");
+                common += 1;
+            }
+        }
+    }
+    assert!(common > 500, "{common}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

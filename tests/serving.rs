@@ -95,12 +95,16 @@ fn a_draft_model_lies_beside_the_model_and_shares_its_pool() {
     let alone = on(fixture::QWEN3_4B, Scenario { runtime: Runtime::LlamaCpp, context: Some(4096), ..Scenario::default() });
     let all: u64 = [Term::Weights, Term::KvCache, Term::Activations].into_iter().map(|term| held(&alone, term)).sum();
     assert_eq!(held(&answer, Term::DraftModel), all);
-    // A name alone is said, not counted.
+    // A name alone cannot be counted.
     let mut named = with_draft(Runtime::Vllm, fixture::QWEN3_4B);
     named.serving.draft.as_mut().unwrap().model = None;
-    let answer = on(fixture::QWEN2_7B, named);
-    assert_eq!(held(&answer, Term::DraftModel), 0);
-    assert!(answer.assumptions.iter().any(|sentence| sentence.contains("not read")));
+    let refused = estimate(&model(fixture::QWEN2_7B), &named).unwrap_err().to_string();
+    assert!(refused.contains("was not read"), "{refused}");
+    // The draft's context is the model's, whatever the draft was made for.
+    let short = fixture::QWEN3_4B.replace("40960", "2048");
+    assert_ne!(short, fixture::QWEN3_4B);
+    let draft_of = |config: &str| held(&on(fixture::QWEN2_7B, Scenario { context: None, ..with_draft(Runtime::LlamaCpp, config) }), Term::DraftModel);
+    assert_eq!(draft_of(&short), draft_of(fixture::QWEN3_4B));
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub fn bind(state: AppState) {
     });
     // Most runtimes are in the page's second module.
     for id in [TASK.id, RUNTIME.id] {
-        dom::on(id, "focus", move |_| reader::prepare(state));
+        dom::on(id, "focus", move |_| reader::prepare());
     }
     let is_made = Cell::new(false);
     dom::on("more", "toggle", move |_| {
@@ -119,7 +119,7 @@ fn more(state: AppState) {
     settings::markup(&mut markup);
     markup.push_str(LAST);
     dom::html("more-settings", &markup);
-    reader::prepare(state);
+    reader::prepare();
     settings::bind(state);
     dom::follow(move || {
         state.endpoint.with(|text| dom::set_value("endpoint", if text.is_empty() { "https://huggingface.co" } else { text }));

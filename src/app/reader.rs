@@ -15,8 +15,6 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::AbortSignal;
 
-use super::state::AppState;
-
 #[wasm_bindgen]
 extern "C" {
     /// The reader's exports, as `assets/boot.js` fetches them.
@@ -64,6 +62,7 @@ pub enum Fetched {
 
 thread_local! {
     static READER: RefCell<Option<Reader>> = const { RefCell::new(None) };
+    static FETCHED: ArcRwSignal<Fetched> = ArcRwSignal::new(Fetched::NotYet);
     /// The model that the reader has taken.
     static TAKEN: RefCell<Option<Arc<[u8]>>> = const { RefCell::new(None) };
 }
@@ -73,22 +72,24 @@ pub async fn fetch() -> Option<Reader> {
     if let Some(reader) = READER.with_borrow(Clone::clone) {
         return Some(reader);
     }
-    let reader: Reader = fetch_reader().await.ok()?.into();
-    READER.set(Some(reader.clone()));
-    Some(reader)
+    let reader: Option<Reader> = fetch_reader().await.ok().map(Into::into);
+    READER.set(reader.clone());
+    let now = if reader.is_some() { Fetched::Here } else { Fetched::Failed };
+    let fetched = fetched();
+    if fetched.get_untracked() != now {
+        fetched.set(now);
+    }
+    reader
 }
 
-/// Fetches the reader ahead of its first question; `state.reader` says when it is here.
-pub fn prepare(state: AppState) {
-    if state.reader.get_untracked() == Fetched::Here {
-        return;
-    }
-    spawn_local(async move {
-        let fetched = if fetch().await.is_some() { Fetched::Here } else { Fetched::Failed };
-        if state.reader.get_untracked() != fetched {
-            state.reader.set(fetched);
-        }
-    });
+/// How far it is.
+pub fn fetched() -> ArcRwSignal<Fetched> {
+    FETCHED.with(Clone::clone)
+}
+
+/// Fetches the reader ahead of its first question.
+pub fn prepare() {
+    spawn_local(async { _ = fetch().await });
 }
 
 /// [`reader::desk::estimate`] of a model, given as the bytes that it came in.

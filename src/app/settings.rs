@@ -195,6 +195,8 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
+            // The page reads no draft model; one that a link names can be taken back.
+            Setting { key: "draft", label: "Draft model", kind: Kind::Text(""), used: "", applies: |_| false },
             Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },

@@ -135,7 +135,7 @@ impl State {
         let named = ArcRwSignal::new(None);
         let endpoint = ArcRwSignal::new(String::new());
         let unknown = ArcRwSignal::new(Vec::new());
-        let reader = ArcRwSignal::new(Fetched::NotYet);
+        let reader = reader::fetched();
         let answer = {
             let (scenario, shown, reader) = (scenario.clone(), shown.clone(), reader.clone());
             // Whatever changes in what it reads is worth a new answer.
@@ -269,7 +269,7 @@ pub fn follow(state: AppState) {
     });
     dom::follow(move || {
         if state.answer.with(|answer| matches!(answer, Answer::Waiting)) {
-            reader::prepare(state);
+            reader::prepare();
         }
     });
     let later = Later::default();

@@ -79,10 +79,16 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
         }
     }
     warnings.extend(of_other_parts(model, setup.weights));
+    if model.is_input_unmapped(false) {
+        warnings.push(UNMAPPED.to_owned());
+    }
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &setup.assumptions].into_iter().flatten().cloned().collect();
     let host = host(&setup, &devices)?;
     Ok(Estimate { devices, host, capacity, trainable: None, choices: setup.choices, assumptions, warnings })
 }
+
+/// What is said where the length of the input is not known.
+const UNMAPPED: &str = "how many positions an image or a sound becomes in this network is not derived: its activations are counted as of a text of as many tokens, a rule of thumb";
 
 /// What is said about parts beside the decoder.
 fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
@@ -209,6 +215,10 @@ fn widen_guesses(model: &Model, entries: &mut [Entry]) -> Result<(), Overflow> {
     };
     if model.anatomy.is_guess {
         for entry in entries.iter_mut().filter(is_guessed) {
+            widen(entry)?;
+        }
+    } else if model.is_input_unmapped(false) {
+        for entry in entries.iter_mut().filter(|entry| entry.term == Term::Activations) {
             widen(entry)?;
         }
     }

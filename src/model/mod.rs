@@ -268,6 +268,14 @@ impl Model {
         self.is_pipeline() || matches!(self.decoder().work, Work::Images(_)) || (is_trained && has_tower())
     }
 
+    /// Whether it reads images or sound of which it is not known how many positions they become: then what a pass works with is no more
+    /// than a guess. `are_patches_counted` says that patches of images are.
+    pub fn is_input_unmapped(&self, are_patches_counted: bool) -> bool {
+        let decoder = self.decoder();
+        let is_counted = matches!(decoder.work, Work::Images(_)) || (are_patches_counted && decoder.patches().is_some());
+        matches!(decoder.kind, ComponentKind::VisionTower | ComponentKind::AudioTower) && !is_counted
+    }
+
     /// Whether it takes noise out of latents: a pipeline of diffusers, or its denoiser alone.
     pub fn is_pipeline(&self) -> bool {
         self.anatomy.components.iter().any(|part| matches!(part.kind, ComponentKind::Denoiser | ComponentKind::Autoencoder))

@@ -7,7 +7,7 @@
 use super::{Choices, Chosen, EstimateError, MAX_COUNT};
 use crate::formula::Source;
 use crate::model::{Component, ComponentKind, Model};
-use crate::scenario::Scenario;
+use crate::scenario::{DraftModel, Scenario};
 
 /// What drafts.
 #[derive(Clone, Copy)]
@@ -20,12 +20,7 @@ pub enum Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// What the scenario asks for, and how many tokens it drafts at once; none without.
-    pub(super) fn of(
-        model: &'a Model,
-        scenario: &'a Scenario,
-        choices: &mut Choices,
-        notes: &mut Vec<String>,
-    ) -> Result<(Option<Self>, Chosen), EstimateError> {
+    pub(super) fn of(model: &'a Model, scenario: &'a Scenario, choices: &mut Choices) -> Result<(Option<Self>, Chosen), EstimateError> {
         let serving = &scenario.serving;
         let none = Chosen { value: 0, source: Source::Derived("nothing is drafted".into()) };
         let Some(drafting) = &serving.draft else {
@@ -37,11 +32,7 @@ impl<'a> Draft<'a> {
         };
         choices.said("draft_model", drafting.name.clone(), None);
         let tokens = choices.count("speculative_tokens", serving.speculative_tokens, 1, "one token; engines want it said", MAX_COUNT)?;
-        let Some(draft) = &drafting.model else {
-            notes.push(format!("the draft model {} was not read: it is not counted", drafting.name));
-            return Ok((None, none));
-        };
-        Ok((Some(Self::Model(draft)), tokens))
+        Ok((Some(Self::Model(read(drafting)?)), tokens))
     }
 
     /// Its layers.
@@ -51,4 +42,15 @@ impl<'a> Draft<'a> {
             Self::Predictor(module) => module,
         }
     }
+}
+
+/// The draft model. One that is only named cannot be counted, and an answer without it would be too small.
+pub(super) fn read(drafting: &DraftModel) -> Result<&Model, EstimateError> {
+    let unread = || {
+        let name = &drafting.name;
+        EstimateError::Unsupported(format!(
+            "the draft model {name} was not read, so it cannot be counted: leave it out, or ask the command line, which reads it"
+        ))
+    };
+    drafting.model.as_deref().ok_or_else(unread)
 }

@@ -414,7 +414,7 @@ impl<'a> Setup<'a> {
             let cache = scenario.serving.cache;
             choices.said("cache_implementation", cache.name().to_owned(), (cache == CacheImplementation::Dynamic).then(|| "what generate() makes".to_owned()));
         }
-        let (draft, drafted) = Draft::of(model, scenario, &mut choices, &mut assumptions)?;
+        let (draft, drafted) = Draft::of(model, scenario, &mut choices)?;
         let choices = choices.0;
         let setup = Self {
             model,

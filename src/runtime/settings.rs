@@ -107,8 +107,10 @@ const PIPELINE: &[Setting] = &[Setting::Picture, Setting::Frames];
 /// Refuses settings that the engine does not have, rather than pass over them, and names what has them.
 pub(super) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateError> {
     let (own, label) = if model.is_pipeline() { (PIPELINE, "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
-    // Networks of convolutions read images in transformers.
-    let reads_images = scenario.runtime == Runtime::Transformers && matches!(model.decoder().work, Work::Images(_));
+    let reads_images = !model.is_pipeline() && matches!(model.decoder().work, Work::Images(_));
+    if reads_images && scenario.runtime != Runtime::Transformers {
+        return Err(EstimateError::Unsupported(format!("{label} does not run networks of convolutions: choose transformers")));
+    }
     let has = |setting: Setting| own.contains(&setting) || (reads_images && setting == Setting::Picture);
     let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !has(row.setting)) else { return Ok(()) };
     let instead = |shares: [Setting; 2]| shares.contains(&row.setting).then(|| shares.into_iter().find(|share| own.contains(share))).flatten();

@@ -1,5 +1,7 @@
 //! Tables for people. Colours on a terminal only (`anstream` takes them out of pipes).
 
+use std::io::{ErrorKind, Write};
+
 use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
@@ -25,7 +27,13 @@ pub fn error(message: &str) {
 
 /// Pretty JSON on standard output.
 pub fn json(value: &Value) {
-    println!("{value:#}");
+    // As one text: written piece by piece, each line is a call of the system.
+    let text = format!("{value:#}\n");
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough.
+        Err(problem) if problem.kind() != ErrorKind::BrokenPipe => error(&format!("the answer cannot be written: {problem}")),
+        _ => {}
+    }
 }
 
 /// The answer: verdict, moments, ledger with formulas, capacity, assumptions.

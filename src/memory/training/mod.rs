@@ -18,7 +18,7 @@ mod tape;
 mod targets;
 mod world;
 
-use super::{EstimateError, is_alike, widen};
+use super::{EstimateError, UNMAPPED, is_alike, widen};
 use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Model};
@@ -86,6 +86,11 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     entries.extend(phases::per_token(run)?);
     if run.model.anatomy.is_guess {
         for entry in entries.iter_mut().filter(|entry| entry.term != Term::RuntimeContext) {
+            widen(entry)?;
+        }
+    }
+    if run.model.is_input_unmapped(true) {
+        for entry in entries.iter_mut().filter(|entry| entry.term == Term::Activations) {
             widen(entry)?;
         }
     }
@@ -165,7 +170,7 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = run.model.is_input_unmapped(true).then(|| UNMAPPED.to_owned()).into_iter().collect();
     let others: Vec<&str> = run
         .model
         .anatomy

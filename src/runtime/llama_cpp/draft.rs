@@ -4,14 +4,15 @@
 //! layers on the GPUs unless told otherwise).
 
 use crate::estimate::{Entry, Estimate, Term};
-use crate::runtime::{Choices, EstimateError};
+use crate::runtime::{Choices, EstimateError, draft};
 use crate::scenario::{LlamaCpp, Scenario, Serving, Weights};
 
 /// What the draft model takes, as if it ran alone; nothing without one.
 pub(super) struct Drafting(Option<Estimate>);
 
 impl Drafting {
-    pub(super) fn new(scenario: &Scenario, choices: &mut Choices, notes: &mut Vec<String>) -> Result<Self, EstimateError> {
+    /// `context` is the model's.
+    pub(super) fn new(scenario: &Scenario, context: u64, choices: &mut Choices) -> Result<Self, EstimateError> {
         let Some(drafting) = &scenario.serving.draft else {
             return match scenario.serving.speculative_tokens {
                 Some(_) => Err(EstimateError::Unsupported("llama.cpp drafts with a second model here: name one, or leave the drafted tokens out".to_owned())),
@@ -19,10 +20,7 @@ impl Drafting {
             };
         };
         choices.said("draft_model", drafting.name.clone(), None);
-        let Some(model) = &drafting.model else {
-            notes.push(format!("the draft model {} was not read: it is not counted", drafting.name));
-            return Ok(Self(None));
-        };
+        let model = draft::read(drafting)?;
         let flags = &scenario.llama_cpp;
         let llama_cpp = LlamaCpp {
             tensor_split: flags.tensor_split.clone(),
@@ -31,8 +29,8 @@ impl Drafting {
             parallel: flags.parallel,
             ..LlamaCpp::default()
         };
-        super::estimate(model, &Scenario { weights: Weights::AsStored, llama_cpp, serving: Serving::default(), ..scenario.clone() })
-            .map(|answer| Self(Some(answer)))
+        let alone = Scenario { weights: Weights::AsStored, llama_cpp, serving: Serving::default(), context: Some(context), ..scenario.clone() };
+        super::estimate(model, &alone).map(|answer| Self(Some(answer)))
     }
 
     /// What is on a device.

@@ -45,7 +45,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
     let most = if run.can_pipeline { graph::buffers(&run, true)? } else { buffers.clone() };
 
-    let drafting = draft::Drafting::new(scenario, &mut choices, &mut warnings)?;
+    let drafting = draft::Drafting::new(scenario, asked.context.value, &mut choices)?;
 
     let mut devices = Vec::new();
     for (number, (card, pools)) in run.devices.iter().zip(buffers.devices.iter().zip(&most.devices)).enumerate() {

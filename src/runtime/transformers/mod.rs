@@ -50,6 +50,11 @@ impl Engine for Transformers {
             let message = "transformers keeps keys and values in the dtype of computation; an FP8 KV cache is for vLLM, or for its quantized cache (--cache-implementation)";
             return Err(EstimateError::Unsupported(message.to_owned()));
         }
+        if setup.draft.is_some() && setup.scenario.serving.cache != CacheImplementation::Dynamic {
+            return Err(EstimateError::Unsupported(
+                "drafted tokens are counted with transformers' dynamic cache only: leave out --cache-implementation".to_owned(),
+            ));
+        }
         setup.check_division(false)
     }
 

@@ -52,16 +52,25 @@ pub(super) fn entry(setup: &Setup, rules: Rules) -> Result<Option<Entry>, Overfl
     }
     let kernels = Kernels::of(&setup.card, rules, setup.model.anatomy.model_type.starts_with("gpt_oss"));
     let hidden = setup.model.decoder().hidden_size;
-    let mut parts = Vec::new();
+    // Layers whose experts are alike, together: (experts, their width, layers).
+    let mut alike: Vec<(u64, u64, u64)> = Vec::new();
     for (layers, run) in setup.runs() {
         let FeedForward::MixtureOfExperts { experts, intermediate, .. } = run.layer.feed_forward else { continue };
+        match alike.iter_mut().find(|known| (known.0, known.1) == (experts, intermediate)) {
+            Some(known) => known.2 += layers,
+            None => alike.push((experts, intermediate, layers)),
+        }
+    }
+    let mut parts = Vec::new();
+    for (experts, intermediate, layers) in alike {
         let spread = setup.spread.expert.value;
         let inner = intermediate.div_ceil((setup.spread.expert_ranks() / spread).max(1));
         let matrices = |inner: u64, hidden: u64| Expr::Product(vec![Expr::named(inner, "inner width"), Expr::named(hidden, "hidden_size")]);
         let padded = |size: u64, multiple: u64| size.checked_next_multiple_of(multiple).ok_or(Overflow);
         let padded = matrices(padded(inner, kernels.inner)?, padded(hidden, kernels.hidden)?);
         let all = |each: Expr| {
-            let experts = Expr::leaf(experts.div_ceil(spread), "experts", Source::Config("num_local_experts".into()));
+            let all = Expr::leaf(experts, "experts", Source::Derived("of a layer, as config.json says".into()));
+            let experts = if spread > 1 { all.ceil_div(Expr::named(spread, "GPUs")) } else { all };
             Expr::Product(vec![Expr::named(layers, "layers"), experts, Expr::named(3, "matrices"), each])
         };
         if padded.evaluate()? > matrices(inner, hidden).evaluate()? {
