@@ -21,6 +21,13 @@ const QWEN3_30B_A3B: &str = r#"{"architectures": ["Qwen3MoeForCausalLM"], "model
     "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32, "num_experts": 128, "num_experts_per_tok": 8,
     "num_hidden_layers": 48, "num_key_value_heads": 4, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "vocab_size": 151936}"#;
 
+const LLAVA: &str = r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "image_token_index": 32000, "vision_feature_layer": -2,
+    "vision_feature_select_strategy": "default", "torch_dtype": "bfloat16", "vocab_size": 32064,
+    "text_config": {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "max_position_embeddings": 4096, "vocab_size": 32064},
+    "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "patch_size": 14}}"#;
+
 fn scenario(training: Training) -> Scenario {
     Scenario { gpu: None, gpu_capacity: Some(Bytes(1 << 46)), task: Task::Train, training, ..Scenario::default() }
 }
@@ -323,16 +330,10 @@ fn checkpointing_never_adds_to_activations() {
 /// A vision tower reads its own tokens: 577 of each image of 336 × 336 in CLIP's.
 #[test]
 fn towers_keep_what_their_tokens_need() {
-    let llava = r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "image_token_index": 32000, "vision_feature_layer": -2,
-        "vision_feature_select_strategy": "default", "torch_dtype": "bfloat16", "vocab_size": 32064,
-        "text_config": {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_hidden_layers": 32,
-            "num_key_value_heads": 32, "max_position_embeddings": 4096, "vocab_size": 32064},
-        "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "num_attention_heads": 16,
-            "num_hidden_layers": 24, "patch_size": 14}}"#;
     let of = |method, count, size| {
         let picture = Picture { size, count, frames: None };
         let training = Training { method: Some(method), ..full() };
-        let answer = estimate(&model(llava), &Scenario { picture, ..scenario(training) }).unwrap();
+        let answer = estimate(&model(LLAVA), &Scenario { picture, ..scenario(training) }).unwrap();
         (held(&answer.devices[0], Term::Activations, Stage::Forward), answer.warnings.iter().any(|warning| warning.contains("--images")))
     };
     let (text, is_warned) = of(Method::Full, None, None);
@@ -349,6 +350,86 @@ fn towers_keep_what_their_tokens_need() {
     assert_eq!(of(Method::Freeze, Some(1), None).0, of(Method::Freeze, None, None).0);
     // Adapters by name are in the tower too, where it has modules of these names.
     assert!(of(Method::Lora, Some(1), None).0 > of(Method::Lora, None, None).0);
+}
+
+/// Four images of 1,008 × 1,008 beside 512 tokens of text.
+fn with_images(training: Training) -> Scenario {
+    let picture = Picture { size: Some((1008, 1008)), count: Some(4), frames: None };
+    Scenario { picture, ..scenario(Training { seq_len: Some(512), ..training }) }
+}
+
+/// A tower comes first in the forward pass and last in the backward pass: all that it keeps is there when the decoder's gradients are.
+#[test]
+fn towers_hold_what_they_keep_until_the_decoder_is_through() {
+    let of = |training: Training, has_images| {
+        let scenario = with_images(training);
+        let scenario = if has_images { scenario } else { Scenario { picture: Picture::default(), ..scenario } };
+        let device = estimate(&model(LLAVA), &scenario).unwrap().devices.remove(0);
+        [Stage::Forward, Stage::Backward].map(|stage| [Term::Activations, Term::Gradients].map(|term| held(&device, term, stage)))
+    };
+    let [[text, before], [with, after]] = [false, true].map(|has| of(full(), has));
+    let by_tower = with[0] - text[0];
+    let tokens = 4 * (72 * 72 + 1);
+    let working = tokens * 4 * 4096;
+    // The end of the backward pass decides, with every gradient: with images it holds the tower's part, and a layer of the tower works
+    // with more than one of the decoder.
+    assert!(before[0] < working);
+    assert_eq!(after, [by_tower + working, before[1]]);
+    // Recomputed, the tower's layer counts, not the decoder's: 20,740 tokens of it against 512.
+    let [inputs, backward] = of(Training { checkpointing: Some(Checkpointing::Full), ..full() }, true);
+    let layer = 2 * (2 * 1024) + 2 * 8 + 2 * 1024 + 3 * 2 * 1024 + 2 * 1024 + 4 * 16 + 2 * 1024 + 2 * 2 * 4096;
+    let tower = tokens * (24 * 2 * 1024 + 14 * 14 * 3 * 2);
+    assert!(inputs[0] > tower);
+    assert_eq!(backward[0], tower + tokens * layer + working);
+}
+
+/// Eager scores: one for each patch of the same image, whatever the length of the text.
+#[test]
+fn scores_of_towers_are_of_their_patches() {
+    let kept = |attention, seq_len| {
+        let scenario = with_images(full());
+        let of = |picture| {
+            let training = Training { seq_len: Some(seq_len), ..scenario.training.clone() };
+            held(
+                &estimate(&model(LLAVA), &Scenario { attention, picture, training, ..scenario.clone() }).unwrap().devices[0],
+                Term::Activations,
+                Stage::Forward,
+            )
+        };
+        of(scenario.picture) - of(Picture::default())
+    };
+    let [eager, fused] = [AttentionImplementation::Eager, AttentionImplementation::Sdpa].map(|attention| kept(attention, 512));
+    let patches = 72 * 72 + 1;
+    // Softmax in float32 and the same in 16 bits; no sum for each head.
+    assert_eq!(eager, fused + 24 * 4 * patches * (16 * patches * 6 - 4 * 16));
+    assert_eq!(eager, kept(AttentionImplementation::Eager, 2048));
+}
+
+/// What plays no part or cannot be is refused, not passed over.
+#[test]
+fn settings_without_a_meaning_are_refused() {
+    let refusal = |config: &str, scenario: Scenario| estimate(&model(config), &scenario).unwrap_err().to_string();
+    let with_factor = |text: &str| Training { capacity_factor: Some(text.parse().unwrap()), ..full() };
+    // 128 experts of which a token takes 8: with 16 even shares each has room for every token.
+    for text in ["0", "16.5", "1000"] {
+        assert!(refusal(QWEN3_30B_A3B, scenario(with_factor(text))).contains("expert_capacity_factor"), "{text}");
+    }
+    let told = |config: &str, training| {
+        let used = answer(config, training).choices;
+        used.into_iter().find(|choice| choice.key == "expert_capacity_factor").map(|choice| choice.value)
+    };
+    assert_eq!(told(QWEN3_30B_A3B, with_factor("16")).as_deref(), Some("16"));
+    assert_eq!(told(QWEN3_30B_A3B, full()).as_deref(), Some("1"));
+    assert_eq!(told(LLAMA_8B, full()), None);
+    let last = |method| Training { method: Some(method), trainable: Some("last-4".parse().unwrap()), ..Training::default() };
+    for method in [Method::Lora, Method::Full, Method::Prefix] {
+        assert!(refusal(LLAMA_8B, scenario(last(method))).contains("freeze"));
+    }
+    assert!(estimate(&model(LLAMA_8B), &scenario(last(Method::Freeze))).is_ok());
+    for size in [None, Some((1008, 1008))] {
+        let picture = Picture { size, count: Some(4), frames: None };
+        assert!(refusal(LLAMA_8B, Scenario { picture, ..scenario(full()) }).contains("no vision tower"));
+    }
 }
 
 #[test]

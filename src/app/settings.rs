@@ -110,7 +110,7 @@ static GROUPS: &[Group] = &[
             Setting { key: "sh", label: "Sharding", kind: Kind::Choice(Sharding::OPTIONS), used: "sharding", applies: Case::trains },
             Setting { key: "ga", label: "Gradient accumulation", kind: Kind::Count, used: "grad_accum", applies: Case::trains },
             Setting { key: "gb", label: "Global batch", kind: Kind::Count, used: "global_batch", applies: Case::trains },
-            Setting { key: "capf", label: "Expert capacity factor", kind: Kind::Text("1.25"), used: "", applies: Case::trains },
+            Setting { key: "capf", label: "Expert capacity factor", kind: Kind::Text("1.25"), used: "expert_capacity_factor", applies: Case::trains },
             Setting { key: "loss", label: "Loss", kind: Kind::Choice(Loss::OPTIONS), used: "loss", applies: Case::trains },
             Setting { key: "off", label: "Offload", kind: Kind::Choice(Offload::OPTIONS), used: "offload", applies: Case::trains },
             Setting { key: "oib", label: "Optimizer in the backward pass", kind: Kind::Switch, used: "", applies: Case::trains },

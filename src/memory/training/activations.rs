@@ -9,7 +9,7 @@ use super::stages::{BACKWARD, FORWARD_AND_LOSS};
 use super::tape::{Kept, Linear, PerToken, Rules, Tape};
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Images, Role, Work};
+use crate::model::{Component, ComponentKind, Images, Patches, Role, Work};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
 use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
@@ -19,7 +19,7 @@ use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
 pub(super) enum Fullest {
     /// Its start: everything is kept, and only the head has a gradient.
     Start,
-    /// Its end: every gradient is there, and one layer's activations.
+    /// Its end, of the decoder or of a tower: every gradient is there, and one layer's activations.
     End,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct Pass {
     towers: Vec<(Expr, Pass)>,
 }
 
-/// How the pass is computed.
-pub(super) fn rules(run: &Run) -> Rules {
+/// How the pass is computed; `sequence` is the tokens that attend to each other.
+fn rules(run: &Run, sequence: Expr) -> Rules {
     let computation = &run.model.anatomy.computation;
     let is_adapter = run.method.is_adapter();
     Rules {
@@ -52,7 +52,7 @@ pub(super) fn rules(run: &Run) -> Rules {
         fp8: run.is_fp8,
         fused: run.kernels == Kernels::Fused,
         attention: run.scenario.attention,
-        sequence: run.sequence(),
+        sequence,
         adapter: run.recipe.weight.block_bytes,
         lowers_adapters: is_adapter && run.is_mixed,
         adapter_dropout: is_adapter && run.has_adapter_dropout,
@@ -66,7 +66,7 @@ pub(super) fn rules(run: &Run) -> Rules {
 impl Pass {
     /// Writes the pass down.
     pub fn of(run: &Run) -> Result<Self, EstimateError> {
-        let rules = rules(run);
+        let rules = rules(run, run.sequence());
         let mut groups = Vec::new();
         if let (Work::Images(images), Some(size)) = (&run.model.decoder().work, run.image) {
             return Self::of_images(run, &rules, images, size);
@@ -80,9 +80,9 @@ impl Pass {
         for (index, component) in run.model.anatomy.counted().enumerate() {
             if index > 0
                 && run.place.is_first
-                && let Some(tokens) = run.tower_tokens(component)
+                && let Some(patches) = run.reads(component)
             {
-                towers.push((tokens, Self::of_tower(run, &rules, component)));
+                towers.push((run.tower_tokens(&patches), Self::of_tower(run, &patches, component)));
                 continue;
             }
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
@@ -112,10 +112,11 @@ impl Pass {
     }
 
     /// The pass through a vision tower, of one token. The convolution that makes patches keeps their pixels.
-    fn of_tower(run: &Run, rules: &Rules, component: &Component) -> Self {
+    fn of_tower(run: &Run, patches: &Patches, component: &Component) -> Self {
+        let rules = &rules(run, run.patches(patches));
         let mut flows = run.method == crate::scenario::Method::Full;
         let mut tail = PerToken::default();
-        if let Some(patches) = component.patches().filter(|_| flows) {
+        if flows {
             let pixels = patches.side.0.saturating_mul(patches.side.1).saturating_mul(patches.channels);
             tail.add(&Expr::leaf(pixels, "values of a patch", Source::Config("patch_size".into())), rules.compute);
         }
@@ -170,6 +171,32 @@ impl Pass {
         Ok(best.map(|(_, one)| one))
     }
 
+    /// The backward pass through a layer: the layer itself, where so many are `computed`, and what it works with.
+    fn at_layer(&self, tokens: &Expr, computed: Option<u64>) -> Result<Vec<Expr>, Overflow> {
+        let saved = self.largest()?.map(|kept| &kept.saved).filter(|saved| !saved.is_empty());
+        let layers = computed.zip(saved).map(|(count, saved)| Expr::Product(vec![Expr::named(count, "layers being computed"), saved.expr()]));
+        Ok(layers.into_iter().chain(self.working()?).map(|part| Expr::Product(vec![tokens.clone(), part])).collect())
+    }
+
+    /// What towers keep for their backward passes, and the layer of one of them whose backward pass takes the most.
+    fn towers(&self, run: &Run) -> Result<(Vec<Expr>, Vec<Expr>), Overflow> {
+        let (mut kept, mut largest) = (Vec::new(), Vec::new());
+        for (tokens, tower) in &self.towers {
+            let mut parts = tower.kept(run);
+            parts.extend((!tower.tail.is_empty()).then(|| tower.tail.expr()));
+            // A tower that keeps nothing has no backward pass.
+            if parts.is_empty() {
+                continue;
+            }
+            kept.push(Expr::Product(vec![tokens.clone(), Expr::sum(parts)]));
+            let layer = tower.at_layer(tokens, again(run))?;
+            if value(&layer)? > value(&largest)? {
+                largest = layer;
+            }
+        }
+        Ok((kept, largest))
+    }
+
     /// Entries, what of them lies on the host, and which moment of the backward pass decides. `gradients` are the bytes that all
     /// gradients take at its end, beyond what is there at its start.
     pub fn entries(&self, run: &Run, gradients: u64) -> Result<(Vec<Entry>, Vec<Entry>, Fullest), Overflow> {
@@ -204,25 +231,18 @@ impl Pass {
         if !self.tail.is_empty() {
             kept.push(per_pass(vec![self.tail.expr()]));
         }
-        for (tokens, tower) in &self.towers {
-            let mut parts = tower.kept(run);
-            parts.extend((!tower.tail.is_empty()).then(|| tower.tail.expr()));
-            if !parts.is_empty() {
-                kept.push(Expr::Product(vec![tokens.clone(), Expr::sum(parts)]));
-            }
-        }
-        let largest = self.largest()?.map(|kept| kept.saved.clone()).filter(|saved| !saved.is_empty());
-        let working = self.working()?.map(|working| per_pass(vec![working]));
-        let layer = |count: u64| largest.as_ref().map(|saved| per_pass(vec![Expr::Product(vec![Expr::named(count, "layers being computed"), saved.expr()])]));
-        let again = match run.checkpointing {
-            Checkpointing::None => None,
-            Checkpointing::Uniform(layers) => layer(layers),
-            Checkpointing::Selective | Checkpointing::Full | Checkpointing::Every(_) => layer(1),
-        };
-        let start: Vec<Expr> = kept.iter().cloned().chain(again).chain(working.clone()).collect();
-        let end: Vec<Expr> = layer(1).into_iter().chain(working).collect();
-        let value = |parts: &[Expr]| parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.evaluate()?).ok_or(Overflow));
-        let is_end = !run.keeps_gradients() && flight.is_none() && value(&end)?.saturating_add(gradients) > value(&start)?;
+        let (by_towers, towers_layer) = self.towers(run)?;
+        kept.extend(by_towers.iter().cloned());
+        let decoders_layer = self.at_layer(&run.tokens(), again(run))?;
+        // Towers come first in the forward pass and last in the backward pass: until then all that they keep is held.
+        let after: Vec<Expr> = by_towers.iter().cloned().chain(self.at_layer(&run.tokens(), Some(1))?).collect();
+        let last: Vec<Expr> = by_towers.into_iter().chain(towers_layer.clone()).collect();
+        // With several passes in flight, others still keep everything while a tower is at work.
+        let first_layer = if flight.is_some() && value(&towers_layer)? > value(&decoders_layer)? { towers_layer } else { decoders_layer };
+        let start: Vec<Expr> = kept.iter().cloned().chain(first_layer).collect();
+        let end = if value(&last)? > value(&after)? { last } else { after };
+        let grown = if run.keeps_gradients() { 0 } else { gradients };
+        let is_end = flight.is_none() && value(&end)?.saturating_add(grown) > value(&start)?;
         let source = "operators of transformers 5.23 modelling code, and what torch 2.15 derivatives.yaml keeps for each";
         let mut entries = Vec::new();
         if !kept.is_empty() {
@@ -241,6 +261,19 @@ impl Pass {
         let formula = Expr::Product(vec![run.tokens(), working]);
         Entry::modelled(term, formula, (50, 200), "one layer at a time: the widest values of its feed-forward", stages).map(Some)
     }
+}
+
+/// Layers that are computed again at once in the backward pass.
+const fn again(run: &Run) -> Option<u64> {
+    match run.checkpointing {
+        Checkpointing::None => None,
+        Checkpointing::Uniform(layers) => Some(layers),
+        Checkpointing::Selective | Checkpointing::Full | Checkpointing::Every(_) => Some(1),
+    }
+}
+
+fn value(parts: &[Expr]) -> Result<u64, Overflow> {
+    parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.evaluate()?).ok_or(Overflow))
 }
 
 /// Walks equal layers; the first of them may be the one at which gradients begin to flow.

@@ -176,7 +176,7 @@ fn warnings(run: &Run) -> Vec<String> {
         .anatomy
         .counted()
         .skip(1)
-        .filter(|part| part.kind != ComponentKind::TextEncoder && run.tower_tokens(part).is_none())
+        .filter(|part| part.kind != ComponentKind::TextEncoder && run.reads(part).is_none())
         .map(|part| part.name.as_ref())
         .collect();
     if !others.is_empty() {

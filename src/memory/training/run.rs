@@ -7,7 +7,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Component, Model, Patches, Role, Span, Work};
+use crate::model::{Component, FeedForward, Model, Patches, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -164,8 +164,12 @@ impl<'a> Run<'a> {
         let (default, rule) = if max <= DEFAULT_LENGTH { (max, "the model's maximum") } else { (DEFAULT_LENGTH, "2,048 tokens") };
         let is_seeing = matches!(model.decoder().work, Work::Images(_)) || model.decoder().patches().is_some();
         let has_tower = model.anatomy.counted().skip(1).any(|part| part.patches().is_some());
-        let images =
-            told(has_tower, &mut choices, &mut aside).count("images", scenario.picture.count.filter(|&count| count > 0), 0, "texts alone", MAX_COUNT)?;
+        let count = scenario.picture.count.filter(|&count| count > 0);
+        if count.is_some() && !has_tower {
+            let why = if is_seeing { "each sample is one image, and the micro-batch says how many" } else { "it reads no images" };
+            return Err(unsupported(format!("this model has no vision tower beside a language model: {why}")));
+        }
+        let images = told(has_tower, &mut choices, &mut aside).count("images", count, 0, "texts alone", MAX_COUNT)?;
         let image = image(model, scenario, is_seeing || images.value > 0, &mut choices)?;
         let length = told(!is_seeing, &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
@@ -173,6 +177,7 @@ impl<'a> Run<'a> {
             assumptions.push(format!("sequences are longer than the model's maximum of {max} tokens: it needs a scaled position encoding to work at all"));
         }
         let rows = rows(algorithm, &micro_batch);
+        check_capacity_factor(model, asked.capacity_factor, &mut choices)?;
         let checkpointing = pick(&mut choices, "gradient_checkpointing", asked.checkpointing, Checkpointing::None, "nothing is recomputed");
         let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
         let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "PyTorch's own operators");
@@ -195,6 +200,10 @@ impl<'a> Run<'a> {
             "as in PEFT's examples",
             1 << 20,
         )?;
+        if method != Method::Freeze && asked.trainable.as_ref().is_some_and(|trainable| trainable.last_layers > 0) {
+            let advice = "choose the method freeze, or name roles for low-rank adapters to train whole";
+            return Err(unsupported(format!("only freeze trains the last layers, and the method is {method}: {advice}")));
+        }
         let trainable = asked.trainable.clone().unwrap_or(Trainable { last_layers: 2, roles: Vec::new() });
         if method == Method::Freeze || method.is_low_rank() && asked.trainable.is_some() {
             choices.said("trainable", trainable.to_string(), asked.trainable.is_none().then(|| "the last two layers".to_owned()));
@@ -327,10 +336,14 @@ impl<'a> Run<'a> {
         Expr::leaf(patches.tokens(size).unwrap_or_default(), "tokens of an image", source)
     }
 
-    /// Tokens that a vision tower beside the language model reads in one pass; `None` where it reads none.
-    pub fn tower_tokens(&self, tower: &Component) -> Option<Expr> {
-        let patches = tower.patches().filter(|_| self.images.value > 0)?;
-        Some(Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(&patches)]))
+    /// How a vision tower beside the language model cuts its images; `None` where it reads none.
+    pub fn reads(&self, tower: &Component) -> Option<Patches> {
+        tower.patches().filter(|_| self.images.value > 0)
+    }
+
+    /// Tokens that a vision tower beside the language model reads in one pass.
+    pub fn tower_tokens(&self, patches: &Patches) -> Expr {
+        Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(patches)])
     }
 
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
@@ -375,6 +388,27 @@ impl<'a> Run<'a> {
     pub fn keeps_gradients(&self) -> bool {
         self.accumulation.value > 1 || self.recipe.has_gradient_buffer
     }
+}
+
+/// Says what room experts have. None gets more tokens than there are, so that more than as many even shares is never filled.
+fn check_capacity_factor(model: &Model, asked: Option<Decimal>, choices: &mut Choices) -> Result<(), EstimateError> {
+    let mixtures = model.anatomy.counted().flat_map(|part| &part.layers).filter_map(|run| match run.layer.feed_forward {
+        FeedForward::MixtureOfExperts { experts, active, .. } => Some((experts, active)),
+        FeedForward::Dense { .. } | FeedForward::None => None,
+    });
+    let mixtures: Vec<(u64, u64)> = mixtures.collect();
+    let (numerator, denominator) = asked.unwrap_or(Decimal::new(1, 0)).parts();
+    let has_room = |&(experts, active): &(u64, u64)| u128::from(numerator) * u128::from(active) <= u128::from(denominator) * u128::from(experts);
+    if let Some(factor) = asked
+        && (numerator == 0 || !mixtures.is_empty() && !mixtures.iter().any(has_room))
+    {
+        let must = "it must be above 0, and at most experts / experts per token: none gets more tokens than there are";
+        return Err(EstimateError::OutOfRange { what: "expert_capacity_factor", value: factor.to_string(), must });
+    }
+    if !mixtures.is_empty() {
+        pick(choices, "expert_capacity_factor", asked, Decimal::new(1, 0), "tokens are spread evenly");
+    }
+    Ok(())
 }
 
 /// The size of images, for networks that read them.
