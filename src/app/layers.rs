@@ -1,13 +1,11 @@
-//! The anatomy: the layers as a strip of tiles, in words, and as tables.
+//! The anatomy: the layers as a strip of tiles, in words, and as tables, which the page's second module writes.
 
 use leptos::prelude::*;
 use vramfit::chart;
-use vramfit::format::{grouped, percent_of};
-use vramfit::model::{Anatomy, Component, Layer};
-use vramfit::quantity::Overflow;
 use vramfit::report;
 
 use super::dom;
+use super::reader::{self, Fetched};
 use super::state::AppState;
 
 /// The strip.
@@ -32,75 +30,13 @@ pub fn bind(state: AppState) {
     let is_open = ArcRwSignal::new(false);
     let toggled = is_open.clone();
     // Made when it is asked for.
-    dom::on("anatomy", "toggle", move |event| toggled.set(dom::target(&event, "open").is_truthy()));
-    dom::follow(move || {
-        let is_open = is_open.get();
-        let tables = state.shown.with(|shown| shown.as_ref().filter(|_| is_open).and_then(|shown| tables(&shown.model.anatomy).ok()));
-        dom::html("anatomy-tables", &tables.unwrap_or_default());
+    dom::on("anatomy", "toggle", move |event| {
+        reader::prepare();
+        toggled.set(dom::target(&event, "open").is_truthy());
     });
-}
-
-/// Parts and their parameters, roles and theirs, the kinds of layers of each part, the keys of the config.
-fn tables(anatomy: &Anatomy) -> Result<String, Overflow> {
-    let mut out = String::new();
-    let total = anatomy.parameters()?.get();
-    head(&mut out, "Parameters by part", &["Part", "Parameters", "Share"]);
-    for part in &anatomy.components {
-        let parameters = part.parameters()?.get();
-        let share = if anatomy.counted().any(|counted| std::ptr::eq(counted, part)) { percent_of(parameters, total) } else { "beside".to_owned() };
-        row(&mut out, &part.name, &[&grouped(parameters), &share]);
-    }
-    out.push_str("</tbody></table>");
-    head(&mut out, "Parameters by role", &["Role", "Parameters", "Share"]);
-    for (role, parameters) in report::parameters_by_role(anatomy)? {
-        row(&mut out, role, &[&grouped(parameters), &percent_of(parameters, total)]);
-    }
-    out.push_str("</tbody></table>");
-    for part in anatomy.components.iter().filter(|part| !part.layers.is_empty()) {
-        layers(&mut out, part);
-    }
-    keys(&mut out, "Keys of the config that were used", &anatomy.keys_used);
-    keys(&mut out, "Keys of the config that are not understood", &anatomy.keys_not_understood);
-    Ok(out)
-}
-
-/// The kinds of layers of a part, in order of first appearance.
-fn layers(out: &mut String, part: &Component) {
-    let mut kinds: Vec<(Layer, u64)> = Vec::new();
-    for run in &part.layers {
-        match kinds.iter_mut().find(|(layer, _)| *layer == run.layer) {
-            Some((_, count)) => *count += run.count,
-            None => kinds.push((run.layer, run.count)),
-        }
-    }
-    let title = ["Layers of ", &part.name, ": values cached per token, values of state per request"].concat();
-    head(out, &title, &["Layer", "Count", "Per token", "State"]);
-    for (layer, count) in kinds {
-        let span = layer.mixer.span().map(|span| format!(", {span}")).unwrap_or_default();
-        let cached = grouped(layer.mixer.cache_elements_per_token());
-        row(out, &format!("{}{span}; {}", layer.mixer, layer.feed_forward), &[&grouped(count), &cached, &grouped(layer.mixer.state_elements_per_sequence())]);
-    }
-    out.push_str("</tbody></table>");
-}
-
-fn head(out: &mut String, caption: &str, columns: &[&str]) {
-    dom::weave(out, &["<table><caption>", caption, "</caption><thead><tr>"]);
-    for (index, column) in columns.iter().enumerate() {
-        dom::weave(out, &["<th scope='col'", "", if index > 0 { " class='figure'>" } else { ">" }, column, "</th>"]);
-    }
-    out.push_str("</tr></thead><tbody>");
-}
-
-fn row(out: &mut String, name: &str, figures: &[&str]) {
-    dom::weave(out, &["<tr><th scope='row'>", name, "</th>"]);
-    for figure in figures {
-        dom::weave(out, &["<td class='figure'>", figure, "</td>"]);
-    }
-    out.push_str("</tr>");
-}
-
-fn keys(out: &mut String, title: &str, keys: &[String]) {
-    if !keys.is_empty() {
-        dom::weave(out, &["<p class='note'>", title, ": ", &keys.join(", "), ".</p>"]);
-    }
+    dom::follow(move || {
+        let is_shown = is_open.get() && state.reader.get() == Fetched::Here;
+        let tables = state.shown.with(|shown| shown.as_ref().filter(|_| is_shown).map(|shown| reader::anatomy(&shown.bytes)));
+        dom::html("anatomy-tables", &tables.and_then(Result::ok).unwrap_or_default());
+    });
 }

@@ -46,6 +46,9 @@ extern "C" {
     fn timeline(this: &Reader, query: &str, is_decimal: bool, width: u32) -> Result<Vec<u8>, JsValue>;
 
     #[wasm_bindgen(catch, method)]
+    fn anatomy(this: &Reader) -> Result<Vec<u8>, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
     fn report(this: &Reader, query: &str) -> Result<Vec<u8>, JsValue>;
 }
 
@@ -105,6 +108,11 @@ pub fn sweep(model: &Arc<[u8]>, query: &str) -> Result<Sweep, String> {
 /// [`reader::desk::timeline`].
 pub fn timeline(model: &Arc<[u8]>, query: &str, unit: Unit, width: u32) -> Result<String, String> {
     ask(model, |reader| reader.timeline(query, unit == Unit::Gb, width))
+}
+
+/// [`reader::desk::anatomy`].
+pub fn anatomy(model: &Arc<[u8]>) -> Result<String, String> {
+    ask(model, Reader::anatomy)
 }
 
 /// [`reader::desk::report`].

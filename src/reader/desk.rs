@@ -57,6 +57,11 @@ pub fn timeline(model: &Model, query: &str, unit: Unit, width: u32) -> Result<St
     Ok([&out, &drawing, "</div></figure>"].concat())
 }
 
+/// The whole anatomy, as tables.
+pub fn anatomy(model: &Model) -> Result<String, String> {
+    super::anatomy::tables(&model.anatomy).map_err(problem)
+}
+
 /// The estimate as JSON, in the contract's shape.
 pub fn report(model: &Model, query: &str) -> Result<String, String> {
     let scenario = scenario(query);

@@ -78,6 +78,12 @@ mod module {
         reader::encode(&of_model(|model| desk::timeline(model, query, unit, width)))
     }
 
+    /// The bytes of [`desk::anatomy`].
+    #[wasm_bindgen]
+    pub fn anatomy() -> Vec<u8> {
+        reader::encode(&of_model(desk::anatomy))
+    }
+
     /// The bytes of [`desk::report`].
     #[wasm_bindgen]
     pub fn report(query: &str) -> Vec<u8> {
