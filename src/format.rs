@@ -45,12 +45,17 @@ impl Unit {
 pub fn fixed(value: u64, unit: u64, places: u32) -> String {
     let scale = 10u128.pow(places);
     let scaled = (u128::from(value) * scale + u128::from(unit) / 2) / u128::from(unit);
-    let whole = grouped(u64::try_from(scaled / scale).unwrap_or(u64::MAX));
+    let whole = grouped(narrow(scaled / scale));
     if places == 0 {
         return whole;
     }
     let width = usize::try_from(places).unwrap_or(0);
-    format!("{whole}.{:0width$}", scaled % scale)
+    format!("{whole}.{:0width$}", narrow(scaled % scale))
+}
+
+/// As 64 bits, the most there is where it is more: printing 128 bits takes code of its own.
+fn narrow(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// `14483464192` as `14,483,464,192`.
@@ -99,7 +104,7 @@ pub fn percent_of(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "0.0 %".to_owned();
     }
-    let per_mille = (u128::from(part) * 1000 + u128::from(whole) / 2) / u128::from(whole);
+    let per_mille = narrow((u128::from(part) * 1000 + u128::from(whole) / 2) / u128::from(whole));
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }
 

@@ -201,7 +201,7 @@ impl Marks {
     fn figure(self, index: u128) -> String {
         let value = index * self.step;
         let whole = grouped(u64::try_from(value / 1000).unwrap_or(u64::MAX));
-        match value % 1000 {
+        match u64::try_from(value % 1000).unwrap_or(0) {
             0 => whole,
             rest => format!("{whole}.{}", format!("{rest:03}").trim_end_matches('0')),
         }
