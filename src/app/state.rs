@@ -7,7 +7,7 @@ use vramfit::estimate::Estimate;
 use vramfit::format::Unit;
 use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::link::{Link, ModelLink};
-use vramfit::memory::{EstimateError, common_estimate};
+use vramfit::memory::{EstimateError, common_estimate, is_common};
 use vramfit::model::Model;
 use vramfit::plan::{self, Sweep};
 use vramfit::reader::{Failure, Progress, desk};
@@ -275,7 +275,9 @@ pub fn follow(state: AppState) {
     let later = Later::default();
     dom::follow(move || {
         let (scenario, shown) = (asked.get(), state.shown.get());
-        state.reader.track();
+        if shown.as_ref().is_some_and(|shown| !is_common(&shown.model, &scenario)) {
+            state.reader.track();
+        }
         let sweep = move || state.swept.set(shown.and_then(|shown| swept(&shown, &scenario)).map(Arc::new));
         later.run(100, Box::new(sweep));
     });
@@ -283,10 +285,7 @@ pub fn follow(state: AppState) {
 
 fn swept(shown: &Shown, scenario: &Scenario) -> Option<Sweep> {
     let own = |scenario: &Scenario| common_estimate(&shown.model, scenario).unwrap_or_else(|| Err(EstimateError::Unsupported(String::new())));
-    match common_estimate(&shown.model, scenario) {
-        Some(_) => plan::sweep(&own, &shown.model, scenario).ok(),
-        None => reader::sweep(&shown.bytes, &desk::query(scenario)).ok(),
-    }
+    if is_common(&shown.model, scenario) { plan::sweep(&own, &shown.model, scenario).ok() } else { reader::sweep(&shown.bytes, &desk::query(scenario)).ok() }
 }
 
 /// Drawings follow the width of the page.

@@ -136,7 +136,7 @@ mod tests {
             "huggingface.co/org/name",
             "org/name@main",
             "./config.json",
-            "/tmp/model",
+            "/models/llama",
             "a/b/c",
             "layers=32,hidden=4096",
             "m\u{f6}del",

@@ -37,12 +37,16 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
 }
 
-/// The same for what most people ask, with little code: serving by the common engine, in formats that pack nothing. `None` for
-/// everything else, which takes [`estimate`].
-pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+/// Whether a scenario is what most people ask: serving by the common engine, in formats that pack nothing.
+pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
     let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
-    let is_common = scenario.task == Task::Serve && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0);
-    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common)?;
+    let has_engine = runtime::common_engine(model, scenario.runtime).is_some();
+    has_engine && scenario.task == Task::Serve && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0)
+}
+
+/// [`estimate`] of what [`is_common`], with little code; `None` for everything else.
+pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
+    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common(model, scenario))?;
     Some(of_ranks((engine, stored::plain), model, scenario))
 }
 
@@ -218,11 +222,13 @@ fn widen_guesses(model: &Model, entries: &mut [Entry]) -> Result<(), Overflow> {
             widen(entry)?;
         }
     } else if model.is_input_unmapped(false) {
-        for entry in entries.iter_mut().filter(|entry| entry.term == Term::Activations) {
-            widen(entry)?;
-        }
+        widen_activations(entries)?;
     }
     Ok(())
+}
+
+fn widen_activations(entries: &mut [Entry]) -> Result<(), Overflow> {
+    entries.iter_mut().filter(|entry| entry.term == Term::Activations).try_for_each(widen)
 }
 
 /// Half to twice.

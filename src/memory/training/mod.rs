@@ -18,7 +18,7 @@ mod tape;
 mod targets;
 mod world;
 
-use super::{EstimateError, UNMAPPED, is_alike, widen};
+use super::{EstimateError, UNMAPPED, is_alike, widen, widen_activations};
 use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{ComponentKind, Model};
@@ -90,9 +90,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
         }
     }
     if run.model.is_input_unmapped(true) {
-        for entry in entries.iter_mut().filter(|entry| entry.term == Term::Activations) {
-            widen(entry)?;
-        }
+        widen_activations(&mut entries)?;
     }
     entries.extend(segments::entry(run, holdings)?);
     entries.push(context(run)?);
