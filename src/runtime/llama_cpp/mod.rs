@@ -43,7 +43,8 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     run.staged = std::mem::take(&mut weighed.staged);
     let buffers = graph::buffers(&run, false)?;
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
-    let most = if run.can_pipeline { graph::buffers(&run, true)? } else { buffers.clone() };
+    let most = if run.can_pipeline { Some(graph::buffers(&run, true)?) } else { None };
+    let most = most.as_ref().unwrap_or(&buffers);
 
     let drafting = draft::Drafting::new(scenario, asked.context.value, &mut choices)?;
 
