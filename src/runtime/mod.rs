@@ -12,6 +12,7 @@ mod pile;
 mod settings;
 mod sglang;
 mod tensorrt_llm;
+mod tgi;
 mod transformers;
 mod vllm;
 
@@ -71,6 +72,8 @@ pub enum Fraction {
     Static,
     /// `free_gpu_memory_fraction`: of what is free once the model is loaded.
     Free,
+    /// `cuda_memory_fraction`: of the card, of which a tenth stays free.
+    Cuda,
 }
 
 impl Fraction {
@@ -80,13 +83,14 @@ impl Fraction {
             Self::Utilization => "gpu_memory_utilization",
             Self::Static => "mem_fraction_static",
             Self::Free => "free_gpu_memory_fraction",
+            Self::Cuda => "cuda_memory_fraction",
         }
     }
 
     /// What the user chose for it.
     const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
         match self {
-            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Utilization | Self::Free | Self::Cuda => scenario.gpu_memory_utilization,
             Self::Static => scenario.serving.mem_fraction_static,
         }
     }
@@ -230,6 +234,7 @@ pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
         _ if model.is_pipeline() => Some(&diffusers::Diffusers),
         Runtime::Sglang => Some(&sglang::Sglang),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
+        Runtime::Tgi => Some(&tgi::Tgi),
         Runtime::Transformers => Some(&transformers::Transformers),
         _ => common_engine(model, runtime),
     }
@@ -250,6 +255,7 @@ pub const fn facts(runtime: Runtime) -> Option<&'static Facts> {
         Runtime::Vllm => Some(&vllm::FACTS),
         Runtime::Sglang => Some(&sglang::FACTS),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::FACTS),
+        Runtime::Tgi => Some(&tgi::FACTS),
         Runtime::Transformers => Some(&transformers::FACTS),
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
@@ -264,7 +270,7 @@ pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, Esti
         _ if model.is_pipeline() => None,
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
         Runtime::Mlx => Some(mlx::estimate(model, scenario)),
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => None,
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Tgi | Runtime::Transformers => None,
     }
 }
 
@@ -275,7 +281,7 @@ pub fn label(runtime: Runtime) -> &'static str {
         Runtime::Ollama => "Ollama (llama.cpp)",
         Runtime::LmStudio => "LM Studio (llama.cpp)",
         Runtime::Mlx => mlx::LABEL,
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Tgi | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
     }
 }
 
