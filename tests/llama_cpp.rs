@@ -4,7 +4,7 @@
 mod common;
 
 use common::{fixture, model};
-use vramfit::estimate::{Basis, Estimate, Ledger, Term};
+use vramfit::estimate::{Basis, Estimate, Ledger, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::model::Model;
 use vramfit::quantity::{Bytes, MIB};
@@ -216,4 +216,8 @@ fn mlx_has_one_memory_and_its_own_cache() {
     assert_eq!(mib(device, Term::Weights), 15_316.51);
     assert_eq!(device.entries.iter().find(|entry| entry.term == Term::Activations).unwrap().basis, Basis::Modelled);
     assert!(estimate(&model(LLAMA_31_8B), &scenario("GeForce RTX 4090")).unwrap_err().to_string().contains("Apple"));
+    // Ten layers keep everything, 52 a window of 1,024: all but the last of it, with the 2,048 tokens that are read at once.
+    let gemma = answer(&model(GEMMA_3_27B), &Scenario { context: Some(8192), ..scenario("M2 Max") });
+    let tokens = |stage| gemma.devices[0].term_at(Term::KvCache, stage).unwrap().expected.get() / (2 * 16 * 128 * 2);
+    assert_eq!([Stage::Prefill, Stage::Decode].map(tokens), [10 * 8192 + 52 * (1023 + 2048), 10 * 8192 + 52 * 1024]);
 }

@@ -61,7 +61,7 @@ fn tgi_fills_nine_tenths_of_the_card_with_blocks_and_captures_graphs_in_the_rest
     let answer = on(fixture::MISTRAL_7B, on_card("H100 SXM5 80GB"));
     let device = &answer.devices[0];
     let budget = device.budget.as_ref().unwrap().bytes.get();
-    assert_eq!(budget, device.usable.get() * 9 / 10);
+    assert_eq!(budget, (device.usable.get() * 9).div_ceil(10));
     let graphs = device.term_at(Term::CudaGraphs, Stage::Decode).unwrap().expected;
     assert_eq!(device.claim.unwrap().get(), budget + graphs.get());
     // What the driver shows counts, with the longest prompt: all of it but keys, values and graphs.

@@ -26,6 +26,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
     }
+    runtime::check(scenario, model)?;
     if let Some(answer) = runtime::whole(model, scenario) {
         let mut answer = answer?;
         for device in &mut answer.devices {
@@ -41,7 +42,7 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
 pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
     let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
     let has_engine = runtime::common_engine(model, scenario.runtime).is_some();
-    has_engine && scenario.task == Task::Serve && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0)
+    has_engine && scenario.task == Task::Serve && runtime::suits(scenario, model) && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0)
 }
 
 /// [`estimate`] of what [`is_common`], with little code; `None` for everything else.

@@ -19,7 +19,8 @@ mod vllm;
 pub use draft::Draft;
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
-pub use settings::{Setting, settings};
+pub use settings::{Setting, set_aside, settings};
+pub(crate) use settings::{check, suits};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
@@ -359,9 +360,8 @@ const LONGEST_ANSWER: u64 = 2048;
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
-    /// Fills in the defaults and checks the ranges.
+    /// Fills in the defaults and checks the ranges; of settings that the engine has ([`check`]).
     pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        settings::check(scenario, model)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         let newest = engine.newest();

@@ -20,7 +20,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::Model;
+use crate::model::{Mixer, Model};
 use crate::quantity::{Bytes, GIB, Overflow};
 use crate::scenario::{KvCache, Runtime, Scenario};
 use pool::Pool;
@@ -68,6 +68,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     host.push(output(&run)?);
     drafting.add_to_host(&mut host);
     warnings.extend(towers::note(&asked));
+    warnings.extend(shared_cache(&asked, &run));
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
@@ -81,9 +82,19 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
         Runtime::Ollama if memory >= 47 * GIB => (262_144, "Ollama with at least 47 GiB of GPU memory"),
         Runtime::Ollama if memory >= 23 * GIB => (32_768, "Ollama with at least 23 GiB of GPU memory"),
         Runtime::Ollama => (4096, "Ollama with less than 23 GiB of GPU memory"),
-        Runtime::LmStudio => (4096, "LM Studio's default"),
+        Runtime::LmStudio => (4096, "LM Studio 0.4 resets to 4,096 (lmstudio-bug-tracker 2174)"),
         _ => (DEFAULT_CONTEXT, "8,192 tokens"),
     }
+}
+
+/// LM Studio 0.4 (docs: parallel requests; engine 2.11: short caches for windows) plans four requests that share one cache.
+fn shared_cache(asked: &Asked, run: &Run) -> Option<String> {
+    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(|span| run.is_windowed(span));
+    let has_more = asked.model.decoder().layers.iter().any(|layers| keeps(&layers.layer.mixer));
+    let is_default = asked.scenario.runtime == Runtime::LmStudio && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
+    (is_default && has_more).then(|| {
+        "LM Studio plans 4 requests by default (Max Concurrent Predictions), which share one cache; windows and recurrent states of only one are counted here".to_owned()
+    })
 }
 
 /// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
