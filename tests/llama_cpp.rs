@@ -205,6 +205,25 @@ fn ollama_and_lm_studio_have_their_own_default_context() {
 }
 
 #[test]
+fn the_least_that_runs_is_one_request() {
+    let peak = |answer: &Estimate| answer.devices.iter().map(|device| device.peak().unwrap().1.expected).collect::<Vec<_>>();
+    let minimum = |answer: &Estimate| answer.devices.iter().map(|device| device.minimum.unwrap()).collect::<Vec<_>>();
+    for runtime in [Runtime::LlamaCpp, Runtime::Mlx] {
+        let gpu = if runtime == Runtime::Mlx { "M2 Max" } else { "GeForce RTX 4090" };
+        let with = |batch, parallel| {
+            let llama_cpp = LlamaCpp { parallel, ..LlamaCpp::default() };
+            let scenario = Scenario { runtime, gpu: Some(gpu.to_owned()), batch, llama_cpp, weights: Weights::AsStored, ..Scenario::default() };
+            answer(&model(QWEN3_30B), &scenario)
+        };
+        let one = with(None, None);
+        assert_eq!(minimum(&one), peak(&one));
+        let four = if runtime == Runtime::Mlx { with(Some(4), None) } else { with(None, Some(4)) };
+        assert_eq!(minimum(&four), peak(&one), "{runtime}");
+        assert!(peak(&four) > peak(&one));
+    }
+}
+
+#[test]
 fn mlx_has_one_memory_and_its_own_cache() {
     let scenario =
         |gpu: &str| Scenario { gpu: Some(gpu.to_owned()), runtime: Runtime::Mlx, weights: Weights::AsStored, context: Some(5000), ..Scenario::default() };

@@ -13,7 +13,7 @@ use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 pub use crate::runtime::EstimateError;
 use crate::runtime::{self, Engine, Fraction, Packing, Setup};
-use crate::scenario::{Scenario, Task, Weights};
+use crate::scenario::{LlamaCpp, Scenario, Task, Weights};
 use crate::weights::{self as stored, Store};
 use blocks::Blocks;
 
@@ -29,13 +29,23 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     runtime::check(scenario, model)?;
     if let Some(answer) = runtime::whole(model, scenario) {
         let mut answer = answer?;
+        let least = lean(scenario).and_then(|lean| runtime::whole(model, &lean)).transpose()?;
         for device in &mut answer.devices {
             widen_guesses(model, &mut device.ledger.entries)?;
+            let same = least.iter().flat_map(|least| &least.devices).find(|other| other.ranks.contains(&device.ranks.start));
+            device.minimum = Some(same.unwrap_or(device).peak()?.1.expected);
         }
         return Ok(answer);
     }
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
     of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
+}
+
+/// The same with one request; `None` where there is no more anyway.
+fn lean(scenario: &Scenario) -> Option<Scenario> {
+    let slots = scenario.llama_cpp.parallel.or(scenario.batch);
+    let llama_cpp = LlamaCpp { parallel: None, ..scenario.llama_cpp.clone() };
+    slots.is_some_and(|slots| slots > 1).then(|| Scenario { batch: Some(1), llama_cpp, ..scenario.clone() })
 }
 
 /// Whether a scenario is what most people ask: serving by the common engine, in formats that pack nothing.
