@@ -11,8 +11,8 @@ use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
-pub use crate::runtime::EstimateError;
 use crate::runtime::{self, Engine, Fraction, Packing, Setup};
+pub use crate::runtime::{EstimateError, set_aside};
 use crate::scenario::{LlamaCpp, Scenario, Task, Weights};
 use crate::weights::{self as stored, Store};
 use blocks::Blocks;
@@ -52,7 +52,11 @@ fn lean(scenario: &Scenario) -> Option<Scenario> {
 pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
     let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
     let has_engine = runtime::common_engine(model, scenario.runtime).is_some();
-    has_engine && scenario.task == Task::Serve && runtime::suits(scenario, model) && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0)
+    has_engine
+        && scenario.task == Task::Serve
+        && runtime::suits(scenario, model)
+        && !drafts
+        && stored::is_plain(model, stored::meant(model, scenario.weights).0)
 }
 
 /// [`estimate`] of what [`is_common`], with little code; `None` for everything else.
@@ -93,7 +97,7 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
             _ => devices.push(device),
         }
     }
-    warnings.extend(of_other_parts(model, setup.weights));
+    warnings.extend(of_other_parts(&setup));
     if model.is_input_unmapped(false) {
         warnings.push(UNMAPPED.to_owned());
     }
@@ -106,7 +110,8 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
 const UNMAPPED: &str = "how many positions an image or a sound becomes in this network is not derived: its activations are counted as of a text of as many tokens, a rule of thumb";
 
 /// What is said about parts beside the decoder.
-fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
+fn of_other_parts(setup: &Setup) -> Vec<String> {
+    let (model, format) = (setup.model, setup.weights);
     let (texts, towers): (Vec<&Component>, Vec<&Component>) =
         model.anatomy.counted().skip(1).filter(|part| part.kind != ComponentKind::Adapter && !model.is_pipeline()).partition(|component| component.is_text());
     let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
@@ -116,7 +121,10 @@ fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
         let towers = named(&towers);
         said.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
     }
-    let others = if is_gguf { texts } else { [texts, towers].concat() };
+    let mut others = if is_gguf { texts } else { [texts, towers].concat() };
+    if setup.engine.counts_images() {
+        others.retain(|part| !matches!(part.kind, ComponentKind::VisionTower | ComponentKind::Projector));
+    }
     if !others.is_empty() {
         said.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",

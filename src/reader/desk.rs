@@ -15,7 +15,6 @@ use crate::memory::{self, EstimateError};
 use crate::model::Model;
 use crate::plan::{self, Sweep};
 use crate::report;
-use crate::runtime;
 use crate::scenario::{Scenario, Task};
 
 /// The query that says a scenario.
@@ -54,7 +53,7 @@ fn asked(model: &Model, query: &str, drafts: &Drafts) -> (Scenario, Vec<String>)
     if let Some(draft) = &mut scenario.serving.draft {
         draft.model = drafts.find(&draft.name);
     }
-    if scenario.task == Task::Serve { runtime::set_aside(&scenario, model) } else { (scenario, Vec::new()) }
+    if scenario.task == Task::Serve { memory::set_aside(&scenario, model) } else { (scenario, Vec::new()) }
 }
 
 fn computed(model: &Model, query: &str, drafts: &Drafts) -> Result<(Scenario, Estimate), EstimateError> {

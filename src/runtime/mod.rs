@@ -184,6 +184,11 @@ pub trait Engine: Sync {
         false
     }
 
+    /// Whether it counts what vision towers work with.
+    fn counts_images(&self) -> bool {
+        false
+    }
+
     /// How many layers each pipeline stage has.
     fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         parallel::even_stages(layers, stages)

@@ -38,9 +38,21 @@ const WORKSPACE: u64 = 128 * MIB;
 /// Graphs by default: the most requests of one.
 const LARGEST_GRAPH: u64 = 32;
 
-/// (a part of the card's name, TFLOPS in 16 bits) as the launcher knows them (`f16_flop`), the longer names first.
-const SPEEDS: &[(&str, u64)] =
-    &[("RTX 4090", 82), ("L40S", 363), ("L40", 181), ("L4", 121), ("T4", 65), ("A10G", 125), ("A40", 149), ("A100", 312), ("H100", 900), ("H200", 989)];
+/// (card, TFLOPS in 16 bits) of the cards that the launcher knows by what `nvidia-smi` calls them (`f16_flop`). It looks for
+/// `nvidia-t4` and `nvidia-4090`, which are called `Tesla T4` and `NVIDIA GeForce RTX 4090`, and so does not find them.
+const SPEEDS: &[(&str, u64)] = &[
+    ("L4", 121),
+    ("L40", 181),
+    ("L40S", 363),
+    ("A10G", 125),
+    ("A40", 149),
+    ("A100 40GB SXM/PCIe", 312),
+    ("A100 80GB SXM", 312),
+    ("A100 80GB PCIe", 312),
+    ("H100 SXM5 80GB", 900),
+    ("H100 NVL 94GB", 900),
+    ("H200 SXM", 989),
+];
 
 /// Tokens of a prompt at once where the launcher cannot compute what suits the card, by family.
 const LONGEST_PROMPTS: &[(&str, u64)] = &[("qwen2_vl", 10_000), ("qwen2_5_vl", 10_000), ("gemma3", 8000)];
@@ -251,7 +263,7 @@ fn prompt_tokens(known: &Known) -> u64 {
 /// Operations per second in 16 bits.
 fn speed(card: &Card) -> Option<u64> {
     let name = card.gpu?.name;
-    SPEEDS.iter().find(|(part, _)| name.split(' ').any(|word| word == *part) || name.contains(part) && part.contains(' ')).map(|(_, tera)| tera * 1_000_000_000_000)
+    SPEEDS.iter().find(|(known, _)| *known == name).map(|(_, tera)| tera * 1_000_000_000_000)
 }
 
 /// What the launcher reads from config.json to guess the cost of a token.

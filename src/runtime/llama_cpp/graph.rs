@@ -58,8 +58,7 @@ pub(super) struct Graph<'a> {
 
 /// The buffers of a run; `is_pipelined` when several devices work on different micro-batches at once.
 pub(super) fn buffers(run: &Run, is_pipelined: bool) -> Result<Buffers, Overflow> {
-    let device = Pool::new(ALIGNMENT.0);
-    let mut pools = vec![device; run.devices.len()];
+    let mut pools: Vec<Pool> = run.devices.iter().map(|_| Pool::new(ALIGNMENT.0)).collect();
     pools.push(Pool::new(ALIGNMENT.1));
     let host = pools.len() - 1;
     let mut graph = Graph {

@@ -71,7 +71,10 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     warnings.extend(shared_cache(&asked, &run));
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
-    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
+    let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
+    if model.decoder().layers.iter().any(|layers| matches!(layers.layer.mixer, Mixer::Latent(_))) {
+        assumptions.push(FORK.to_owned());
+    }
     Ok(Estimate { devices: merged(devices), host, capacity, trainable: None, choices: choices.0, assumptions, warnings })
 }
 
@@ -96,6 +99,9 @@ fn shared_cache(asked: &Asked, run: &Run) -> Option<String> {
         "LM Studio plans 4 requests by default (Max Concurrent Predictions), which share one cache; windows and recurrent states of only one are counted here".to_owned()
     })
 }
+
+/// Of 34 public logs of the fork with DeepSeek's models (docs/measured.md, `compute_mla`), but one without flash attention.
+const FORK: &str = "compute buffers are those of llama.cpp: ik_llama.cpp, a fork, computes MLA by graphs and options of its own (-mla, -amb, -fmoe), and its public logs show 0.8 to 20 times these buffers";
 
 /// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
 fn compute((need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {

@@ -120,6 +120,9 @@ pub(super) struct Hole {
     size: u64,
 }
 
+/// Values of a pool at once, in most graphs.
+const USUAL: usize = 32;
+
 /// One buffer. What it held when it was longest is not copied each time it grows: the slots of then are kept, the others are filled anew.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
@@ -139,7 +142,7 @@ impl Pool {
     /// An empty buffer whose values start at multiples of `alignment`.
     pub(super) fn new(alignment: u64) -> Self {
         let holes = vec![Hole { at: 0, size: u64::MAX }];
-        Self { alignment, holes, slots: Vec::new(), spare: Vec::new(), taken: 0, top: 0, at_top: None }
+        Self { alignment, holes, slots: Vec::with_capacity(USUAL), spare: Vec::new(), taken: 0, top: 0, at_top: None }
     }
 
     /// Room for a value.
