@@ -127,7 +127,7 @@ mod tests {
             ("rt=sglang&util=0.5", "SGLang has no --gpu-memory-utilization"),
             ("rt=llama.cpp&mns=4", "llama.cpp has no --max-num-seqs"),
             ("kv=q8_0", "vLLM has no --kv-cache q8_0"),
-            ("rt=tgi&rv=0.10.2", "TGI has no --runtime-version"),
+            ("rt=tgi&mns=4", "TGI has no --max-num-seqs"),
         ] {
             let kept = said(query);
             assert!(kept.warnings.iter().any(|warning| warning.starts_with(flag)), "{query}: {:?}", kept.warnings);

@@ -144,7 +144,7 @@ pub fn settings(runtime: Runtime) -> &'static [Setting] {
         Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload, Drafting],
         Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, Drafting],
         // Tokens of a step are its `max_batch_prefill_tokens`, the share its `cuda_memory_fraction`.
-        Runtime::Tgi => &[Utilization, StepTokens, EnforceEager],
+        Runtime::Tgi => &[Version, Utilization, StepTokens, EnforceEager],
         // Tokens of a step are its `prefill_chunk_size`.
         Runtime::Transformers => &[Version, Parallel, StepTokens, Attention, Answer, Cache, Drafting],
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => &[LlamaCpp, MixedGpus, GgmlCache, Drafting],

@@ -2,11 +2,12 @@
 //! keys and values; CUDA graphs are captured in the tenth that is left.
 //!
 //! Read from TGI 3.3.7, its last release (in maintenance since December 2025): `server/text_generation_server/models/flash_causal_lm.py`
-//! (`warmup`, `init_kv_cache`, `cuda_graph_warmup`), `models/globals.py` (`TGI_WIGGLE_ROOM` 0.90, `BLOCK_SIZE` by attention),
+//! (`warmup`, `init_kv_cache`, `cuda_graph_warmup`), `models/globals.py` (`TGI_WIGGLE_ROOM`, `BLOCK_SIZE` by attention),
 //! `models/__init__.py` (`head_size` of DeepSeek), `models/model.py` (`window_size=None`: no block is given up behind a window),
-//! `utils/import_utils.py` (`get_cuda_free_memory`), `layers/attention/flashinfer.py` (a workspace of 128 MiB), and
-//! `launcher/src/main.rs` (`resolve_attention`, `compute_optimal`, `vram_maximum`, `--cuda-graphs` 1, 2, 4, 8, 16, 32). There is no
-//! public log that was compared: what is not in its source has wide bands.
+//! `utils/import_utils.py` (`get_cuda_free_memory`), `layers/attention/flashinfer.py` (a workspace of 128 MiB),
+//! `layers/tensor_parallel.py` and `speculative.py` (a head that is the embedding is read once more), and `launcher/src/main.rs`
+//! (`resolve_attention`, `compute_optimal`, `vram_maximum`, `--cuda-graphs` 1, 2, 4, 8, 16, 32). Two public logs were compared
+//! (tests/measured/tgi.jsonl): what is not in its source has wide bands.
 
 use super::common::{self, communication, context, feed_forward_width};
 use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules};
@@ -14,7 +15,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, Vendor};
-use crate::model::{Attention, CacheGroup, ComponentKind, FeedForward, Mixer, Model};
+use crate::model::{Attention, CacheGroup, ComponentKind, FeedForward, Mixer, Model, Role};
 use crate::quantity::{Bytes, Decimal, MIB, Overflow};
 use crate::scenario::{Version, Weights};
 
@@ -23,8 +24,11 @@ pub(super) struct Tgi;
 /// What is known of it before it computes anything.
 pub(super) static FACTS: Facts = Facts { label: "TGI", fraction: Some(Fraction::Cuda), ways: &[] };
 
-/// `TGI_WIGGLE_ROOM`: what the server plans with, of what it may use.
-const WIGGLE_ROOM: Decimal = Decimal::new(9, 1);
+/// The first version whose rules are known: those before it plan without chunks of prompts.
+const OLDEST: Version = Version(3, 0, 0);
+
+/// `TGI_WIGGLE_ROOM`, what the server plans with of what it may use, in hundredths: (from this version, share), the newest first.
+const WIGGLE_ROOMS: &[(Version, u64)] = &[(Version(3, 3, 0), 90), (Version(3, 1, 0), 93), (OLDEST, 95)];
 
 /// The heads that FlashInfer has kernels for (`resolve_attention`).
 const FLASHINFER_HEADS: &[u64] = &[64, 128, 256];
@@ -82,6 +86,9 @@ impl Engine for Tgi {
         if !matches!(vendor(&setup.card), Vendor::Nvidia | Vendor::Amd) {
             return refused("TGI is counted on NVIDIA and AMD cards only: choose one of those, or another runtime");
         }
+        if setup.version < OLDEST {
+            return refused("the rules of TGI are known from version 3.0 on: choose that or a later one");
+        }
         if matches!(setup.weights, Weights::Mix(_)) {
             return refused("TGI's own server loads no GGUF files (its llama.cpp backend is llama.cpp): choose another format, or llama.cpp");
         }
@@ -135,7 +142,7 @@ impl Engine for Tgi {
             let per_token = Expr::Sum(vec![feed_forward_width(setup), Expr::Product(vec![Expr::constant(4), hidden])]);
             Expr::encoded(Expr::Product(vec![tokens, per_token]), setup.dtype)
         };
-        let source = "one layer over the longest prompt (max_batch_prefill_tokens), which the server tries before it counts its blocks: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM; no public log of TGI was compared";
+        let source = "one layer over the longest prompt (max_batch_prefill_tokens), which the server tries before it counts its blocks: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM; two public logs were compared";
         let mut entries = vec![
             Entry::modelled(Term::Activations, step(setup.step_tokens.leaf("tokens per step")), (50, 250), source, &[Stage::Prefill])?,
             Entry::modelled(Term::Activations, step(setup.batch.leaf("requests")), (50, 250), source, &[Stage::Decode])?,
@@ -149,6 +156,7 @@ impl Engine for Tgi {
             let workspace = Expr::leaf(WORKSPACE, "B", Source::Runtime("TGI layers/attention/flashinfer.py:get_workspace"));
             entries.push(Entry::exact(Term::Workspace, workspace, Basis::Derived, "one workspace for FlashInfer's attention", RUNNING)?);
         }
+        entries.extend(tied_head(setup)?);
         entries.extend(common::rotary_table(setup, 1, setup.dtype)?);
         entries.extend(graphs(setup)?);
         entries.push(context(setup)?);
@@ -160,8 +168,9 @@ impl Engine for Tgi {
         let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
         let total = Expr::leaf(setup.card.usable.get(), "B", setup.card.usable_source.clone());
         let allowed = Expr::Fraction { ratio, name: Fraction::Cuda.key(), source, of: Box::new(total) };
-        let wiggle = Source::Runtime("TGI models/globals.py: 0.90 by default");
-        let formula = Expr::Fraction { ratio: WIGGLE_ROOM, name: "TGI_WIGGLE_ROOM", source: wiggle, of: Box::new(allowed) };
+        let wiggle = Source::Runtime("TGI models/globals.py: 0.90 by default, 0.93 before 3.3, 0.95 in 3.0");
+        let hundredths = WIGGLE_ROOMS.iter().find(|(from, _)| setup.version >= *from).map_or(90, |(_, share)| *share);
+        let formula = Expr::Fraction { ratio: Decimal::new(hundredths, 2), name: "TGI_WIGGLE_ROOM", source: wiggle, of: Box::new(allowed) };
         // What is free is read from the driver: the context counts, graphs come afterwards.
         Ok(Some(Budget { bytes: Bytes(formula.evaluate()?), formula, name: "TGI budget", outside: &[Term::CudaGraphs] }))
     }
@@ -222,6 +231,18 @@ fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
         _ => product.extend(setup.cache_elements(&group.mixer)),
     }
     Expr::encoded(Expr::Product(product), setup.kv_encoding)
+}
+
+/// A head that is the embedding is read from the files once more.
+fn tied_head(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let decoder = setup.model.decoder();
+    if decoder.tensors.iter().any(|tensor| tensor.role == Role::Head && tensor.is_matrix()) {
+        return Ok(None);
+    }
+    let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
+    let hidden = Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let source = "TGI layers/tensor_parallel.py (TensorParallelHead): the embedding is read once more as the head, split over the ranks";
+    common::copies(setup, vec![setup.spread.per_rank(Expr::Product(vec![vocabulary, hidden]))], source)
 }
 
 /// Captured graphs of up to 32 requests, which share one pool.
