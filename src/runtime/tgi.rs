@@ -268,14 +268,14 @@ fn prompt_tokens(known: &Known) -> u64 {
     let of_family = || LONGEST_PROMPTS.iter().find(|(family, _)| *family == model.anatomy.model_type).map_or(4096, |(_, tokens)| *tokens);
     let ranks = u128::from(spread.tensor.value);
     let sizes = Sizes::of(model);
-    let suited = sizes.as_ref().zip(speed(card)).map(|(sizes, speed)| u128::from(speed) * ranks / sizes.operations().max(1));
+    let suited = sizes.as_ref().zip(speed(card)).map(|(sizes, speed)| product(&[speed.into(), ranks]) / sizes.operations().max(1));
     let suited = suited.and_then(|tokens| u64::try_from(tokens).ok()).filter(|tokens| *tokens > 100);
     let tokens = suited.unwrap_or_else(of_family).min(model.anatomy.max_context.unwrap_or(u64::MAX));
     let is_nvidia = vendor(card) == Vendor::Nvidia;
     let fitting = sizes.filter(|_| is_nvidia && model.anatomy.quantization.is_none()).and_then(|sizes| {
         // The launcher leaves a twentieth, the server a tenth.
         let share = known.scenario.gpu_memory_utilization.map_or(Ok(card.capacity.get()), |share| share.floor_of(card.capacity.get()));
-        let available = u128::from(share.ok()?) * ranks * 95 / 100;
+        let available = product(&[share.ok()?.into(), ranks, 95]) / 100;
         available.checked_sub(sizes.weights()).map(|free| free / sizes.token().max(1))
     });
     fitting.and_then(|fitting| u64::try_from(fitting).ok()).map_or(tokens, |fitting| tokens.min(fitting)).max(1)
@@ -311,7 +311,9 @@ impl Sizes {
         let Attention { heads, kv_heads, key_dim, .. } = decoder.cache_groups().iter().find_map(|group| group.mixer.attention().copied())?;
         let (intermediate, active, experts) = match decoder.widest_feed_forward()? {
             FeedForward::Dense { intermediate, .. } => (intermediate, 1, 1),
-            FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => (intermediate, active + shared / intermediate.max(1), experts),
+            FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => {
+                (intermediate, active.saturating_add(shared / intermediate.max(1)), experts)
+            }
             FeedForward::None => return None,
         };
         Some(Self {
@@ -329,23 +331,28 @@ impl Sizes {
 
     /// `flop`: of one token.
     fn operations(&self) -> u128 {
-        let attention = 2 * self.head_dim.saturating_mul(self.hidden).saturating_mul(3 * self.heads + 2 * self.kv_heads);
-        let feed_forward = 6 * self.hidden.saturating_mul(self.intermediate).saturating_mul(self.active);
-        attention.saturating_add(feed_forward).saturating_mul(self.layers)
+        let attention = product(&[2, self.head_dim, self.hidden, 3 * self.heads + 2 * self.kv_heads]);
+        let feed_forward = product(&[6, self.hidden, self.intermediate, self.active]);
+        product(&[attention.saturating_add(feed_forward), self.layers])
     }
 
     /// `model_vram`: its bytes, as the launcher guesses them.
     fn weights(&self) -> u128 {
-        let projections = (self.heads + 2 * self.kv_heads).saturating_mul(self.head_dim);
-        let output = self.heads.saturating_mul(self.head_dim).saturating_mul(self.hidden);
-        let feed_forward = 3 * self.intermediate.saturating_mul(self.experts).saturating_mul(self.hidden);
+        let projections = product(&[self.heads + 2 * self.kv_heads, self.head_dim]);
+        let output = product(&[self.heads, self.head_dim, self.hidden]);
+        let feed_forward = product(&[3, self.intermediate, self.experts, self.hidden]);
         let layer = projections.saturating_add(output).saturating_add(feed_forward);
-        2 * layer.saturating_mul(self.layers).saturating_add(2 * self.hidden.saturating_mul(self.vocabulary))
+        product(&[2, product(&[layer, self.layers]).saturating_add(product(&[2, self.hidden, self.vocabulary]))])
     }
 
     /// `token_vram`: bytes of a token's keys, values and feed-forward, as the launcher guesses them.
     fn token(&self) -> u128 {
-        let cache = 4 * self.kv_heads.saturating_mul(self.head_dim).saturating_mul(self.layers);
-        cache.saturating_add(6 * (self.intermediate + self.intermediate / 2).saturating_mul(self.experts))
+        let cache = product(&[4, self.kv_heads, self.head_dim, self.layers]);
+        cache.saturating_add(product(&[6, self.intermediate + self.intermediate / 2, self.experts]))
     }
+}
+
+/// The launcher's guesses need no more than an order of magnitude: what is too large stays so.
+fn product(factors: &[u128]) -> u128 {
+    factors.iter().fold(1, |product: u128, factor| product.saturating_mul(*factor))
 }
