@@ -36,7 +36,7 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
         // What the recipes leave has one type in all layers.
         let runs = if kind.is_some() { Runs::default() } else { Runs::of(item.layers.clone(), unquantised(mix, item.tensor)) };
         let parts = parts(&item)?.into_iter().map(|matrix| (matrix, runs.clone())).collect();
-        tensors.push(Converted { kind, item, parts });
+        tensors.push(Converted { item, kind, parts });
     }
     let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
     let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
