@@ -24,14 +24,14 @@ pub enum Verb {
     Estimate {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// Exit with 1 when it does not fit
         #[arg(long)]
         check: bool,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The anatomy of a model
     Inspect {
@@ -45,14 +45,14 @@ pub enum Verb {
     Solve {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// What to look for
         #[arg(long = "for", value_enum)]
         question: Question,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The GPUs that are known
     Gpus {
@@ -127,6 +127,7 @@ pub struct ModelArguments {
     pub token_env: String,
 }
 
+/// Stands last in a verb: the heading of its last flags would go on to what follows.
 #[derive(Args)]
 pub struct ScenarioArguments {
     /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
@@ -246,4 +247,23 @@ pub fn of_other_task(matches: &ArgMatches) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_other_task_are_refused_by_name() {
+        let said = |flags: &str| {
+            let words = ["vramfit", "estimate", "MODEL"].into_iter().chain(flags.split_whitespace());
+            of_other_task(&Arguments::command().get_matches_from(words)).map_err(|why| why.split_once(' ').map(|(flag, _)| flag.to_owned()).unwrap_or_default())
+        };
+        for flags in ["", "--format json --check --context 9", "--task train --format json --seq-len 9 --flash-attention on --gpus 8"] {
+            assert_eq!(said(flags), Ok(()), "{flags}");
+        }
+        for (flags, flag) in [("--lora-rank 8", "--lora-rank"), ("--task train --context 9", "--context"), ("--task train --gpu-layers 9", "--gpu-layers")] {
+            assert_eq!(said(flags), Err(flag.to_owned()), "{flags}");
+        }
+    }
 }
