@@ -6,7 +6,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Choice, Device, Estimate, Ledger};
+use vramfit::estimate::{Basis, Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::{Model, Origin};
@@ -110,8 +110,8 @@ fn ledger(title: &str, ledger: &Ledger) -> Result<(), Overflow> {
             continue;
         }
         let entries = || ledger.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
-        let basis = entries().next().map_or("", |entry| entry.basis.name());
-        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let basis = ledger.basis_at(term, peak_stage).map_or("", Basis::name);
+        let band = unit.range(amount.low, amount.high).map_or_else(String::new, |range| format!(" ({range})"));
         let name = term.label();
         println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
         for entry in entries() {
