@@ -43,9 +43,12 @@ const FIRST_BYTES: u64 = 100_000;
 /// Ranges asked for one header: the first, the rest, and two more where a host sends less than was asked for.
 const MAX_RANGES: usize = 4;
 
-/// Milliseconds to wait before a request is sent again that the Hub refused for now (429, 5xx). Browsers may not read how long the
-/// Hub asks to wait.
+/// Milliseconds to wait before a request is sent again that the Hub refused for now (429, 5xx), where it does not say how long:
+/// browsers may not read that.
 const WAITS: &[u64] = &[1000, 5000];
+
+/// The most milliseconds that are waited because the Hub asks for it. Whoever would wait longer is told at once.
+const LONGEST_WAIT: u64 = 15_000;
 
 /// Requests that are sent again while one model is opened.
 const MAX_RETRIES: usize = 2 * IN_FLIGHT;
@@ -159,7 +162,7 @@ impl<T: Transport> Session<'_, T> {
         }
         let mut notes = Vec::new();
         let (config, quant_config) = self.config(&listing, folder, &mut notes).await?;
-        let anatomy = config::read_with(&config, quant_config.as_deref()).map_err(HubError::Config)?;
+        let mut anatomy = config::read_with(&config, quant_config.as_deref()).map_err(HubError::Config)?;
         let choice = weights::choose(&listing.names, folder, reference.file.as_deref());
         notes.extend(choice.notes);
         let mut matcher = Matcher::new(&anatomy);
@@ -169,6 +172,7 @@ impl<T: Transport> Session<'_, T> {
         } else {
             let Matched { files, notes: found } = matcher.finish()?;
             notes.extend(found);
+            config::quantization_of_files(&mut anatomy, &files);
             (Origin::Headers, Some(files))
         };
         let provenance = Provenance { id: Some(listing.repo.to_string()), revision: listing.commit, source, files, notes };
@@ -188,16 +192,20 @@ impl<T: Transport> Session<'_, T> {
     /// `max_bytes`.
     async fn get(&self, asked: &Asked<'_>, url: String, range: Option<(u64, u64)>, max_bytes: u64) -> Result<Response, HubError> {
         let request = Request { url, range, token: self.token.map(str::to_owned), max_bytes };
-        for &wait in WAITS {
-            match self.get_once(request.clone(), asked).await {
-                Err(HubError::RateLimited | HubError::Server { .. }) if self.retries.get() > 0 => {
-                    self.retries.set(self.retries.get() - 1);
-                    self.tell(|state| state.pause = wait);
-                    self.transport.pause(wait).await;
-                    self.tell(|state| state.pause = 0);
-                }
-                answer => return answer,
+        for &usual in WAITS {
+            let answer = self.get_once(request.clone(), asked).await;
+            let wait = match &answer {
+                Err(HubError::RateLimited { wait: Some(seconds) }) => seconds.saturating_mul(1000),
+                Err(HubError::RateLimited { wait: None } | HubError::Server { .. }) => usual,
+                _ => return answer,
+            };
+            if wait > LONGEST_WAIT || self.retries.get() == 0 {
+                return answer;
             }
+            self.retries.set(self.retries.get() - 1);
+            self.tell(|state| state.pause = wait);
+            self.transport.pause(wait).await;
+            self.tell(|state| state.pause = 0);
         }
         self.get_once(request, asked).await
     }
@@ -588,7 +596,7 @@ mod tests {
             |answer: fn(&Request) -> Option<Response>| opened(&single().changed(move |request, response| Ok(answer(request).unwrap_or(response)))).unwrap_err();
         assert_eq!(at(|_| Some(failure(401, "RepoNotFound"))), HubError::NotFoundOrPrivate { repo: repo(), had_token: false });
         assert_eq!(at(|request| request.url.ends_with("config.json").then(|| failure(401, "GatedRepo"))), HubError::Gated { repo: repo(), had_token: false });
-        assert_eq!(at(|_| Some(failure(429, ""))), HubError::RateLimited);
+        assert_eq!(at(|_| Some(failure(429, ""))), HubError::RateLimited { wait: None });
         assert_eq!(at(|request| is_weights(request).then(|| failure(502, ""))), HubError::Server { status: 502 });
         assert_eq!(
             at(|request| is_weights(request).then(|| failure(416, ""))),
@@ -626,9 +634,18 @@ mod tests {
             assert_eq!(*script.pauses.borrow(), WAITS[..refusals]);
             assert_eq!(seen.into_inner().iter().filter(|pause| **pause > 0).count(), refusals, "and it is said");
         }
+        // As long as the Hub asks for, and not at all where that is too long.
+        for (seconds, pauses) in [("7", &[7000, 7000][..]), ("120", &[])] {
+            let script = single().changed(move |_, _| {
+                let headers = Headers { retry_after: Some(seconds.to_owned()), ..Headers::default() };
+                Ok(Response { headers, ..failure(429, "") })
+            });
+            assert_eq!(opened(&script).unwrap_err(), HubError::RateLimited { wait: seconds.parse().ok() });
+            assert_eq!(script.pauses.borrow().as_slice(), pauses);
+        }
         // Not for ever, and nothing else is asked again.
         let script = single().changed(|_, _| Ok(failure(429, "")));
-        assert_eq!(opened(&script).unwrap_err(), HubError::RateLimited);
+        assert_eq!(opened(&script).unwrap_err(), HubError::RateLimited { wait: None });
         assert_eq!((script.requests.borrow().len(), script.pauses.borrow().as_slice()), (1 + WAITS.len(), WAITS));
         let script = single().changed(|_, _| Ok(failure(404, "RepoNotFound")));
         assert!(opened(&script).is_err() && script.pauses.borrow().is_empty());

@@ -9,6 +9,7 @@ use vramfit::files::{Bases, FilesError, NoBases};
 use vramfit::format::Unit;
 use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
 use vramfit::model::{Model, Origin, Provenance};
+use vramfit::repository::RepositoryError;
 
 use crate::args::ModelArguments;
 use crate::files;
@@ -47,7 +48,8 @@ impl Bases for AnyBase<'_> {
         if let Some(base) = places.iter().filter(|_| !name.is_empty()).find(|place| place.is_dir()).and_then(|place| place.to_str()) {
             return files::open_folder(base, None, &NoBases);
         }
-        let mut reference: ModelRef = name.parse().map_err(base)?;
+        let no_model = |_| RepositoryError::Adapter(format!("its base is `{}`, which is neither a folder here nor a model on the Hub", name.escape_debug()));
+        let mut reference: ModelRef = name.parse().map_err(no_model)?;
         reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));
         fetch(self.arguments, reference).map_err(base)
     }
