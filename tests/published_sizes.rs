@@ -23,6 +23,22 @@ const HQQ_ZERO: &str = r#"{"quant_method": "hqq", "quant_config": {"weight_quant
 const HQQ_BOTH: &str = r#"{"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 2, "group_size": 16},
     "scale_quant_params": {"nbits": 8, "group_size": 128}, "zero_quant_params": {"nbits": 8, "group_size": 128}}}"#;
 
+/// A config of torchao for every linear layer, the head among them.
+macro_rules! torchao {
+    ($kind:literal) => {
+        concat!(
+            r#"{"quant_method": "torchao", "quant_type": {"default": {"_type": "ModuleFqnToConfig", "_data": {"module_fqn_to_config": {"_default": "#,
+            $kind,
+            r#", "lm_head": "#,
+            $kind,
+            "}}}}}"
+        )
+    };
+}
+const TORCHAO_INT8: &str = torchao!(r#"{"_type": "Int8WeightOnlyConfig", "_data": {}}"#);
+const TORCHAO_INT4: &str = torchao!(r#"{"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}"#);
+const TORCHAO_FP8: &str = torchao!(r#"{"_type": "Float8WeightOnlyConfig", "_data": {}}"#);
+
 /// A config of GPTQ with so many bits and a group of so many inputs (-1: whole rows).
 macro_rules! gptq {
     ($bits:literal, $group:literal) => {
@@ -79,6 +95,12 @@ const SIZES: &[Size] = &[
     ("Qwen/Qwen2.5-32B", "", "fp8-dynamic", 32_199, GIB, "vLLM 0.11.0 log of a distilled model: 32.1993 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_800, GIB, "model card: 12.8 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_870, GIB, "vLLM 0.29 log (XPU): 12.87 GiB"),
+    ("Qwen/Qwen2.5-14B", "", "fp8-dynamic", 15_467, GIB, "vLLM 0.14 log of RedHatAI/DeepSeek-R1-Distill-Qwen-14B-FP8-dynamic: 15.4668 GiB"),
+    ("Qwen/Qwen2.5-VL-7B-Instruct", "", "awq-int4", 6_590, GIB, "vLLM 0.9 log of Qwen/Qwen2.5-VL-7B-Instruct-AWQ: 6.59 GiB"),
+    // TorchAO: the table of its README counts all but the embedding of 1.051 GB.
+    (LLAMA_31_8B, TORCHAO_INT8, "as-stored", 7_520 + 1_051, GB, "torchao README, Llama-3-8B int8wo: 7.52 GB"),
+    (LLAMA_31_8B, TORCHAO_INT4, "as-stored", 4_220 + 1_051, GB, "the same, int4wo-64: 4.22 GB"),
+    (LLAMA_31_8B, TORCHAO_FP8, "as-stored", 7_510 + 1_051, GB, "the same, float8wo: 7.51 GB"),
     // MLX
     ("Qwen/Qwen2.5-32B", "", "mlx-4bit", 18_440, GB, "moot20/s1-32B-MLX-4bits: 5.37 + 5.34 + 5.37 + 2.36 GB"),
     ("Qwen/Qwen2.5-32B", "", "mlx-8bit", 34_790, GB, "moot20/s1-32B-MLX-8bits: 5.34 + 5.36 + 5.36 + 5.33 + 5.36 + 5.36 + 2.68 GB"),

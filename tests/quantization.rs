@@ -87,7 +87,12 @@ const WRITTEN: &[(&str, &str, fn(u64, u64) -> Vec<Part>)] = &[
         vec![("qweight", "I32", vec![i / 4, o]), ("qzeros", "I32", vec![1, o / 4]), ("scales", "F16", vec![1, o]), ("g_idx", "I32", vec![i])]
     }),
     ("gptq", "GPTQ, 3 bits, groups of 64", |o, i| {
-        vec![("qweight", "I32", vec![i * 3 / 32, o]), ("qzeros", "I32", vec![i / 64, o * 3 / 32]), ("scales", "F16", vec![i / 64, o]), ("g_idx", "I32", vec![i])]
+        vec![
+            ("qweight", "I32", vec![i * 3 / 32, o]),
+            ("qzeros", "I32", vec![i / 64, o * 3 / 32]),
+            ("scales", "F16", vec![i / 64, o]),
+            ("g_idx", "I32", vec![i]),
+        ]
     }),
     ("awq", "AWQ, 4 bits, groups of 64", |o, i| {
         vec![("qweight", "I32", vec![i, o / 8]), ("qzeros", "I32", vec![i / 64, o / 8]), ("scales", "F16", vec![i / 64, o])]
@@ -119,25 +124,14 @@ const WRITTEN: &[(&str, &str, fn(u64, u64) -> Vec<Part>)] = &[
     ("compressed-tensors", "compressed-tensors, 4 bits, groups of 128", |o, i| {
         vec![("weight_packed", "I32", vec![o, i / 8]), ("weight_scale", "BF16", vec![o, i / 128]), ("weight_shape", "I64", vec![2])]
     }),
-    ("compressed-tensors", "compressed-tensors, 8 bits, one scale per output", |o, i| {
-        vec![("weight", "I8", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]
-    }),
-    ("compressed-tensors", "FP8, 8 bits, one scale per output", |o, i| {
-        vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]
-    }),
+    ("compressed-tensors", "compressed-tensors, 8 bits, one scale per output", |o, i| vec![("weight", "I8", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]),
+    ("compressed-tensors", "FP8, 8 bits, one scale per output", |o, i| vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]),
     ("compressed-tensors", "NVFP4, 4 bits, groups of 16", |o, i| {
         vec![("weight_packed", "U8", vec![o, i / 2]), ("weight_scale", "F8_E4M3", vec![o, i / 16]), ("weight_global_scale", "F32", vec![1])]
     }),
-    ("compressed-tensors", "MXFP, 4 bits, groups of 32", |o, i| {
-        vec![("weight_packed", "U8", vec![o, i / 2]), ("weight_scale", "U8", vec![o, i / 32])]
-    }),
+    ("compressed-tensors", "MXFP, 4 bits, groups of 32", |o, i| vec![("weight_packed", "U8", vec![o, i / 2]), ("weight_scale", "U8", vec![o, i / 32])]),
     ("modelopt", "NVFP4, 4 bits, groups of 16", |o, i| {
-        vec![
-            ("weight", "U8", vec![o, i / 2]),
-            ("weight_scale", "F8_E4M3", vec![o, i / 16]),
-            ("weight_scale_2", "F32", vec![]),
-            ("input_scale", "F32", vec![]),
-        ]
+        vec![("weight", "U8", vec![o, i / 2]), ("weight_scale", "F8_E4M3", vec![o, i / 16]), ("weight_scale_2", "F32", vec![]), ("input_scale", "F32", vec![])]
     }),
     ("fp8", "FP8, 8 bits, blocks of 128 × 128", |o, i| {
         vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale_inv", "F32", vec![o.div_ceil(128), i.div_ceil(128)])]
@@ -147,9 +141,7 @@ const WRITTEN: &[(&str, &str, fn(u64, u64) -> Vec<Part>)] = &[
         vec![("weight", "U32", vec![o, i / 8]), ("scales", "BF16", vec![o, i / 64]), ("biases", "BF16", vec![o, i / 64])]
     }),
     ("mlx", "MLX MXFP, 4 bits, groups of 32", |o, i| vec![("weight", "U32", vec![o, i / 8]), ("scales", "U8", vec![o, i / 32])]),
-    ("exl3", "EXL3, 3 bits", |o, i| {
-        vec![("trellis", "I16", vec![i / 16, o / 16, 48]), ("suh", "F16", vec![i]), ("svh", "F16", vec![o])]
-    }),
+    ("exl3", "EXL3, 3 bits", |o, i| vec![("trellis", "I16", vec![i / 16, o / 16, 48]), ("suh", "F16", vec![i]), ("svh", "F16", vec![o])]),
     ("hqq", "HQQ, 4 bits, blocks of 64", |o, i| {
         vec![("W_q", "U8", vec![o * i / 64 / 2, 64]), ("scale", "F16", vec![o * i / 64, 1]), ("zero", "F16", vec![o * i / 64, 1])]
     }),

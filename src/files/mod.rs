@@ -186,8 +186,10 @@ impl<D: Disk> Opening<'_, D> {
             // What an index names and does not lie here, somebody forgot to fetch.
             if let Some(index) = files.iter().find(|file| hub::parent(file) == path && file.ends_with(INDEX)) {
                 let named = weight_files(&self.text(index, MAX_INDEX).await?).map_err(|error| FilesError::Index { path: index.clone(), error })?;
-                let missing = grouped(named.unwrap_or_default().len() as u64);
-                choice.notes = vec![format!("the {missing} weight files that {} names are not all here: estimated from config.json", base_name(index))];
+                let named: Vec<String> = named.unwrap_or_default().iter().map(|name| beside(index, name)).collect();
+                let (here, all) = (named.iter().filter(|name| files.contains(name)).count() as u64, named.len() as u64);
+                let (here, all, index) = (grouped(here), grouped(all), base_name(index));
+                choice.notes = vec![format!("{here} of the {all} weight files that {index} names are here: estimated from config.json")];
             }
         }
         let config = if path.is_empty() { CONFIG.to_owned() } else { format!("{path}/{CONFIG}") };

@@ -57,9 +57,7 @@ static ROWS: &[Row] = &[
         ("U8", "U8" | "F8_E8M0") => one.tensors_of_groups("mxfp4-pack-quantized", "float", "weight_packed"),
         _ => one.tensors_of_groups("pack-quantized", "int", "weight_packed"),
     }),
-    (&["weight", "weight_scale", "weight_scale_2"], |one| {
-        (one.dtype("weight")? == "U8").then(|| json!({ "quant_method": "modelopt", "quant_algo": "NVFP4" }))
-    }),
+    (&["weight", "weight_scale", "weight_scale_2"], |one| (one.dtype("weight")? == "U8").then(|| json!({ "quant_method": "modelopt", "quant_algo": "NVFP4" }))),
     (&["weight", "weight_scale_inv"], |one| {
         let [rows, columns] = one.tensors.get("weight_scale_inv")?.shape[..] else { return None };
         let block = |size: u64, blocks: u64| [128, 64, 32, 256].into_iter().find(|block| size.div_ceil(*block) == blocks);
