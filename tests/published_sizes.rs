@@ -95,8 +95,6 @@ const SIZES: &[Size] = &[
     ("Qwen/Qwen2.5-32B", "", "fp8-dynamic", 32_199, GIB, "vLLM 0.11.0 log of a distilled model: 32.1993 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_800, GIB, "model card: 12.8 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_870, GIB, "vLLM 0.29 log (XPU): 12.87 GiB"),
-    ("Qwen/Qwen2.5-14B", "", "fp8-dynamic", 15_467, GIB, "vLLM 0.14 log of RedHatAI/DeepSeek-R1-Distill-Qwen-14B-FP8-dynamic: 15.4668 GiB"),
-    ("Qwen/Qwen2.5-VL-7B-Instruct", "", "awq-int4", 6_590, GIB, "vLLM 0.9 log of Qwen/Qwen2.5-VL-7B-Instruct-AWQ: 6.59 GiB"),
     // TorchAO: the table of its README counts all but the embedding of 1.051 GB.
     (LLAMA_31_8B, TORCHAO_INT8, "as-stored", 7_520 + 1_051, GB, "torchao README, Llama-3-8B int8wo: 7.52 GB"),
     (LLAMA_31_8B, TORCHAO_INT4, "as-stored", 4_220 + 1_051, GB, "the same, int4wo-64: 4.22 GB"),
@@ -122,6 +120,12 @@ const SIZES: &[Size] = &[
     (LLAMA_3_70B, "", "exl2-4", 37_160, GB, "turboderp/Llama-3.1-70B-Instruct-exl2 4.0bpw: 8.57 + 8.5 + 8.47 + 8.49 + 3.13 GB"),
     (LLAMA_3_70B, "", "exl2-5", 45_710, GB, "the same, 5.0bpw: 8.47 + 8.54 + 8.57 + 8.44 + 8.55 + 3.14 GB"),
     ("meta-llama/Llama-3.2-3B-Instruct", "", "exl2-3", 2_160, GB, "turboderp/Llama-3.2-3B-exl2 3.0bpw: 2.16 GB"),
+    // EXL3: the table of the model's page counts all but the embedding, of 1.578 GiB; its GB are GiB (at 4 bits the matrices alone have
+    // 148.9 GB).
+    ("ERNIE-4.5-300B", "", "exl3-2", 70_200 + 1_578, GIB, "turboderp/ERNIE-4.5-300B-A47B-PT-exl3 2.00 bpw: 70.2 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-2.25", 78_600 + 1_578, GIB, "the same, 2.25 bpw: 78.6 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-3", 104_900 + 1_578, GIB, "the same, 3.00 bpw: 104.9 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-4", 139_500 + 1_578, GIB, "the same, 4.00 bpw: 139.5 GB"),
 ];
 
 #[test]
