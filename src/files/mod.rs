@@ -150,10 +150,11 @@ impl<D: Disk> Opening<'_, D> {
             match self.kind(path).await? {
                 Kind::Gguf => ggufs.push(path.clone()),
                 Kind::Safetensors => _ = safetensors.insert(path.clone()),
-                // What is wrong with a config, its own reader says best.
+                // What is wrong with a config, its own reader says best; an index is called one.
                 Kind::Json => match weight_files(&self.text(path, MAX_INDEX).await?) {
                     Ok(Some(names)) => safetensors.extend(names.iter().map(|name| beside(path, name))),
-                    Ok(None) | Err(IndexError::NotJson(_)) => configs.push(path.clone()),
+                    Ok(None) => configs.push(path.clone()),
+                    Err(IndexError::NotJson(_)) if !path.ends_with(".index.json") => configs.push(path.clone()),
                     Err(error) => return Err(FilesError::Index { path: path.clone(), error }),
                 },
             }

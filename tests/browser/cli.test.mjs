@@ -245,6 +245,16 @@ test("errors: exit code 2, on stderr, with what to do", async () => {
   const nobody = await vramfit(["estimate", MISTRAL, "--endpoint", gone.endpoint, ...CARD]);
   assert.equal(nobody.code, 2);
   assert.match(nobody.err, /reach|connect|network|offline/i);
+  // The Hub itself behind a proxy that is not there: a built-in model stands in, and it is said.
+  const offline = { env: { HTTPS_PROXY: gone.endpoint, https_proxy: gone.endpoint, NO_PROXY: "", no_proxy: "" } };
+  const { model } = await json(["inspect", MISTRAL], offline);
+  assert.deepEqual([model.source, model.parameters.total], ["catalogue", 7_241_732_096]);
+  assert.match(JSON.stringify(model.assumptions), /cannot be reached.*built-in figures of \d{4}-\d\d-\d\d/);
+  for (const args of [[MISTRAL, "--revision", "main"], ["nobody/nothing"]]) {
+    const { code, err } = await vramfit(["inspect", ...args], offline);
+    assert.equal(code, 2, err);
+    assert.match(err, /reach/i);
+  }
 });
 
 test("broken headers are never believed", async () => {

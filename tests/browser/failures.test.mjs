@@ -188,6 +188,7 @@ test("files that are damaged, or no model", failing(async (page) => {
     ["page.gguf", Buffer.from("<!doctype html>"), /neither/],
     ["pointer.safetensors", Buffer.from("version https://git-lfs.github.com/spec/v1\n"), /Git LFS pointer/],
     ["alone.safetensors", Buffer.from(safetensorsHead([tensor("a", "F16", 1)])), /no config\.json/],
+    ["model.safetensors.index.json", Buffer.from('{"weight_map": [1]}'), /not a valid index/],
     ["config.json", Buffer.from('{"model_type": "llama", '), /JSON|EOF/],
   ]) {
     await page.drop([{ name, buffer }]);

@@ -334,6 +334,19 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
   await until(runs, (counts) => counts === "3,1,3,1,3,1,3,1,3,1,3,1", "recurrences and attention take turns");
 }));
 
+test("repositories of several parts: a pipeline by component, an adapter, sentence-transformers", lab.journey(async (page) => {
+  const parts = async () => JSON.stringify((await page.downloadJson()).model.stored_bytes_by_part ?? {});
+  await page.open({ m: "stand-in/pipeline" });
+  await page.known(/Headers of 2 files read/);
+  assert.deepEqual(JSON.parse(await parts()), { transformer: 2 * 3072 * 64 * 2, vae: 512 * 16 * 9 * 2 });
+  const parameters = async () => (await page.downloadJson()).model.parameters.by_component;
+  const { hidden_size: hidden, num_hidden_layers: layers } = configs.tinyLlama;
+  await page.choose("stand-in/lora");
+  await until(parameters, ({ adapter }) => adapter === layers * 8 * (2 * hidden + hidden + 256), "the adapter stands beside its base");
+  await page.choose("stand-in/embedder");
+  await until(parameters, (counts) => counts["2_Dense"] === 64 * hidden + 64, "a dense layer stands behind the model");
+}));
+
 test("files tell the quantisation that their config leaves out", lab.journey(async (page) => {
   await page.open({ m: "stand-in/unsaid-gptq", rt: "transformers" });
   await page.known(/1\.10\s*B/, /header/i);
