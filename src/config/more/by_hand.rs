@@ -71,10 +71,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let window = f.optional_count("sliding_window")?.map_or(Span::Full, Span::Sliding);
     // Every layer attends to everything where nothing else is said.
     let interval = f.optional_count("full_attention_interval")?;
-    let sparse = match f.has("num_experts") {
-        true => sparse_layers(f, &shape, 0)?,
-        false => vec![false; usize::try_from(shape.layers).unwrap_or(0)],
-    };
+    let sparse = if f.has("num_experts") { sparse_layers(f, &shape, 0)? } else { vec![false; usize::try_from(shape.layers).unwrap_or(0)] };
     let mixture = Mixture::read(f, MixtureDefaults { experts: 1, active: 1, width: 1, shared: 0 })?;
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, tensors| {
         let is_full = interval.is_some_and(|interval| (number as u64 + 1).is_multiple_of(interval));
