@@ -28,6 +28,7 @@ use crate::encoding::Encoding;
 use crate::model::{Anatomy, ComponentKind};
 use decoder::Draft;
 pub use fields::Fields;
+pub use quantization::quantization_of_files;
 
 /// A family: its `model_type` and the reader of its fields.
 struct Family {

@@ -109,7 +109,9 @@ pub struct ModelArguments {
     pub model: Vec<String>,
     /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
     /// experts, active-experts, expert-intermediate, shared-experts, dense-layers, window, context, tied=yes, dtype; params=8B in the place of
-    /// intermediate
+    /// intermediate. Latent attention: kv-lora-rank, q-lora-rank, rope-head-dim, nope-head-dim, v-head-dim. A recurrence in the place of
+    /// attention: recurrent=mamba2 or gated-delta-net with state-heads, state-head-dim, state-size, state-groups, conv-kernel.
+    /// full-every=4: every fourth layer attends to everything, the others have the window or the recurrence
     #[arg(long, value_name = "SIZES", conflicts_with_all = ["model", "revision", "endpoint", "quant_config"])]
     pub manual: Option<String>,
     /// Branch, tag or commit on the Hub
