@@ -18,9 +18,10 @@ fn main() {}
 
 #[cfg(not(target_family = "wasm"))]
 fn main() -> std::process::ExitCode {
-    use clap::Parser;
-    let arguments = args::Arguments::parse();
-    match run(&arguments) {
+    use clap::{CommandFactory, FromArgMatches};
+    let matches = args::Arguments::command().get_matches();
+    let arguments = args::Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match args::of_other_task(&matches).and_then(|()| run(&arguments)) {
         Ok(fits) => std::process::ExitCode::from(u8::from(!fits)),
         Err(message) => {
             print::error(&message);

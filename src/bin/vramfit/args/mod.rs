@@ -4,7 +4,8 @@ mod llama_cpp;
 mod serving;
 mod training;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Picture, Runtime, Scenario, Task, Weights};
@@ -23,14 +24,14 @@ pub enum Verb {
     Estimate {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// Exit with 1 when it does not fit
         #[arg(long)]
         check: bool,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The anatomy of a model
     Inspect {
@@ -44,14 +45,14 @@ pub enum Verb {
     Solve {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// What to look for
         #[arg(long = "for", value_enum)]
         question: Question,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The GPUs that are known
     Gpus {
@@ -128,6 +129,7 @@ pub struct ModelArguments {
     pub token_env: String,
 }
 
+/// Stands last in a verb: the heading of its last flags would go on to what follows.
 #[derive(Args)]
 pub struct ScenarioArguments {
     /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
@@ -145,14 +147,14 @@ pub struct ScenarioArguments {
     /// What the model is for: serve or train
     #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
-    /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
+    /// Engine: vllm, sglang, tensorrt-llm, tgi, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = "Task")]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
     context: Option<u64>,
     /// Requests at once [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
     batch: Option<u64>,
     /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, fp8, nf4, awq-int4, `q4_k_m` ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
@@ -161,19 +163,19 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
     /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
-    #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
+    #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Serving")]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
-    #[arg(long, value_name = "X", help_heading = "Task")]
+    #[arg(long, value_name = "X", help_heading = "Serving")]
     gpu_memory_utilization: Option<Decimal>,
     /// Tokens that one step of vLLM processes at most [default: by card]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
     max_num_batched_tokens: Option<u64>,
     /// Sequences that one step of vLLM processes at most [default: by card]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = "Serving")]
     max_num_seqs: Option<u64>,
     /// Without CUDA graphs
-    #[arg(long, help_heading = "Task")]
+    #[arg(long, help_heading = "Serving")]
     enforce_eager: bool,
     /// How attention is computed in transformers and in training: eager, sdpa or flash
     #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
@@ -226,6 +228,44 @@ impl ScenarioArguments {
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),
+        }
+    }
+}
+
+/// Headings of flags that belong to one task alone, and a flag below them that belongs to both.
+const OF_ONE_TASK: &[(&str, Task, &str)] = &[("Training", Task::Train, ""), ("Serving", Task::Serve, ""), ("llama.cpp", Task::Serve, "flash_attention")];
+
+/// What is wrong where a flag of the other task was given: it would change nothing.
+pub fn of_other_task(matches: &ArgMatches) -> Result<(), String> {
+    let Some((verb, given)) = matches.subcommand() else { return Ok(()) };
+    let Ok(Some(&task)) = given.try_get_one::<Task>("task") else { return Ok(()) };
+    let command = Arguments::command();
+    let flags = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
+    for flag in flags.filter(|flag| given.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)) {
+        let row = OF_ONE_TASK.iter().find(|(heading, ..)| flag.get_help_heading() == Some(heading));
+        if let Some((_, own, _)) = row.filter(|(_, own, both)| *own != task && flag.get_id() != both) {
+            let name = flag.get_long().unwrap_or_default();
+            return Err(format!("--{name} is a setting of --task {own} and changes nothing with --task {task}: leave it out, or choose that task"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_other_task_are_refused_by_name() {
+        let said = |flags: &str| {
+            let words = ["vramfit", "estimate", "MODEL"].into_iter().chain(flags.split_whitespace());
+            of_other_task(&Arguments::command().get_matches_from(words)).map_err(|why| why.split_once(' ').map(|(flag, _)| flag.to_owned()).unwrap_or_default())
+        };
+        for flags in ["", "--format json --check --context 9", "--task train --format json --seq-len 9 --flash-attention on --gpus 8"] {
+            assert_eq!(said(flags), Ok(()), "{flags}");
+        }
+        for (flags, flag) in [("--lora-rank 8", "--lora-rank"), ("--task train --context 9", "--context"), ("--task train --gpu-layers 9", "--gpu-layers")] {
+            assert_eq!(said(flags), Err(flag.to_owned()), "{flags}");
         }
     }
 }
