@@ -4,10 +4,11 @@ use super::{Key, count, parsed, switch, whole};
 use crate::quantity::Decimal;
 use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
-    Sharding, Targets, Trainable,
+    Sharding, Targets, Trainable, Trainer,
 };
 
 pub(super) static TRAINING: &[Key] = &[
+    parsed!("by", Trainer, training.trainer),
     parsed!("method", Method, training.method),
     parsed!("algo", Algorithm, training.algorithm),
     parsed!("opt", Optimizer, training.optimizer),

@@ -8,6 +8,8 @@ use crate::quantity::Decimal;
 /// Everything that training adds to a scenario; `None` means the default, which the estimate reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Training {
+    /// The framework whose defaults are used.
+    pub trainer: Option<Trainer>,
     /// What is trained.
     pub method: Option<Method>,
     /// What is learned from.
@@ -85,6 +87,20 @@ choices! {
         Serve = "serve", "Run it";
         /// Train it.
         Train = "train", "Train it";
+    }
+}
+
+choices! {
+    /// The framework whose defaults are used.
+    Trainer, "trainer", {
+        /// PyTorch, and PEFT for adapters.
+        Torch = "torch", "PyTorch and PEFT";
+        /// The Trainer of transformers, with PEFT's `prepare_model_for_kbit_training` where weights are quantised.
+        Transformers = "transformers", "transformers";
+        /// TRL's trainers.
+        Trl = "trl", "TRL";
+        /// Unsloth.
+        Unsloth = "unsloth", "Unsloth";
     }
 }
 
@@ -227,6 +243,8 @@ choices! {
         Chunked = "chunked", "Chunked";
         /// Head and loss together, in chunks of tokens (Liger).
         Fused = "fused", "Fused";
+        /// Head and loss together, in tiles of tokens and words that are made again in the backward pass (TRL).
+        Tiled = "tiled", "Tiled";
     }
 }
 

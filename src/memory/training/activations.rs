@@ -12,7 +12,7 @@ use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Images, Patches, Role, Work};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
-use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
+use crate::scenario::{Checkpointing, Kernels, Loss, Offload, Schedule};
 
 /// The moment of the backward pass through layers that holds the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,7 +306,8 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
         at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
     }
     let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && (run.trains(tensor.role, false) || run.saves(tensor.role)));
-    if super::loss::has_logits(run) {
+    // A fused head keeps what it reads itself: told with the logits.
+    if super::loss::has_logits(run) && run.loss != Loss::Tiled {
         tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });
     }
     tape.finish().saved

@@ -1,7 +1,9 @@
 //! Training: a ledger per rank over the stages of one step, from the model's own tensors and layers.
 
 mod activations;
+mod habits;
 mod holdings;
+mod idle;
 mod images;
 mod layer;
 mod loss;
@@ -191,5 +193,6 @@ fn warnings(run: &Run) -> Vec<String> {
         let method = &method.method;
         warnings.push(format!("the config says `{method}` quantisation: weights are counted in {} as they would be after loading unquantised", run.base));
     }
+    warnings.extend(idle::told(run));
     warnings
 }

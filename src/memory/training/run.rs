@@ -1,5 +1,6 @@
 //! A training run with every default filled in.
 
+use super::habits::{Default, Habits};
 use super::modules::Module;
 use super::recipe::{Recipe, default_recipe};
 use super::targets;
@@ -12,7 +13,7 @@ use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Scenario, Schedule,
-    Sharding, Targets, Trainable, Weights,
+    Sharding, Targets, Trainable, Trainer, Weights,
 };
 use crate::weights::{Stored, of_architecture};
 
@@ -31,6 +32,8 @@ pub(super) struct Run<'a> {
     pub world: World,
     /// The rank that is computed.
     pub place: Place,
+    /// The framework whose defaults are used.
+    pub trainer: Trainer,
     /// What is trained.
     pub method: Method,
     /// What is learned from.
@@ -107,6 +110,11 @@ fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: O
     value
 }
 
+/// The same, where a framework has a default of its own.
+fn usual<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, (default, rule): Default<T>) -> T {
+    pick(choices, key, asked, default, rule)
+}
+
 /// The list that a setting is told in.
 fn told<'c>(is_told: bool, choices: &'c mut Choices, aside: &'c mut Choices) -> &'c mut Choices {
     if is_told { choices } else { aside }
@@ -123,6 +131,7 @@ impl<'a> Run<'a> {
         let mut assumptions: Vec<String> = card.notes.clone();
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let world = World::new(model, scenario, &mut choices)?;
+        let trainer = pick(&mut choices, "trainer", asked.trainer, Trainer::Torch, "PyTorch, and PEFT for adapters");
         let method = pick(&mut choices, "method", asked.method, Method::Full, "every weight is trained");
         let algorithm = pick(&mut choices, "algorithm", asked.algorithm, Algorithm::Sft, "supervised");
         let optimizer = pick(&mut choices, "optimizer", asked.optimizer, Optimizer::Adamw, "transformers' default, fused");
@@ -133,7 +142,9 @@ impl<'a> Run<'a> {
             "as in GaLore's examples",
             1 << 20,
         )?;
-        let precision = pick(&mut choices, "precision", asked.precision, Precision::Bf16, "transformers 5 loads in the dtype of the files");
+        let format = packed_format(model, scenario.weights, method)?;
+        let habits = Habits::of(trainer, algorithm, method, format.is_some());
+        let precision = usual(&mut choices, "precision", asked.precision, habits.precision);
         let sharding = match world.data.value * world.context.value {
             1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
             _ => pick(&mut choices, "sharding", asked.sharding, Sharding::Ddp, "several replicas"),
@@ -142,17 +153,21 @@ impl<'a> Run<'a> {
         let is_mixed = matches!(precision, Precision::Bf16Mixed | Precision::Fp16Mixed);
         let recipe = if is_mixed { pick(&mut choices, "mixed_recipe", asked.mixed_recipe, recipe, rule) } else { recipe };
         let mut recipe = Recipe::of(precision, recipe);
+        let widens = habits.widens_frozen.filter(|_| method.is_adapter() && (format.is_some() || is_mixed) && scenario.weights.encoding().is_none());
         let base = match (method.is_adapter(), scenario.weights.encoding()) {
             (true, Some(asked)) => asked,
+            (true, None) if widens.is_some() => Encoding::F32,
             (true, None) => recipe.compute,
             (false, _) => recipe.weight,
         };
         if method.is_adapter() {
-            let adapter =
-                pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
-            recipe = recipe.of_adapters(if adapter == AdapterDtype::Fp32 { Encoding::F32 } else { recipe.compute });
+            let adapter = usual(&mut choices, "adapter_dtype", asked.adapter_dtype, habits.adapter);
+            let is_wide = adapter == AdapterDtype::Fp32 || (widens.is_some() && format.is_none());
+            // What is not quantised and wide makes a wide hidden state, which matrix products cast.
+            recipe = Recipe { casts_weights: widens.is_some(), ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute }) };
         }
-        let packed = packed(model, scenario.weights, method, base)?;
+        assumptions.extend(widens.map(|why| format!("frozen values that are not quantised are float32 ({why})")));
+        let packed = format.map(|format| of_architecture(&model.anatomy, format, base)).transpose()?;
         choices.said("weights", scenario.weights.name().into_owned(), None);
 
         let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
@@ -178,19 +193,24 @@ impl<'a> Run<'a> {
         }
         let rows = rows(algorithm, &micro_batch);
         check_capacity_factor(model, asked.capacity_factor, &mut choices)?;
-        let checkpointing = pick(&mut choices, "gradient_checkpointing", asked.checkpointing, Checkpointing::None, "nothing is recomputed");
-        let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
-        let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "PyTorch's own operators");
+        let checkpointing = usual(&mut choices, "gradient_checkpointing", asked.checkpointing, habits.checkpointing);
+        let loss = usual(&mut choices, "loss", asked.loss, habits.loss);
+        let kernels = usual(&mut choices, "kernels", asked.kernels, habits.kernels);
         choices.said("attention", scenario.attention.name().to_owned(), None);
-        // QLoRA's paper (Dettmers et al., arXiv 2305.14314, appendix B) fixes both rank and targets.
-        let (rank, rule) = if method == Method::Qlora { (64, "the QLoRA paper's") } else { (8, "PEFT's default") };
+        let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
-        let targets = targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?;
+        let usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
+        let named = usual_targets.map(|(names, _)| Targets::Named(names.iter().map(|name| (*name).to_owned()).collect()));
+        let targets = targets::resolve(model, method, asked.lora_targets.as_ref().or(named.as_ref()), &mut assumptions)?;
         if method.is_low_rank() || method == Method::Ia3 {
             choices.said(
                 "lora_targets",
                 targets.to_string(),
-                asked.lora_targets.is_none().then(|| if method == Method::Qlora { "the QLoRA paper's" } else { "PEFT's for the family" }.to_owned()),
+                asked.lora_targets.is_none().then(|| match usual_targets {
+                    Some((_, why)) => why.to_owned(),
+                    None if method == Method::Qlora => "the QLoRA paper's".to_owned(),
+                    None => "PEFT's for the family".to_owned(),
+                }),
             );
         }
         let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
@@ -210,7 +230,7 @@ impl<'a> Run<'a> {
         }
         let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
         let prefetch = told(gathers, &mut choices, &mut aside).count("prefetch", asked.prefetch, 1, "one unit ahead", 64)?;
-        let offload = pick(&mut choices, "offload", asked.offload, Offload::None, "nothing");
+        let offload = usual(&mut choices, "offload", asked.offload, habits.offload);
         let offload_device =
             pick(told(offload != Offload::None, &mut choices, &mut aside), "offload_device", asked.offload_device, OffloadDevice::Cpu, "host memory");
         let schedule = pick(
@@ -257,6 +277,7 @@ impl<'a> Run<'a> {
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             world,
+            trainer,
             method,
             algorithm,
             optimizer,
@@ -325,6 +346,11 @@ impl<'a> Run<'a> {
             (_, Some(patches)) => Some(vec![self.patches(&patches)]),
             _ => None,
         }
+    }
+
+    /// Whether images are all that the model reads.
+    pub fn reads_images_alone(&self) -> bool {
+        self.per_image().is_some()
     }
 
     /// Tokens of one image.
@@ -428,10 +454,9 @@ fn image(model: &Model, scenario: &Scenario, is_read: bool, choices: &mut Choice
     Ok(Some((width, height)))
 }
 
-/// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.
-fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Result<Option<Vec<Stored<'_>>>, EstimateError> {
-    let anatomy = &model.anatomy;
-    let is_packed_already = anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
+/// The format that quantises frozen tensors, where one does: what one asks for, what the config says, for QLoRA the paper's.
+fn packed_format(model: &Model, asked: Weights, method: Method) -> Result<Option<Weights>, EstimateError> {
+    let is_packed_already = model.anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
     let format = match asked {
         Weights::AsStored if method == Method::Qlora && !is_packed_already => PAPER.parse().unwrap_or(asked),
         Weights::Mix(_) | Weights::Bytes(_) => return Err(unsupported(format!("{} is a format to run models in, not to train them", asked.name()))),
@@ -440,7 +465,7 @@ fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Resu
     let is_packed = format.scheme().is_some() || format == Weights::AsStored && is_packed_already && method.is_adapter();
     match (is_packed, method.is_adapter()) {
         (false, _) => Ok(None),
-        (true, true) => Ok(Some(of_architecture(anatomy, format, base)?)),
+        (true, true) => Ok(Some(format)),
         (true, false) => Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned())),
     }
 }
