@@ -20,6 +20,7 @@ pub(super) static TRAINING: &[Key] = &[
     count!("ga", training.grad_accum),
     count!("gb", training.global_batch),
     count!("seq", training.seq_len),
+    count!("sec", training.audio_seconds),
     parsed!("gc", Checkpointing, training.checkpointing),
     parsed!("capf", Decimal, training.capacity_factor),
     parsed!("loss", Loss, training.loss),

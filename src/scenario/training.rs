@@ -32,6 +32,8 @@ pub struct Training {
     pub global_batch: Option<u64>,
     /// Tokens of one sequence.
     pub seq_len: Option<u64>,
+    /// Seconds of sound in one sample, for models with an audio tower.
+    pub audio_seconds: Option<u64>,
     /// What is recomputed in the backward pass.
     pub checkpointing: Option<Checkpointing>,
     /// Room of each expert in parts of its even share of the tokens (`moe_expert_capacity_factor`); 1 where tokens are spread evenly.

@@ -30,7 +30,7 @@ static ROWS: &[Row] = &[
         |run| matches!(run.optimizer, Optimizer::Galore | Optimizer::Apollo),
         "an optimizer that projects gradients (galore, apollo)",
     ),
-    row("mixed_recipe", |t| t.mixed_recipe.is_some(), |run| run.is_mixed, "mixed precision (bf16-mixed, fp16-mixed)"),
+    row("mixed_recipe", |t| t.mixed_recipe.is_some(), |run| run.is_mixed || run.fp8.is_some(), "mixed precision (bf16-mixed, fp16-mixed, fp8)"),
     row("expert_capacity_factor", |t| t.capacity_factor.is_some(), has_experts, "a mixture of experts"),
     row("loss", |t| t.loss.is_some(), has_logits, "a model that ends in logits over words"),
     row("seq_len", |t| t.seq_len.is_some(), |run| !run.reads_images_alone(), "a model of sequences"),

@@ -8,7 +8,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Component, FeedForward, Model, Patches, Role, Span, Work};
+use crate::model::{Component, ComponentKind, FeedForward, Frames, Model, Patches, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -50,8 +50,8 @@ pub(super) struct Run<'a> {
     pub packed: Option<Vec<Stored<'a>>>,
     /// Whether 16-bit computation goes with wider states.
     pub is_mixed: bool,
-    /// Matrices in 8-bit float.
-    pub is_fp8: bool,
+    /// What computes matrices in 8-bit float.
+    pub fp8: Option<Fp8>,
     /// Sequences of one forward pass.
     pub rows: Chosen,
     /// Forward passes per step.
@@ -62,6 +62,8 @@ pub(super) struct Run<'a> {
     pub image: Option<(u64, u64)>,
     /// Images of one sample, for models with a vision tower beside the language model.
     pub images: Chosen,
+    /// Seconds of sound in one sample, for models that hear.
+    pub seconds: Chosen,
     /// What is recomputed.
     pub checkpointing: Checkpointing,
     /// How the loss is computed.
@@ -100,6 +102,15 @@ pub(super) struct Run<'a> {
     pub choices: Choices,
     /// What was assumed.
     pub assumptions: Vec<String>,
+}
+
+/// What computes matrices in 8-bit float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fp8 {
+    /// NVIDIA's `TransformerEngine`, as Megatron-LM uses it.
+    TransformerEngine,
+    /// torchao, as torchtitan uses it with FSDP.
+    TorchAo,
 }
 
 /// A choice, with the rule of its default said.
@@ -152,7 +163,15 @@ impl<'a> Run<'a> {
         let (recipe, rule) = default_recipe(sharding, world.tensor.value * world.pipeline.value > 1);
         let is_mixed = matches!(precision, Precision::Bf16Mixed | Precision::Fp16Mixed);
         let recipe = if is_mixed { pick(&mut choices, "mixed_recipe", asked.mixed_recipe, recipe, rule) } else { recipe };
-        let mut recipe = Recipe::of(precision, recipe);
+        let fp8 = (precision == Precision::Fp8).then_some(if sharding.shares_weights() { Fp8::TorchAo } else { Fp8::TransformerEngine });
+        let mut recipe = match asked.mixed_recipe.filter(|_| fp8.is_some()) {
+            // Matrices in 8-bit float over the states of mixed precision.
+            Some(asked) => {
+                choices.said("mixed_recipe", asked.to_string(), None);
+                Recipe::of(Precision::Bf16Mixed, asked)
+            }
+            None => Recipe::of(precision, recipe),
+        };
         let widens = habits.widens_frozen.filter(|_| method.is_adapter() && (format.is_some() || is_mixed) && scenario.weights.encoding().is_none());
         let base = match (method.is_adapter(), scenario.weights.encoding()) {
             (true, Some(asked)) => asked,
@@ -186,6 +205,7 @@ impl<'a> Run<'a> {
         }
         let images = told(has_tower, &mut choices, &mut aside).count("images", count, 0, "texts alone", MAX_COUNT)?;
         let image = image(model, scenario, is_seeing || images.value > 0, &mut choices)?;
+        let seconds = seconds(model, asked.audio_seconds, &mut choices)?;
         let length = told(!is_seeing, &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
             let max = crate::format::grouped(max);
@@ -286,12 +306,13 @@ impl<'a> Run<'a> {
             base,
             packed,
             is_mixed,
-            is_fp8: precision == Precision::Fp8,
+            fp8,
             rows,
             accumulation,
             length,
             image,
             images,
+            seconds,
             checkpointing,
             loss,
             kernels,
@@ -372,6 +393,34 @@ impl<'a> Run<'a> {
         Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(patches)])
     }
 
+    /// How an audio tower turns sound into tokens; `None` where it hears none.
+    pub fn hears(&self, tower: &Component) -> Option<Frames> {
+        tower.frames().filter(|_| self.seconds.value > 0)
+    }
+
+    /// Tokens that an audio tower reads in one pass.
+    pub fn sound_tokens(&self, frames: &Frames) -> Expr {
+        Expr::Product(vec![self.rows.leaf("sequences"), self.sound(frames)])
+    }
+
+    /// Tokens of the sound in one sample.
+    fn sound(&self, frames: &Frames) -> Expr {
+        let windows = frames.window_seconds().map_or_else(String::new, |seconds| format!(", in windows of {seconds} s"));
+        let source = Source::Derived(format!("{} s of sound, {} frames of 10 ms a token{windows}", self.seconds.value, frames.per_token).into());
+        Expr::leaf(frames.tokens(self.seconds.value).unwrap_or_default(), "tokens of sound", source)
+    }
+
+    /// For decoders that listen to an encoder: its tokens.
+    pub fn encoder_tokens(&self) -> Option<Expr> {
+        let tower = listened_to(self.model)?;
+        Some(self.sound(&self.hears(tower)?))
+    }
+
+    /// Tokens of one sequence of the decoder.
+    pub fn decoder_tokens(&self) -> Expr {
+        self.length.leaf("tokens")
+    }
+
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
     pub fn trains(&self, role: Role, is_layer_trained: bool) -> bool {
         match self.method {
@@ -435,6 +484,25 @@ fn check_capacity_factor(model: &Model, asked: Option<Decimal>, choices: &mut Ch
         pick(choices, "expert_capacity_factor", asked, Decimal::new(1, 0), "tokens are spread evenly");
     }
     Ok(())
+}
+
+/// The audio encoder whose states the decoder's cross-attention reads (Whisper).
+fn listened_to(model: &Model) -> Option<&Component> {
+    let listens = model.decoder().layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.name.contains("encoder_attn."));
+    model.anatomy.counted().skip(1).find(|part| part.frames().is_some()).filter(|_| listens)
+}
+
+/// Seconds of sound in a sample: for encoder-decoders one window, else none unless they are asked for.
+fn seconds(model: &Model, asked: Option<u64>, choices: &mut Choices) -> Result<Chosen, EstimateError> {
+    let towers = || model.anatomy.counted().skip(1).filter(|part| part.kind == ComponentKind::AudioTower);
+    let hears = towers().any(|part| part.frames().is_some());
+    if asked.is_some_and(|seconds| seconds > 0) && !hears {
+        let why = if towers().next().is_some() { "how its audio tower turns sound into tokens is not known here" } else { "it has no audio tower beside a language model" };
+        return Err(unsupported(format!("seconds of sound cannot be counted for this model: {why}")));
+    }
+    let window = listened_to(model).and_then(Component::frames).and_then(|frames| frames.window_seconds());
+    let (default, rule) = window.map_or((0, "texts alone"), |seconds| (seconds, "one window of its encoder"));
+    told(hears, choices, &mut Choices::default()).count("audio_seconds", asked.filter(|&seconds| seconds > 0), default, rule, MAX_COUNT)
 }
 
 /// The size of images, for networks that read them.

@@ -46,6 +46,9 @@ pub struct TrainingArguments {
     /// Tokens of one sequence [default: 2048, or the model's maximum when shorter]
     #[arg(long, value_name = "N")]
     seq_len: Option<u64>,
+    /// Seconds of sound in one sample that a model with an audio tower is trained on [default: 0; one window for Whisper]
+    #[arg(long, value_name = "N")]
+    audio_seconds: Option<u64>,
     /// What is recomputed: none, selective, full, every-N or uniform-N [default: by --trainer, else none]
     #[arg(long, value_name = "HOW")]
     gradient_checkpointing: Option<Checkpointing>,
@@ -132,6 +135,7 @@ impl TrainingArguments {
             grad_accum: self.grad_accum,
             global_batch: self.global_batch,
             seq_len: self.seq_len,
+            audio_seconds: self.audio_seconds,
             checkpointing: self.gradient_checkpointing,
             capacity_factor: self.expert_capacity_factor,
             loss: self.loss,
