@@ -355,6 +355,9 @@ pub(super) fn casts(run: &Run, holdings: &super::holdings::Holdings) -> Result<V
             && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
     };
     let all = holdings.sum(is_matrix)?;
+    if all == [0, 0] {
+        return Ok(Vec::new());
+    }
     let head = holdings.sum(|held| is_matrix(held) && !held.is_in_layer)?;
     let source = "torch 2.15 aten/src/ATen/autocast_mode.cpp: 16-bit copies of float32 matrices, cached in the forward pass and kept for the backward pass";
     let entry = |counts: [u64; 2], stages| {

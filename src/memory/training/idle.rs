@@ -81,6 +81,9 @@ pub(super) fn told(run: &Run) -> Vec<String> {
     if run.scenario.attention != AttentionImplementation::Sdpa && !has_attention(run) {
         told.push(sentence("attention", "layers of attention"));
     }
+    if run.scenario.parallel.data_attention {
+        told.push(sentence("dp_attention", "serving"));
+    }
     if run.scenario.picture.size.is_some() && run.image.is_none() {
         told.push(sentence("image_size", "a model that reads images, and how many there are in a sample (images)"));
     }

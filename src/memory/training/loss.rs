@@ -6,7 +6,7 @@ use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Role, Tensor};
 use crate::quantity::{Bytes, GIB, Overflow};
-use crate::scenario::{Algorithm, Loss, Trainer};
+use crate::scenario::{Algorithm, Loss, Schedule, Trainer};
 
 /// Chunks of torchtune 0.6 `CEWithChunkedOutputLoss`.
 const CHUNKS: u64 = 8;
@@ -51,10 +51,11 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
     match run.loss {
         Loss::Standard => {
             let capped = if caps { low } else { 0 };
+            let earlier = earlier_passes(run, times(4 + capped, logits(run)))?;
             let widened = if low < 4 { 4 } else { 0 };
             let forward = times(low + widened + 4 + capped, logits(run));
             let backward = times(12 + capped, logits(run));
-            Ok(vec![
+            let mut entries = vec![
                 Entry::modelled(
                     Term::Logits,
                     forward,
@@ -69,7 +70,9 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
                     "backward of cross-entropy: log-softmax, its gradient and that of the logits in float32; two bytes more where the outputs are still held",
                     &[Stage::Loss],
                 )?,
-            ])
+            ];
+            entries.extend(earlier);
+            Ok(entries)
         }
         Loss::Chunked => {
             let chunk = times(12, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
@@ -81,6 +84,16 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
         Loss::Fused => fused(run, low, is_head_trained),
         Loss::Tiled => tiled(run, low, is_head_trained),
     }
+}
+
+/// All forward passes come before the first backward pass (`GPipe`): what the earlier ones keep of their losses.
+fn earlier_passes(run: &Run, one: Expr) -> Result<Option<Entry>, Overflow> {
+    let passes = run.accumulation.value.saturating_sub(1);
+    if run.world.pipeline.value == 1 || run.schedule != Schedule::Gpipe || passes == 0 {
+        return Ok(None);
+    }
+    let passes = Expr::leaf(passes, "earlier micro-batches", Source::Derived("pipeline schedule".into()));
+    Entry::modelled(Term::Logits, Expr::Product(vec![passes, one]), (90, 110), "log-softmax of the micro-batches that wait for their backward passes", PASSES).map(Some)
 }
 
 /// The tile of logits of TRL's kernel.

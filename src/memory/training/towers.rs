@@ -6,7 +6,7 @@ use super::holdings::parts;
 use super::layer::{linear_of, norm_kind};
 use super::modules::{Module, modules};
 use super::run::Run;
-use super::tape::{PerToken, Tape};
+use super::tape::{PerToken, Rules, Tape};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Role};
 use crate::quantity::Overflow;
@@ -74,7 +74,24 @@ fn of_layers(run: &Run, part: &Component, sequence: Expr, inputs: &[Expr], activ
     for layers in parts(run, part, false) {
         flows = walk_part(run, rules, part, &layers, flows, &mut groups);
     }
+    if part.kind == ComponentKind::AudioTower {
+        tail.add_all(&behind(run, rules, part, flows));
+    }
     Pass::new(groups, tail)
+}
+
+/// Norms behind an audio tower's layers, and their result where a decoder listens to it.
+fn behind(run: &Run, rules: &Rules, part: &Component, flows: bool) -> PerToken {
+    let mut tape = Tape::new(rules);
+    let hidden = Expr::leaf(part.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let mut at = tape.value(hidden, rules.stream(), flows);
+    for norm in modules(&part.tensors, part.hidden_size).iter().filter(|module| module.role == Role::Norm && module.rows == part.hidden_size) {
+        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, norm), &Expr::constant(1), run.trains(Role::Norm, false));
+    }
+    if run.encoder_tokens().is_some() && tape.needs_gradient(at) {
+        tape.save(at);
+    }
+    tape.finish().saved
 }
 
 /// The pass through a projector of matrices and norms, of one of its tokens, into which so many of the tower's are merged; `None` where

@@ -8,7 +8,7 @@ use vramfit::scenario::{
 };
 
 #[derive(Args)]
-#[command(next_help_heading = "Training")]
+#[command(next_help_heading = super::TRAINING)]
 pub struct TrainingArguments {
     /// Framework whose defaults are used: torch, transformers (with PEFT's `prepare_model_for_kbit_training`), trl or unsloth [default: torch]
     #[arg(long, value_name = "NAME")]
