@@ -5,27 +5,22 @@ use crate::model::{Model, Role, Tensor};
 use crate::runtime::EstimateError;
 use crate::scenario::{Method, Targets};
 
-/// PEFT 0.21 `utils/constants.py:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`: (families, modules). Families of one name with
-/// a number behind it are meant too.
+/// PEFT 0.21.2 `utils/constants.py:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`: (families, modules).
 const LORA: &[(&[&str], &[&str])] = &[
-    (&["t5", "mt5", "umt5", "longt5"], &["q", "v"]),
-    (&["bart", "mbart", "whisper", "opt", "gptj", "gpt_j", "blip_2"], &["q_proj", "v_proj"]),
+    (&["t5", "mt5"], &["q", "v"]),
+    (&["bart", "opt", "gptj", "gpt_neo"], &["q_proj", "v_proj"]),
+    (&["llama", "llama4", "mistral", "mixtral", "stablelm", "gemma", "gemma2", "gemma3_text", "gemma4", "qwen2", "qwen3"], &["q_proj", "v_proj"]),
+    (&["nemotron_h"], &["q_proj", "k_proj", "v_proj", "o_proj"]),
+    (&["blip-2"], &["q", "v", "q_proj", "v_proj"]),
     (&["gpt2", "gpt_bigcode"], &["c_attn"]),
     (&["bloom", "gpt_neox", "falcon", "chatglm", "RefinedWeb", "RefinedWebModel"], &["query_key_value"]),
-    (&["bert", "roberta", "xlm-roberta", "electra"], &["query", "value"]),
+    (&["bert", "roberta", "xlm-roberta", "electra", "layoutlm"], &["query", "value"]),
     (&["deberta-v2"], &["query_proj", "value_proj"]),
     (&["deberta"], &["in_proj"]),
-    (&["layoutlm", "vit"], &["query", "value"]),
     (&["mpt"], &["Wqkv"]),
-    (&["phi3"], &["qkv_proj"]),
+    (&["codegen"], &["qkv_proj"]),
     (&["phi"], &["q_proj", "v_proj", "fc1", "fc2"]),
-    (&["dbrx"], &["Wqkv"]),
-    (&["distilbert"], &["q_lin", "v_lin"]),
-    (&["mamba"], &["in_proj", "x_proj"]),
 ];
-
-/// Every other family: the first of these that its layers have.
-const LORA_ROLES: &[&[Role]] = &[&[Role::Query, Role::Value], &[Role::Qkv], &[Role::MixerInput]];
 
 /// The same for IA3 (`TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING`).
 const IA3: &[(&[&str], &[&str])] = &[
@@ -56,7 +51,13 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
         Some(Targets::AllLinear) => return Ok(Targets::AllLinear),
         Some(Targets::Named(names)) => names.clone(),
         None if method == Method::Qlora => return Ok(Targets::AllLinear), // the QLoRA paper's
-        None => defaults(model, method),
+        None => match defaults(model, method) {
+            Some(names) => names,
+            None => {
+                assumptions.push(format!("PEFT knows no modules for {}: every linear one gets an adapter", model.anatomy.model_type));
+                return Ok(Targets::AllLinear);
+            }
+        },
     };
     let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
     let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
@@ -84,16 +85,20 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
     Ok(Targets::Named(found))
 }
 
-/// What PEFT takes for the family; of families that it does not list, what their attention has by these roles.
-fn defaults(model: &Model, method: Method) -> Vec<String> {
-    let (table, roles) = if method == Method::Ia3 { (IA3, IA3_ROLES) } else { (LORA, LORA_ROLES) };
+/// What PEFT takes for the family. Of families that it does not list: for IA3 what their layers have by these roles; for LoRA `None`,
+/// where PEFT asks for names.
+fn defaults(model: &Model, method: Method) -> Option<Vec<String>> {
+    let table = if method == Method::Ia3 { IA3 } else { LORA };
     let model_type = model.anatomy.model_type.as_str();
     if let Some((_, modules)) = table.iter().find(|(families, _)| families.contains(&model_type)) {
-        return modules.iter().map(|name| (*name).to_owned()).collect();
+        return Some(modules.iter().map(|name| (*name).to_owned()).collect());
+    }
+    if method != Method::Ia3 {
+        return None;
     }
     let mut names: Vec<String> = Vec::new();
     let tensors = || model.decoder().layers.iter().flat_map(|run| &run.tensors).filter(|tensor| tensor.shape.len() == 2);
-    for roles in roles {
+    for roles in IA3_ROLES {
         for tensor in tensors().filter(|tensor| roles.contains(&tensor.role)) {
             if !names.iter().any(|name| name == leaf(tensor)) {
                 names.push(leaf(tensor).to_owned());
@@ -103,7 +108,7 @@ fn defaults(model: &Model, method: Method) -> Vec<String> {
             break;
         }
     }
-    names
+    Some(names)
 }
 
 /// Whether a linear module gets an adapter.
