@@ -74,8 +74,8 @@ fn maps_of_depthwise_networks_and_of_windows() {
         (own("EfficientNet", "efficientnet", &format!(r#"{efficient}, "drop_connect_rate": 0.0, "dropout_rate": 0.0"#)), 89_034_988, 4 * 380),
         (own("EfficientNet", "efficientnet", efficient), 89_880_556 - 3 * 211_392, 4 * 380),
         (own("Swin", "swin", r#", "drop_path_rate": 0.0"#), 106_634_128, 0),
-        // Without its tables of relative positions, which do not grow with images.
-        (own("Swinv2", "swinv2", r#", "drop_path_rate": 0.0"#), 131_973_664 - 12 * 169 * 512 * 4 - 138 * 49 * 49 * 4, 0),
+        // Without its tables of relative positions and scales of heads, which do not grow with images.
+        (own("Swinv2", "swinv2", r#", "drop_path_rate": 0.0"#), 131_973_664 - 12 * 169 * 512 * 4 - 138 * (49 * 49 + 1) * 4, 0),
     ] {
         assert_eq!(kept(&trained(&config, None, single(1))) + off, saved, "{config}");
     }

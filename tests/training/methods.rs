@@ -93,8 +93,11 @@ fn preference_and_reinforcement_have_their_models() {
     let dpo = of(Algorithm::Dpo, full());
     let device = &dpo.devices[0];
     assert_eq!(held(device, Term::ReferenceModel, Stage::Forward), LLAMA_8B_PARAMETERS * 2);
-    // Chosen and rejected answers go through together.
-    assert_eq!(held(device, Term::Logits, Stage::Loss), 2 * 12 * 2048 * 128_256);
+    // Chosen and rejected answers go through together: hidden states and their gradient in two types, the head's in two, a tile.
+    let tiled = 4096 * 4096 * (2 + 4 + 2) + 128_256 * 4096 * (4 + 2) + 4096 * 32_768 * 2;
+    assert_eq!(held(device, Term::Logits, Stage::Loss), tiled);
+    let whole = of(Algorithm::Dpo, Training { loss: Some(Loss::Standard), ..full() });
+    assert_eq!(held(&whole.devices[0], Term::Logits, Stage::Loss), 2 * 12 * 2048 * 128_256);
     let adapters = of(Algorithm::Dpo, lora(8, Targets::AllLinear));
     assert_eq!(held(&adapters.devices[0], Term::ReferenceModel, Stage::Forward), 0, "adapters off");
     assert!(adapters.devices[0].stages.contains(&Stage::Score));

@@ -178,8 +178,8 @@ fn warnings(run: &Run) -> Result<Vec<String>, Overflow> {
     if !others.is_empty() {
         let names: Vec<&str> = others.iter().map(|part| part.name.as_ref()).collect();
         let hints = [
-            (run.images.value == 0 && others.iter().any(|part| part.patches().is_some()), "images: how many there are in a sample"),
-            (run.seconds.value == 0 && others.iter().any(|part| part.frames().is_some()), "audio_seconds: how much sound there is in a sample"),
+            (run.images.value == 0 && others.iter().any(|part| part.patches().is_some()), "--images says how many images there are in a sample"),
+            (run.seconds.value == 0 && others.iter().any(|part| part.frames().is_some()), "--audio-seconds says how much sound there is in a sample"),
         ];
         let hints: Vec<&str> = hints.into_iter().filter_map(|(is_open, hint)| is_open.then_some(hint)).collect();
         let hint = if hints.is_empty() { String::new() } else { format!(" ({})", hints.join("; ")) };

@@ -287,6 +287,11 @@ impl<'a> Run<'a> {
                 must: "it must be above 0 and at most 1",
             });
         }
+        told(is_rolled && matches!(rollout, Rollout::Colocate | Rollout::ColocateAsleep), &mut choices, &mut aside).said(
+            "rollout_memory_fraction",
+            rollout_memory.to_string(),
+            asked.rollout_memory.is_none().then(|| "TRL's vllm_gpu_memory_utilization".to_owned()),
+        );
         let completions = rows.value.saturating_mul(accumulation.value).saturating_mul(world.data.value);
         if is_rolled && !completions.is_multiple_of(generations.value) {
             assumptions.push(format!("a step of {completions} completions holds no whole groups of {}: trainers ask for a multiple", generations.value));
