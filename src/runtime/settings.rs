@@ -109,7 +109,7 @@ pub(super) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateEr
     let (own, label) = if model.is_pipeline() { (PIPELINE, "diffusers") } else { (settings(scenario.runtime), scenario.runtime.label()) };
     let reads_images = !model.is_pipeline() && matches!(model.decoder().work, Work::Images(_));
     if reads_images && scenario.runtime != Runtime::Transformers {
-        return Err(EstimateError::Unsupported(format!("{label} does not run networks of convolutions: choose transformers")));
+        return Err(EstimateError::Unsupported(format!("{label} does not run networks that read images through feature maps: choose transformers")));
     }
     let has = |setting: Setting| own.contains(&setting) || (reads_images && setting == Setting::Picture);
     let Some(row) = ROWS.iter().find(|row| (row.is_asked)(scenario) && !has(row.setting)) else { return Ok(()) };

@@ -3,27 +3,27 @@
 use crate::scenario::{AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, Precision, Trainer};
 
 /// A default, and why it is the default.
-pub(super) type Default<T> = (T, &'static str);
+pub(super) type Usual<T> = (T, &'static str);
 
 /// The defaults of a framework for a method and an algorithm.
 #[derive(Clone, Debug)]
 pub(super) struct Habits {
     /// Types of weights and of the computation.
-    pub precision: Default<Precision>,
+    pub precision: Usual<Precision>,
     /// What is recomputed.
-    pub checkpointing: Default<Checkpointing>,
+    pub checkpointing: Usual<Checkpointing>,
     /// How logits and loss are computed.
-    pub loss: Default<Loss>,
+    pub loss: Usual<Loss>,
     /// Whether operators are fused.
-    pub kernels: Default<Kernels>,
+    pub kernels: Usual<Kernels>,
     /// What lies outside of the GPU.
-    pub offload: Default<Offload>,
+    pub offload: Usual<Offload>,
     /// Type of adapters.
-    pub adapter: Default<AdapterDtype>,
+    pub adapter: Usual<AdapterDtype>,
     /// The rank of low-rank adapters.
-    pub rank: Default<u64>,
+    pub rank: Usual<u64>,
     /// Modules that get adapters, where they are not PEFT's for the family.
-    pub targets: Option<Default<&'static [&'static str]>>,
+    pub targets: Option<Usual<&'static [&'static str]>>,
     /// Where frozen values that are not quantised are float32: why.
     pub widens_frozen: Option<&'static str>,
 }

@@ -12,6 +12,7 @@ mod optimizer;
 mod phases;
 mod recipe;
 mod run;
+mod samples;
 mod segments;
 mod sharding;
 mod stages;
