@@ -53,9 +53,10 @@ impl Layers {
     /// A convolution and its norm; `dilation` spreads its kernel.
     fn linear(&self, steps: Steps, [kernel, stride, dilation]: [u64; 3], outputs: u64) -> Steps {
         let spread = Window { kernel: (kernel - 1).saturating_mul(dilation) + 1, stride, padding: 0 };
-        let steps = match self.pads {
-            true => steps.then(Step::PadSame(spread)).then(Step::Convolution(spread, outputs)),
-            false => steps.then(Step::Convolution(Window::same(spread.kernel, stride), outputs)),
+        let steps = if self.pads {
+            steps.then(Step::PadSame(spread)).then(Step::Convolution(spread, outputs))
+        } else {
+            steps.then(Step::Convolution(Window::same(spread.kernel, stride), outputs))
         };
         steps.then(Step::BatchNorm)
     }

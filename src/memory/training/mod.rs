@@ -25,7 +25,7 @@ mod world;
 use super::{EstimateError, UNMAPPED, is_alike, widen, widen_activations};
 use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Model};
+use crate::model::{Component, ComponentKind, Model, Work};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::{Kernels, Offload, OffloadDevice, Scenario};
@@ -195,6 +195,9 @@ fn warnings(run: &Run) -> Result<Vec<String>, Overflow> {
     {
         let method = &method.method;
         warnings.push(format!("the config says `{method}` quantisation: weights are counted in {} as they would be after loading unquantised", run.base));
+    }
+    if matches!(run.model.decoder().work, Work::Images(_)) {
+        warnings.push("what cuDNN works with in convolutions is not counted: 0 to about 1 GiB, by the algorithm that it picks".to_owned());
     }
     warnings.extend(idle::told(run));
     Ok(warnings)
