@@ -5,8 +5,8 @@ use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Reference, Rollout, Runtime, Scenario, Sharding, Task,
-    Trainer,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Reference, Rollout, Runtime, Scenario,
+    Sharding, Task, Trainer,
 };
 
 use super::dom;

@@ -1,7 +1,7 @@
 //! What passes keep.
 
-use crate::{LLAMA_8B, QWEN3_30B_A3B, answer, full, held, lora, mixed, peak, scenario};
 use crate::common::{fixture, model};
+use crate::{LLAMA_8B, QWEN3_30B_A3B, answer, full, held, lora, mixed, peak, scenario};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{AdapterDtype, AttentionImplementation, Checkpointing, Kernels, Loss, MixedRecipe, Precision, Scenario, Sharding, Targets, Training};

@@ -1,8 +1,8 @@
 //! Training against worked numbers of papers and of frameworks' own estimators, against measured operators, and by properties.
 
+mod activations;
 #[path = "../common/mod.rs"]
 mod common;
-mod activations;
 mod methods;
 mod questions;
 mod spread;

@@ -1,10 +1,13 @@
 //! Methods, adapters and algorithms.
 
-use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, QWEN3_30B_A3B, answer, full, held, lora, peak, scenario, spread, states};
 use crate::common::{fixture, model};
+use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, QWEN3_30B_A3B, answer, full, held, lora, peak, scenario, spread, states};
 use vramfit::estimate::{Device, Estimate, Stage, Term};
 use vramfit::memory::{EstimateError, estimate};
-use vramfit::scenario::{AdapterDtype, Algorithm, Checkpointing, Loss, Method, MixedRecipe, Offload, Precision, Reference, Rollout, Scenario, Sharding, Targets, Trainer, Training, Weights};
+use vramfit::scenario::{
+    AdapterDtype, Algorithm, Checkpointing, Loss, Method, MixedRecipe, Offload, Precision, Reference, Rollout, Scenario, Sharding, Targets, Trainer, Training,
+    Weights,
+};
 
 /// Modules that are trained whole beside adapters (PEFT's `modules_to_save`): Mistral 7B 0.3 with rank 128, embedding and head, as public
 /// logs count it.

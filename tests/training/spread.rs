@@ -1,7 +1,7 @@
 //! Training over several GPUs.
 
-use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, answer, full, held, mixed, peak, scenario, spread, states};
 use crate::common::model;
+use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, answer, full, held, mixed, peak, scenario, spread, states};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{MixedRecipe, Offload, Parallel, Scenario, Schedule, Sharding, Training};

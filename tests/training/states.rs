@@ -1,7 +1,7 @@
 //! What stays from step to step.
 
-use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, QWEN3_30B_A3B, answer, full, held, lora, mixed, scenario, spread, states};
 use crate::common::model;
+use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, QWEN3_30B_A3B, answer, full, held, lora, mixed, scenario, spread, states};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{Algorithm, MixedRecipe, Offload, Optimizer, Precision, Sharding, Targets, Training};

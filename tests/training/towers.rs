@@ -1,7 +1,7 @@
 //! Towers and projectors beside the decoder.
 
-use crate::{LLAVA, answer, full, held, scenario};
 use crate::common::model;
+use crate::{LLAVA, answer, full, held, scenario};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::scenario::{AttentionImplementation, Checkpointing, Method, Parallel, Picture, Precision, Scenario, Training};

@@ -78,7 +78,7 @@ impl Pass {
         let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
-        let towers = if run.place.is_first { towers::of(run)? } else { Vec::new() };
+        let towers = if run.place.is_first { towers::of(run) } else { Vec::new() };
         for (index, component) in run.model.anatomy.counted().enumerate() {
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
             if !is_read {
@@ -218,7 +218,7 @@ impl Pass {
         }
         let (by_towers, towers_layer) = self.towers(run)?;
         // They read for the first chunk of layers, so that every micro-batch that is under way has been through them.
-        kept.extend(by_towers.iter().cloned().map(|one| flight.as_ref().map_or_else(|| one.clone(), |flight| flight.of_first_chunk(one.clone()))));
+        kept.extend(by_towers.iter().map(|one| flight.as_ref().map_or_else(|| one.clone(), |flight| flight.of_first_chunk(one.clone()))));
         let decoders_layer = self.at_layer(&run.tokens(), again(run))?;
         // Towers come first in the forward pass and last in the backward pass: until then all that they keep is held.
         let after: Vec<Expr> = by_towers.iter().cloned().chain(self.at_layer(&run.tokens(), Some(1))?).collect();

@@ -55,7 +55,11 @@ impl Habits {
             Trainer::Torch => torch,
             Trainer::Transformers => Self {
                 kernels: (Kernels::Transformers, "as transformers writes them"),
-                checkpointing: if is_quantised { (Checkpointing::Full, "PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`") } else { torch.checkpointing },
+                checkpointing: if is_quantised {
+                    (Checkpointing::Full, "PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`")
+                } else {
+                    torch.checkpointing
+                },
                 widens_frozen: is_quantised.then_some("PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`: what is not quantised is cast to float32"),
                 ..torch
             },

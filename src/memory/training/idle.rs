@@ -20,7 +20,12 @@ const fn row(name: &'static str, is_asked: fn(&Training) -> bool, counts: fn(&Ru
 static ROWS: &[Row] = &[
     row("lora_rank", |t| t.lora_rank.is_some(), |run| run.method.is_low_rank(), "low-rank adapters (lora, rslora, dora, qlora)"),
     row("lora_dropout", |t| t.lora_dropout.is_some(), |run| run.method.is_low_rank(), "low-rank adapters (lora, rslora, dora, qlora)"),
-    row("lora_targets", |t| t.lora_targets.is_some(), |run| run.method.is_low_rank() || run.method == Method::Ia3, "adapters on modules (LoRA and its kin, IA3)"),
+    row(
+        "lora_targets",
+        |t| t.lora_targets.is_some(),
+        |run| run.method.is_low_rank() || run.method == Method::Ia3,
+        "adapters on modules (LoRA and its kin, IA3)",
+    ),
     row("adapter_dtype", |t| t.adapter_dtype.is_some(), |run| run.method.is_adapter(), "adapters"),
     row("virtual_tokens", |t| t.virtual_tokens.is_some(), |run| matches!(run.method, Method::Prefix | Method::Prompt), "prefix or prompt tuning"),
     row("trainable", |t| t.trainable.is_some(), |run| run.method == Method::Freeze || run.method.is_low_rank(), "the method freeze, or low-rank adapters"),

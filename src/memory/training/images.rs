@@ -125,9 +125,8 @@ impl Network<'_, '_> {
                 self.tape.like(value, elements(&after)?)
             }
             Step::AveragePool(_) | Step::AdaptivePool(_) => self.pooled(value, after)?,
-            Step::GlobalPool => self.tape.like(value, elements(&after)?),
             Step::Flatten => value,
-            Step::Pad(_) | Step::PadSame(_) | Step::Fold => self.tape.like(value, elements(&after)?),
+            Step::GlobalPool | Step::Pad(_) | Step::PadSame(_) | Step::Fold => self.tape.like(value, elements(&after)?),
             Step::Windows { heads, side, is_cosine } => self.windows(value, map, [*heads, *side], *is_cosine)?,
             Step::Scale => {
                 if flows {

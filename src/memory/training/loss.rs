@@ -93,7 +93,8 @@ fn earlier_passes(run: &Run, one: Expr) -> Result<Option<Entry>, Overflow> {
         return Ok(None);
     }
     let passes = Expr::leaf(passes, "earlier micro-batches", Source::Derived("pipeline schedule".into()));
-    Entry::modelled(Term::Logits, Expr::Product(vec![passes, one]), (90, 110), "log-softmax of the micro-batches that wait for their backward passes", PASSES).map(Some)
+    Entry::modelled(Term::Logits, Expr::Product(vec![passes, one]), (90, 110), "log-softmax of the micro-batches that wait for their backward passes", PASSES)
+        .map(Some)
 }
 
 /// The tile of logits of TRL's kernel.
@@ -109,7 +110,8 @@ fn tiled(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overf
     let hidden = || Expr::leaf(run.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
     let stream = if run.recipe.casts_weights { 4 } else { low };
     let of_tokens = |bytes: u64| Expr::Product(vec![Expr::named(bytes, "B"), run.tokens(), hidden()]);
-    let source = "TRL 1.16 kernels/chunked_logprob.py `ChunkedLogProbFunction`: scored hidden states, a tile of 4,096 tokens by 32,768 words, float32 gradients";
+    let source =
+        "TRL 1.16 kernels/chunked_logprob.py `ChunkedLogProbFunction`: scored hidden states, a tile of 4,096 tokens by 32,768 words, float32 gradients";
     // Their gradient in float32, and as it is handed on.
     let mut backward = vec![of_tokens(stream + 4 + stream), tile(run)?];
     if is_head_trained {
@@ -151,7 +153,8 @@ fn fused_by_free_memory(run: &Run, low: u64, is_head_trained: bool) -> Result<Ve
     let all = Expr::Product(vec![Expr::named(UNSLOTH.0, "B"), logits(run)]);
     let chunks = all.evaluate()?.div_ceil(UNSLOTH.1).max(1).next_multiple_of(4);
     let one = all.ceil_div(Expr::leaf(chunks, "chunks", Source::Derived("by fours, none above 4 GiB".into())));
-    let source = "Unsloth 2026.10 unsloth_zoo/fused_losses/cross_entropy_loss.py: gradients of hidden states and head, and chunks that shrink with what is free";
+    let source =
+        "Unsloth 2026.10 unsloth_zoo/fused_losses/cross_entropy_loss.py: gradients of hidden states and head, and chunks that shrink with what is free";
     let hidden = || Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
     let mut kept = vec![Expr::Product(vec![Expr::named(low, "B"), run.tokens(), hidden()])];
     if is_head_trained {

@@ -57,7 +57,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
             _ => devices.push(device),
         }
     }
-    let warnings = warnings(&run)?;
+    let warnings = warnings(&run);
     let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &run.assumptions].into_iter().flatten().cloned().collect();
     let host = (!host.is_empty()).then(|| Ledger { stages: phases::stages(&run), entries: host });
     Ok(Estimate { devices, host, capacity: None, trainable: Some(trained), choices: run.choices.0, assumptions, warnings })
@@ -171,9 +171,9 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 }
 
 /// What the user should know.
-fn warnings(run: &Run) -> Result<Vec<String>, Overflow> {
+fn warnings(run: &Run) -> Vec<String> {
     let mut warnings: Vec<String> = run.model.is_input_unmapped(true).then(|| UNMAPPED.to_owned()).into_iter().collect();
-    let counted = towers::of(run)?;
+    let counted = towers::of(run);
     let is_counted = |part: &Component| part.kind == ComponentKind::TextEncoder || counted.iter().any(|tower| std::ptr::eq(tower.part, part));
     let others: Vec<&Component> = run.model.anatomy.counted().skip(1).filter(|part| !is_counted(part)).collect();
     if !others.is_empty() {
@@ -200,5 +200,5 @@ fn warnings(run: &Run) -> Result<Vec<String>, Overflow> {
         warnings.push("what cuDNN works with in convolutions is not counted: 0 to about 1 GiB, by the algorithm that it picks".to_owned());
     }
     warnings.extend(idle::told(run));
-    Ok(warnings)
+    warnings
 }

@@ -230,7 +230,6 @@ impl<'a> Run<'a> {
                 asked.lora_targets.is_none().then(|| match usual_targets {
                     Some((_, why)) => why.to_owned(),
                     None if method == Method::Qlora => "the QLoRA paper's".to_owned(),
-                    None if targets == Targets::AllLinear => "PEFT knows none for the family".to_owned(),
                     None => "PEFT's for the family".to_owned(),
                 }),
             );

@@ -100,7 +100,11 @@ pub(super) fn seconds(model: &Model, asked: Option<u64>, choices: &mut Choices) 
     let towers = || model.anatomy.counted().skip(1).filter(|part| part.kind == ComponentKind::AudioTower);
     let hears = towers().any(|part| part.frames().is_some());
     if asked.is_some_and(|seconds| seconds > 0) && !hears {
-        let why = if towers().next().is_some() { "how its audio tower turns sound into tokens is not known here" } else { "it has no audio tower beside a language model" };
+        let why = if towers().next().is_some() {
+            "how its audio tower turns sound into tokens is not known here"
+        } else {
+            "it has no audio tower beside a language model"
+        };
         return Err(unsupported(format!("seconds of sound cannot be counted for this model: {why}")));
     }
     let window = listened_to(model).and_then(Component::frames).and_then(|frames| frames.window_seconds());

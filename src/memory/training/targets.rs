@@ -22,6 +22,9 @@ const LORA: &[(&[&str], &[&str])] = &[
     (&["phi"], &["q_proj", "v_proj", "fc1", "fc2"]),
 ];
 
+/// Every other family: the first of these that its layers have (queries and values: Hu et al., arXiv 2106.09685, section 7.1).
+const LORA_ROLES: &[&[Role]] = &[&[Role::Query, Role::Value], &[Role::Qkv], &[Role::MixerInput]];
+
 /// The same for IA3 (`TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING`).
 const IA3: &[(&[&str], &[&str])] = &[
     (&["t5", "mt5", "umt5"], &["k", "v", "wo"]),
@@ -51,13 +54,7 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
         Some(Targets::AllLinear) => return Ok(Targets::AllLinear),
         Some(Targets::Named(names)) => names.clone(),
         None if method == Method::Qlora => return Ok(Targets::AllLinear), // the QLoRA paper's
-        None => match defaults(model, method) {
-            Some(names) => names,
-            None => {
-                assumptions.push(format!("PEFT knows no modules for {}: every linear one gets an adapter", model.anatomy.model_type));
-                return Ok(Targets::AllLinear);
-            }
-        },
+        None => defaults(model, method, assumptions),
     };
     let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
     let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
@@ -85,20 +82,19 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
     Ok(Targets::Named(found))
 }
 
-/// What PEFT takes for the family. Of families that it does not list: for IA3 what their layers have by these roles; for LoRA `None`,
-/// where PEFT asks for names.
-fn defaults(model: &Model, method: Method) -> Option<Vec<String>> {
-    let table = if method == Method::Ia3 { IA3 } else { LORA };
+/// What PEFT takes for the family; of families that it does not list, what their layers have by these roles.
+fn defaults(model: &Model, method: Method, assumptions: &mut Vec<String>) -> Vec<String> {
+    let (table, roles) = if method == Method::Ia3 { (IA3, IA3_ROLES) } else { (LORA, LORA_ROLES) };
     let model_type = model.anatomy.model_type.as_str();
     if let Some((_, modules)) = table.iter().find(|(families, _)| families.contains(&model_type)) {
-        return Some(modules.iter().map(|name| (*name).to_owned()).collect());
+        return modules.iter().map(|name| (*name).to_owned()).collect();
     }
     if method != Method::Ia3 {
-        return None;
+        assumptions.push(format!("PEFT asks for the modules of {model_type}: queries and values are taken, as in LoRA's paper"));
     }
     let mut names: Vec<String> = Vec::new();
     let tensors = || model.decoder().layers.iter().flat_map(|run| &run.tensors).filter(|tensor| tensor.shape.len() == 2);
-    for roles in IA3_ROLES {
+    for roles in roles {
         for tensor in tensors().filter(|tensor| roles.contains(&tensor.role)) {
             if !names.iter().any(|name| name == leaf(tensor)) {
                 names.push(leaf(tensor).to_owned());
@@ -108,7 +104,7 @@ fn defaults(model: &Model, method: Method) -> Option<Vec<String>> {
             break;
         }
     }
-    Some(names)
+    names
 }
 
 /// Whether a linear module gets an adapter.

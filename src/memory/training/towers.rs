@@ -9,7 +9,6 @@ use super::run::Run;
 use super::tape::{PerToken, Rules, Tape};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Role};
-use crate::quantity::Overflow;
 use crate::scenario::Method;
 
 /// A part beside the decoder that is counted, the tokens that it reads in a pass, and what it keeps of one.
@@ -20,7 +19,7 @@ pub(super) struct Tower<'a> {
 }
 
 /// The parts beside the decoder that read something.
-pub(super) fn of<'a>(run: &Run<'a>) -> Result<Vec<Tower<'a>>, Overflow> {
+pub(super) fn of<'a>(run: &Run<'a>) -> Vec<Tower<'a>> {
     let mut towers: Vec<Tower> = Vec::new();
     // What a projector reads: the tower before it.
     let mut before: Option<(Expr, u64)> = None;
@@ -53,7 +52,7 @@ pub(super) fn of<'a>(run: &Run<'a>) -> Result<Vec<Tower<'a>>, Overflow> {
             before = None;
         }
     }
-    Ok(towers)
+    towers
 }
 
 fn shapes() -> Source {
@@ -67,8 +66,9 @@ fn of_layers(run: &Run, part: &Component, sequence: Expr, inputs: &[Expr], activ
     let mut flows = run.method == Method::Full;
     let mut tail = PerToken::default();
     if flows {
-        inputs.iter().for_each(|width| tail.add(width, rules.compute));
-        activated.iter().for_each(|width| tail.add(width, rules.compute));
+        for width in inputs.iter().chain(activated) {
+            tail.add(width, rules.compute);
+        }
     }
     let mut groups = Vec::new();
     for layers in parts(run, part, false) {

@@ -64,7 +64,7 @@ pub struct TrainingArguments {
     /// Rank of LoRA adapters [default: 8]
     #[arg(long, value_name = "N")]
     lora_rank: Option<u64>,
-    /// Modules with adapters: all-linear, or names joined by commas [default: PEFT's for the family, else all-linear]
+    /// Modules with adapters: all-linear, or names joined by commas [default: PEFT's for the family]
     #[arg(long, value_name = "LIST")]
     lora_targets: Option<Targets>,
     /// Dropout before LoRA's first matrix [default: 0]
