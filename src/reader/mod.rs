@@ -5,7 +5,7 @@
 //! of files, the Hub, every runtime, training. It is fetched when it is first needed. Between the two go the types of this file
 //! and the queries of links; what they mean to each other is in [`answer`] (models) and [`desk`] (figures).
 
-mod anatomy;
+pub mod anatomy;
 mod answer;
 pub mod desk;
 mod kept;
