@@ -5,7 +5,8 @@ use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Runtime, Scenario, Sharding, Task,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Reference, Rollout, Runtime, Scenario,
+    Sharding, Task, Trainer,
 };
 
 use super::dom;
@@ -43,6 +44,7 @@ enum Kind {
 /// What decides which settings mean something.
 struct Case {
     is_training: bool,
+    algorithm: Algorithm,
     runtime: Runtime,
     is_pipeline: bool,
     /// Whether the size of a picture matters.
@@ -53,6 +55,7 @@ impl Case {
     fn of(state: AppState, scenario: &Scenario) -> Self {
         Self {
             is_training: scenario.task == Task::Train,
+            algorithm: scenario.training.algorithm.unwrap_or(Algorithm::Sft),
             runtime: scenario.runtime,
             is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
             reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures(scenario.task == Task::Train))),
@@ -73,6 +76,14 @@ impl Case {
 
     fn trains(&self) -> bool {
         self.is_training
+    }
+
+    fn compares(&self) -> bool {
+        self.is_training && matches!(self.algorithm, Algorithm::Dpo | Algorithm::Kto | Algorithm::Ppo | Algorithm::Grpo)
+    }
+
+    fn rolls_out(&self) -> bool {
+        self.is_training && matches!(self.algorithm, Algorithm::Ppo | Algorithm::Grpo)
     }
 
     fn is_transformers(&self) -> bool {
@@ -100,7 +111,12 @@ static GROUPS: &[Group] = &[
         id: "training",
         title: "Training",
         settings: &[
+            Setting { key: "by", label: "Trainer", kind: Kind::Choice(Trainer::OPTIONS), used: "trainer", applies: Case::trains },
             Setting { key: "algo", label: "Algorithm", kind: Kind::Choice(Algorithm::OPTIONS), used: "algorithm", applies: Case::trains },
+            Setting { key: "ref", label: "Reference model", kind: Kind::Choice(Reference::OPTIONS), used: "reference", applies: Case::compares },
+            Setting { key: "gen", label: "Generations", kind: Kind::Count, used: "generations", applies: Case::rolls_out },
+            Setting { key: "roll", label: "Rollout", kind: Kind::Choice(Rollout::OPTIONS), used: "rollout", applies: Case::rolls_out },
+            Setting { key: "rollmem", label: "Rollout's share of the card", kind: Kind::Share, used: "rollout_memory_fraction", applies: Case::rolls_out },
             Setting { key: "prec", label: "Precision", kind: Kind::Choice(Precision::OPTIONS), used: "precision", applies: Case::trains },
             Setting {
                 key: "gc",
@@ -226,6 +242,7 @@ static GROUPS: &[Group] = &[
         settings: &[
             Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.reads_images },
             Setting { key: "imgs", label: "Images in a sample", kind: Kind::Count, used: "images", applies: |case| case.is_training && case.reads_images },
+            Setting { key: "sec", label: "Seconds of sound in a sample", kind: Kind::Count, used: "audio_seconds", applies: Case::trains },
             Setting { key: "frames", label: "Frames", kind: Kind::Count, used: "frames", applies: |case| case.is_pipeline },
         ],
     },

@@ -202,7 +202,7 @@ fn label(scenario: &Scenario, model: &Model) -> &'static str {
 pub(crate) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateError> {
     let label = label(scenario, model);
     if !runs(scenario, model) {
-        return Err(EstimateError::Unsupported(format!("{label} does not run networks of convolutions: choose transformers")));
+        return Err(EstimateError::Unsupported(format!("{label} does not run networks that read images through feature maps: choose transformers")));
     }
     let Some(setting) = lacking(scenario, model).next() else { return Ok(()) };
     let shares = [Setting::Utilization, Setting::MemFractionStatic];

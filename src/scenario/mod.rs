@@ -215,7 +215,7 @@ use choices;
 
 pub use training::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
-    Sharding, Targets, Task, Trainable, Training,
+    Sharding, Targets, Task, Trainable, Trainer, Training,
 };
 
 choices! {

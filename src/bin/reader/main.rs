@@ -32,6 +32,12 @@ mod module {
         reader::built_in_ids()
     }
 
+    /// [`reader::sizes`].
+    #[wasm_bindgen]
+    pub fn sizes() -> String {
+        reader::sizes()
+    }
+
     /// What the Hub at `endpoint` (the default one where it is empty) has for a text that is being typed: a line of what is worth
     /// saying, then ids, a line each.
     #[wasm_bindgen]
