@@ -160,13 +160,7 @@ static GROUPS: &[Group] = &[
         id: "engine",
         title: "Engine",
         settings: &[
-            Setting {
-                key: "rv",
-                label: "Version",
-                kind: Kind::Text("0.10.2"),
-                used: "runtime_version",
-                applies: |case| case.takes(EngineSetting::Version),
-            },
+            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |case| case.takes(EngineSetting::Version) },
             Setting {
                 key: "util",
                 label: "GPU memory utilization",

@@ -35,10 +35,17 @@ impl Block {
                 in_bias: false,
                 out_bias: false,
                 gated_norm: true,
+                state_dtype: None,
             }),
-            "gated-delta-net" => {
-                Self::DeltaNet(DeltaNet { hidden, key_heads: groups.unwrap_or(heads), key_dim: state, value_heads: heads, value_dim: head_dim, kernel })
-            }
+            "gated-delta-net" => Self::DeltaNet(DeltaNet {
+                hidden,
+                key_heads: groups.unwrap_or(heads),
+                key_dim: state,
+                value_heads: heads,
+                value_dim: head_dim,
+                kernel,
+                state_dtype: None,
+            }),
             _ => return Err(f.impossible("recurrent", "the recurrences are `mamba2` and `gated-delta-net`")),
         }))
     }
