@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     pub devices: Vec<Card>,
     /// Of every layer, and last of the output.
     pub spots: Vec<Spot>,
+    /// Of every spot, the first one behind it that is another.
+    ends: Vec<u64>,
     /// Whether devices may work on different micro-batches at once.
     pub can_pipeline: bool,
     /// Values of one token in one layer, the widest.
@@ -121,6 +123,7 @@ impl<'a> Run<'a> {
             has_flash,
             kv,
             devices,
+            ends: ends(&spots),
             spots,
             can_pipeline,
             value_width: Factor::config(value_width.unwrap_or(1), "values per token", "num_key_value_heads × head_dim"),
@@ -142,10 +145,8 @@ impl<'a> Run<'a> {
 
     /// The first layer behind this one that lies elsewhere.
     pub(super) fn stretch(&self, layer: u64) -> u64 {
-        let from = usize::try_from(layer).unwrap_or(usize::MAX);
-        let here = self.spots.get(from);
-        let alike = self.spots.iter().skip(from).take_while(|spot| Some(*spot) == here).count() as u64;
-        layer.saturating_add(alike).min(self.layers)
+        let end = usize::try_from(layer).ok().and_then(|layer| self.ends.get(layer)).copied();
+        end.unwrap_or(layer).min(self.layers)
     }
 
     /// How many of these layers lie in a place.
@@ -299,6 +300,16 @@ fn spots(asked: &Asked, devices: &[Card], layers: u64, choices: &mut Choices) ->
         });
     }
     Ok(spots)
+}
+
+/// Of every spot, the first one behind it that is another.
+fn ends(spots: &[Spot]) -> Vec<u64> {
+    let alike = spots.chunk_by(|one, next| one == next);
+    let all = alike.scan(0u64, |end, run| {
+        *end += run.len() as u64;
+        Some(std::iter::repeat_n(*end, run.len()))
+    });
+    all.flatten().collect()
 }
 
 /// The devices' shares: as asked, else their memory.
