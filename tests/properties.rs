@@ -8,7 +8,7 @@ use vramfit::checkpoint::{Header, HeaderTensor, match_inventory};
 use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
-use vramfit::memory::{common_estimate, estimate};
+use vramfit::memory::{common_estimate, estimate, set_aside};
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::reader::{self, desk};
 use vramfit::runtime::{Setting, settings};
@@ -384,10 +384,17 @@ proptest! {
     fn answers_cross_between_the_modules_unchanged(config in any_config(), scenario in any_scenario(), training in any_training(), is_training in any::<bool>()) {
         let task = if is_training { Task::Train } else { Task::Serve };
         let scenario = Scenario { task, training: if is_training { training } else { Training::default() }, ..scenario };
-        let said = desk::estimate(&model(config), &desk::query(&scenario), &desk::Drafts::default());
+        let (model, drafts, query) = (model(config), desk::Drafts::default(), desk::query(&scenario));
+        let said = desk::estimate(&model, &query, &drafts);
         prop_assert_eq!(reader::decode(&reader::encode(&said)), Some(said.clone()));
-        prop_assert_eq!(said, desk::shown(estimate(&model(config), &scenario)));
-        if let Ok(swept) = desk::sweep(&model(config), &desk::query(&scenario), &desk::Drafts::default()) {
+        // What the engine has not is set aside, and said.
+        let (kept, aside) = if is_training { (scenario, Vec::new()) } else { set_aside(&scenario, &model) };
+        let plain = estimate(&model, &kept).map(|mut answer| {
+            answer.warnings.extend(aside);
+            answer
+        });
+        prop_assert_eq!(said, desk::shown(plain));
+        if let Ok(swept) = desk::sweep(&model, &query, &drafts) {
             prop_assert_eq!(reader::decode(&reader::encode(&swept)), Some(swept));
         }
     }

@@ -188,7 +188,7 @@ pub fn set_aside(scenario: &Scenario, model: &Model) -> (Scenario, Vec<String>) 
     let said = lacking(scenario, model).map(|setting| {
         setting.clear(&mut kept);
         let (flag, what) = setting.words();
-        format!("{label} has no {flag} ({what}): what was chosen is set aside until an engine that has it is chosen")
+        format!("{label} has no {flag} ({what}): what was chosen for it is set aside")
     });
     let said = said.collect();
     (kept, said)
