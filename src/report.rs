@@ -5,13 +5,14 @@ mod tensors;
 use serde_json::{Map, Value, json};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Bound, Device, Estimate, Ledger};
+use crate::estimate::{Basis, Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Anatomy, Attention, Component, FeedForward, Files, Mixer, Model, Recurrence, Span};
 use crate::plan::{Largest, LongestContext, Question};
 use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::Scenario;
 use crate::weight_format::Weights;
+pub use tensors::{Listed, listed};
 
 /// The version of the JSON contract.
 pub const SCHEMA: &str = "vramfit/1";
@@ -69,7 +70,7 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
         (Some(budget), Bound::Card) => format!("{} and the CUDA context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
         (None, _) => format!("{} are usable", unit.text(device.usable)),
     };
-    let likely = if peak.is_exact() { String::new() } else { format!(" Likely {} to {}.", unit.number(peak.low), unit.text(peak.high)) };
+    let likely = unit.range(peak.low, peak.high).map_or_else(String::new, |range| [" Likely ", &range, " ", unit.name(), "."].concat());
     let summary = format!("Needs {} at its peak{each}, {}; {limit}.{likely}", unit.text(peak.expected), stage.doing());
     Ok(Verdict { fits: headroom.fits(), claim, rest, summary })
 }
@@ -102,6 +103,71 @@ pub fn layers_sentence(decoder: &Component) -> String {
     let named: Vec<String> = parts.iter().map(|(name, layers)| format!("{} × {name}", grouped(*layers))).collect();
     let states = if state > 0 { format!(" A request keeps {} values of state.", grouped(state)) } else { String::new() };
     format!("{}. A token leaves {} cached values in all of them.{states}", named.join(", "), grouped(cached))
+}
+
+/// Elements that a token leaves in the decoder's cache, summed by how far back the layers see; those of sparse-attention indexers apart.
+pub fn cached_by_span(decoder: &Component) -> Vec<(String, u64)> {
+    let mut kinds: Vec<(String, u64)> = Vec::new();
+    let mut add = |kind: String, elements: u64| match kinds.iter_mut().find(|(known, _)| *known == kind) {
+        Some((_, sum)) => *sum = sum.saturating_add(elements),
+        None if elements > 0 => kinds.push((kind, elements)),
+        None => {}
+    };
+    for run in &decoder.layers {
+        let mixer = run.layer.mixer;
+        if let Some(span) = mixer.span() {
+            add(span.to_string(), mixer.cache_elements_per_token().saturating_mul(run.count));
+        }
+        add("indexers".to_owned(), mixer.indexer_elements_per_token().saturating_mul(run.count));
+    }
+    kinds
+}
+
+/// What a sequence keeps of state in all layers of the decoder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct States {
+    /// Its bytes, past inputs of convolutions in the dtype of the weights (16 bits without one); the least where the engine chooses.
+    pub least: u64,
+    /// The most: states in float32 where the engine chooses.
+    pub most: u64,
+    /// The dtypes that the config or the family names for it, without repetition.
+    pub named: Vec<Encoding>,
+}
+
+/// The states of a model; `None` without recurrences.
+///
+/// # Errors
+/// [`Overflow`] past 2^64 - 1.
+pub fn states(anatomy: &Anatomy) -> Result<Option<States>, Overflow> {
+    let computation = anatomy.dtype.unwrap_or(Encoding::BF16);
+    let mut states: Option<States> = None;
+    for run in anatomy.components.first().map_or(&[][..], |decoder| &decoder.layers[..]) {
+        let Some(recurrence) = run.layer.mixer.recurrence() else { continue };
+        let sum = states.get_or_insert(States { least: 0, most: 0, named: Vec::new() });
+        let add = |total: u64, otherwise| {
+            let one = recurrence.bytes(computation, recurrence.state_dtype.unwrap_or(otherwise))?;
+            total.checked_add(one.checked_mul(run.count).ok_or(Overflow)?).ok_or(Overflow)
+        };
+        (sum.least, sum.most) = (add(sum.least, computation)?, add(sum.most, Encoding::F32)?);
+        sum.named.extend(recurrence.state_dtype.filter(|dtype| recurrence.state > 0 && !sum.named.contains(dtype)));
+    }
+    Ok(states)
+}
+
+impl States {
+    /// `2,048 bytes, state in float32`, or both widths where the engine chooses.
+    pub fn sentence(&self) -> String {
+        let named: Vec<String> = self.named.iter().map(ToString::to_string).collect();
+        match (self.least == self.most, named.is_empty()) {
+            (true, true) => format!("{} bytes", grouped(self.least)),
+            (true, false) => format!("{} bytes, the state in {}", grouped(self.least), named.join(" and ")),
+            (false, _) => format!(
+                "{} bytes with the state in the dtype of computation (vLLM), {} with it in float32 (SGLang, transformers, llama.cpp, MLX)",
+                grouped(self.least),
+                grouped(self.most)
+            ),
+        }
+    }
 }
 
 /// The whole answer as JSON.
@@ -307,6 +373,7 @@ fn model_json(model: &Model, trainable: Option<ParamCount>) -> Result<Value, Ove
         ("dtype", Value::from(anatomy.dtype.map(|dtype| dtype.to_string()))),
         ("quantization", Value::from(anatomy.quantization.as_ref().map(|quantization| quantization.method.as_str()))),
         ("layers", Value::from(layers(model.decoder()))),
+        ("state_bytes_per_sequence", states(anatomy)?.map_or(Value::Null, |states| object(&mut [("low", states.least.into()), ("high", states.most.into())]))),
         ("components", Value::from(components)),
         ("keys_used", texts(&[&anatomy.keys_used])),
         ("keys_not_understood", texts(&[&anatomy.keys_not_understood])),
@@ -351,7 +418,10 @@ fn mixer_json(mixer: &Mixer) -> Value {
     };
     let recurrence = |one: &Recurrence| {
         let kind = Value::from(one.kind.to_string());
-        sizes(kind, &[("conv_channels", one.conv_channels), ("conv_kernel", one.conv_kernel), ("state_elements", one.state)])
+        let mut fields = sizes(kind, &[("conv_channels", one.conv_channels), ("conv_kernel", one.conv_kernel), ("state_elements", one.state)]);
+        // Null: the engine's choice.
+        fields["state_dtype"] = Value::from(one.state_dtype.map(|dtype| dtype.to_string()));
+        fields
     };
     match mixer {
         Mixer::Attention(one) => attention(one),
@@ -407,7 +477,7 @@ fn entries_json(ledger: &Ledger) -> Result<Value, Overflow> {
                     ("peak", Value::from(at_peak.expected.get())),
                 ]),
             ),
-            ("basis", Value::from(shown.first().map(|entry| entry.basis.name()))),
+            ("basis", Value::from(ledger.basis_at(term, peak_stage).or(shown.first().map(|entry| entry.basis)).map(Basis::name))),
             ("formula", Value::from(joined(&|entry| entry.formula.to_string()))),
             ("source", Value::from(joined(&|entry| entry.source.to_owned()))),
         ]));

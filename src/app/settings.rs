@@ -90,6 +90,10 @@ impl Case {
         self.takes(EngineSetting::Attention)
     }
 
+    fn drafts(&self) -> bool {
+        self.takes(EngineSetting::Drafting)
+    }
+
     fn is_llama_cpp(&self) -> bool {
         self.takes(EngineSetting::LlamaCpp)
     }
@@ -156,13 +160,7 @@ static GROUPS: &[Group] = &[
         id: "engine",
         title: "Engine",
         settings: &[
-            Setting {
-                key: "rv",
-                label: "Version",
-                kind: Kind::Text("0.10.2"),
-                used: "runtime_version",
-                applies: |case| case.is_training || case.engine().is_some(),
-            },
+            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |case| case.takes(EngineSetting::Version) },
             Setting {
                 key: "util",
                 label: "GPU memory utilization",
@@ -203,7 +201,7 @@ static GROUPS: &[Group] = &[
             Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "ans", label: "Tokens of the answer", kind: Kind::Count, used: "answer_tokens", applies: Case::is_transformers },
             Setting { key: "cache", label: "Cache", kind: Kind::Choice(CacheImplementation::OPTIONS), used: "", applies: Case::is_transformers },
-            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Drafting) },
+            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: Case::drafts },
             Setting {
                 key: "attn",
                 label: "Attention",
@@ -211,8 +209,7 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
-            // The page reads no draft model; one that a link names can be taken back.
-            Setting { key: "draft", label: "Draft model", kind: Kind::Text(""), used: "", applies: |_| false },
+            Setting { key: "draft", label: "Draft model", kind: Kind::Text("Qwen/Qwen3-0.6B"), used: "", applies: Case::drafts },
             Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, STRUCTURAL};
+use crate::encoding::Encoding;
 
 /// Canonical key, and the spellings seen (first present wins).
 const ALIASES: &[(&str, &[&str])] = &[
@@ -256,6 +257,12 @@ impl Fields {
             None => Ok(None),
             Some((_, value)) => value.as_str().map(|text| Some(text.to_owned())).ok_or_else(|| self.impossible(key, "it must be a text in quotes")),
         }
+    }
+
+    /// A dtype by its name in configs, if the key is there.
+    pub fn optional_dtype(&self, key: &str) -> Result<Option<Encoding>, ConfigError> {
+        let Some(name) = self.optional_text(key)? else { return Ok(None) };
+        Encoding::from_config(&name).map(Some).ok_or_else(|| self.impossible(key, "not a dtype that is known, such as bfloat16"))
     }
 
     /// A list of texts, if the key is there.

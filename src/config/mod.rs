@@ -24,10 +24,10 @@ mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 
-use crate::encoding::Encoding;
 use crate::model::{Anatomy, ComponentKind};
 use decoder::Draft;
 pub use fields::Fields;
+pub use quantization::quantization_of_files;
 
 /// A family: its `model_type` and the reader of its fields.
 struct Family {
@@ -167,10 +167,7 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
     // Wrappers leave both to the language model's config.
     let text = fields.nested(TEXT_CONFIGS)?;
     let with_dtype = text.as_ref().filter(|_| fields.raw("dtype").is_none()).unwrap_or(&fields);
-    let dtype = match with_dtype.optional_text("dtype")? {
-        Some(name) => Some(Encoding::from_config(&name).ok_or_else(|| with_dtype.impossible("dtype", "not a dtype that is known, such as bfloat16"))?),
-        None => None,
-    };
+    let dtype = with_dtype.optional_dtype("dtype")?;
     let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
     let computation = computation::read(&fields, text.as_ref());
     let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {

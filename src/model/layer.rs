@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::encoding::Encoding;
+use crate::quantity::Overflow;
+
 /// One layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
@@ -84,6 +87,8 @@ pub struct Recurrence {
     pub conv_kernel: u64,
     /// Elements of the recurrent state of one sequence.
     pub state: u64,
+    /// The dtype of that state where the config names it or the family fixes it; without one it is the engine's choice.
+    pub state_dtype: Option<Encoding>,
 }
 
 /// The recurrences.
@@ -175,6 +180,15 @@ impl Recurrence {
     /// Elements of one sequence, convolution included, as transformers keeps them (`kernel` columns).
     pub const fn elements_per_sequence(&self) -> u64 {
         self.conv_channels * self.conv_kernel + self.state
+    }
+
+    /// Bytes of one sequence, the convolution's part in `computation` and the state in `state`.
+    ///
+    /// # Errors
+    /// [`Overflow`] past 2^64 - 1.
+    pub fn bytes(&self, computation: Encoding, state: Encoding) -> Result<u64, Overflow> {
+        let convolution = self.conv_channels.checked_mul(self.conv_kernel).ok_or(Overflow)?;
+        computation.bytes_for(convolution)?.get().checked_add(state.bytes_for(self.state)?.get()).ok_or(Overflow)
     }
 }
 

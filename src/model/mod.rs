@@ -16,7 +16,7 @@ use std::ops::Range;
 
 pub use frames::Frames;
 pub use images::{Images, Map, Step, Window};
-pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
+pub use inventory::{Item, Matrix, Place, is_taken, module_and_leaf, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use patches::Patches;
 pub use quantization::{Assigned, Quantization};

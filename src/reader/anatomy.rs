@@ -28,6 +28,13 @@ pub fn tables(anatomy: &Anatomy) -> Result<String, Overflow> {
     for part in anatomy.components.iter().filter(|part| !part.layers.is_empty()) {
         layers(&mut out, part);
     }
+    if let Some(decoder) = anatomy.components.first() {
+        kept(&mut out, decoder);
+    }
+    if let Some(states) = report::states(anatomy)? {
+        markup::weave(&mut out, &["<p class='note'>State of one request in the decoder: ", &states.sentence(), ".</p>"]);
+    }
+    tensors(&mut out, anatomy)?;
     keys(&mut out, "Keys of the config that were used", &anatomy.keys_used);
     keys(&mut out, "Keys of the config that are not understood", &anatomy.keys_not_understood);
     Ok(out)
@@ -50,6 +57,34 @@ fn layers(out: &mut String, part: &Component) {
         row(out, &format!("{}{span}; {}", layer.mixer, layer.feed_forward), &[&grouped(count), &cached, &grouped(layer.mixer.state_elements_per_sequence())]);
     }
     out.push_str("</tbody></table>");
+}
+
+/// What a token leaves in the decoder's cache, by how far back its layers see.
+fn kept(out: &mut String, decoder: &Component) {
+    let kinds = report::cached_by_span(decoder);
+    if kinds.is_empty() {
+        return;
+    }
+    head(out, "Cache per token in the decoder", &["Kind", "Values", "Bytes at 16 bits"]);
+    for (kind, elements) in kinds {
+        row(out, &kind, &[&grouped(elements), &grouped(elements.saturating_mul(2))]);
+    }
+    out.push_str("</tbody></table>");
+}
+
+/// Every kind of tensor.
+fn tensors(out: &mut String, anatomy: &Anatomy) -> Result<(), Overflow> {
+    out.push_str("<details class='more'><summary>Tensors</summary>");
+    head(out, "Tensors: * stands for a layer, {} for an expert", &["Tensor", "Shape", "Count", "Parameters", "Role", "Quantisers"]);
+    for listed in report::listed(anatomy) {
+        let tensor = listed.tensor();
+        let shape: Vec<String> = tensor.shape.iter().map(|&size| grouped(size)).collect();
+        let count = grouped(tensor.count.saturating_mul(listed.layers));
+        let quantisers = if listed.is_left() { "leave it" } else { "take it" };
+        row(out, &listed.name(), &[&shape.join(" × "), &count, &grouped(listed.elements()?), tensor.role.name(), quantisers]);
+    }
+    out.push_str("</tbody></table></details>");
+    Ok(())
 }
 
 fn head(out: &mut String, caption: &str, columns: &[&str]) {

@@ -6,7 +6,7 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Choice, Device, Estimate, Ledger};
+use vramfit::estimate::{Basis, Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
 use vramfit::model::{Model, Origin, Work};
@@ -110,8 +110,8 @@ fn ledger(title: &str, ledger: &Ledger) -> Result<(), Overflow> {
             continue;
         }
         let entries = || ledger.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
-        let basis = entries().next().map_or("", |entry| entry.basis.name());
-        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let basis = ledger.basis_at(term, peak_stage).map_or("", Basis::name);
+        let band = unit.range(amount.low, amount.high).map_or_else(String::new, |range| format!(" ({range})"));
         let name = term.label();
         println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
         for entry in entries() {
@@ -149,7 +149,7 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
             }
         }
     }
-    keeps(model);
+    keeps(model)?;
     println!("\n{BOLD}{:<20}{:>20}{BOLD:#}", "Role", "parameters");
     let mut roles: Vec<(&str, u64)> = Vec::new();
     for (tensor, times) in anatomy.tensors() {
@@ -179,35 +179,15 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
 }
 
 /// What the decoder keeps: per token by how far back its layers see, at two bytes an element, and per sequence.
-fn keeps(model: &Model) {
-    let mut kinds: Vec<(String, u64)> = Vec::new();
-    let (mut indexers, mut state) = (0u64, 0u64);
-    for run in &model.decoder().layers {
-        let mixer = run.layer.mixer;
-        let elements = mixer.cache_elements_per_token().saturating_mul(run.count);
-        indexers = indexers.saturating_add(mixer.indexer_elements_per_token().saturating_mul(run.count));
-        state = state.saturating_add(mixer.state_elements_per_sequence().saturating_mul(run.count));
-        let Some(kind) = mixer.span().filter(|_| elements > 0).map(|span| span.to_string()) else { continue };
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, sum)) => *sum = sum.saturating_add(elements),
-            None => kinds.push((kind, elements)),
-        }
-    }
+fn keeps(model: &Model) -> Result<(), Overflow> {
     println!();
-    for (kind, elements) in kinds {
-        println!("a token leaves {} cached elements in layers that are {kind}: {} bytes at 16 bits", grouped(elements), grouped(elements.saturating_mul(2)));
+    for (kind, elements) in report::cached_by_span(model.decoder()) {
+        println!("a token leaves {} cached elements ({kind}): {} bytes at 16 bits", grouped(elements), grouped(elements.saturating_mul(2)));
     }
-    if indexers > 0 {
-        println!("and {} elements of indexers", grouped(indexers));
+    if let Some(states) = report::states(&model.anatomy)? {
+        println!("a sequence keeps {}", states.sentence());
     }
-    if state > 0 {
-        println!(
-            "a sequence keeps {} elements of state: {} bytes at 16 bits, {} at 32",
-            grouped(state),
-            grouped(state.saturating_mul(2)),
-            grouped(state.saturating_mul(4))
-        );
-    }
+    Ok(())
 }
 
 /// The answer to `solve --for context`.

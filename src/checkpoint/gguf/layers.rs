@@ -195,7 +195,7 @@ impl Layers<'_> {
     /// The recurrence of a layer, if it has one.
     fn recurrence(&self, number: u64, view: View) -> Result<Option<Recurrence>, GgufError> {
         let convolution = |name: &str| (view.outputs(name).unwrap_or(0), view.inputs(name).unwrap_or(0).min(MAX_COUNT));
-        let recurrence = |kind, (conv_channels, conv_kernel), state| Some(Recurrence { kind, conv_channels, conv_kernel, state });
+        let recurrence = |kind, (conv_channels, conv_kernel), state| Some(Recurrence { kind, conv_channels, conv_kernel, state, state_dtype: None });
         if view.has("shortconv.conv.weight") {
             return Ok(recurrence(RecurrenceKind::ShortConvolution, convolution("shortconv.conv.weight"), 0));
         }

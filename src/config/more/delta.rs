@@ -1,6 +1,7 @@
 //! Kimi delta attention, in the ways that Kimi-K3 and Ling 2.5 (Bailing hybrid) project its gates.
 
 use super::decoder::Tensors;
+use crate::encoding::Encoding;
 use crate::model::{Mixer, Recurrence, RecurrenceKind, Role};
 
 /// A gate of as many elements as the values.
@@ -58,6 +59,7 @@ impl Delta {
             conv_channels: width.saturating_mul(3),
             conv_kernel: self.kernel,
             state: width.saturating_mul(self.head_dim),
+            state_dtype: Some(Encoding::F32),
         })
     }
 }

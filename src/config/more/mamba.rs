@@ -42,6 +42,7 @@ pub(super) fn read_mamba2(f: &Fields) -> Result<Draft, ConfigError> {
         in_bias: bias,
         out_bias: bias,
         gated_norm: true,
+        state_dtype: None,
     };
     f.touch("intermediate_size");
     Ok(decoder(shape, block.recurrence(), false, |t| block.tensors(t, "mixer")))

@@ -19,6 +19,7 @@ mod bert_kin;
 mod bert_more;
 mod blip;
 mod bloom;
+mod by_hand;
 mod chameleon;
 mod chatglm;
 mod clap;
@@ -88,6 +89,7 @@ mod hymba;
 mod idefics;
 mod idefics1;
 pub(super) mod infer;
+mod inkling;
 mod internlm;
 mod internvl;
 mod jamba;
@@ -155,6 +157,7 @@ mod qwen;
 mod qwen2_moe;
 mod qwen3_5;
 mod qwen3_next;
+mod qwen4_exp;
 mod qwen_omni;
 mod qwen_vl;
 mod recurrent;
@@ -235,6 +238,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("bloom", bloom::read),
     family("bros", bert_more::read_bros),
     family("btlm", gpt2_kin::jais),
+    family("by_hand", by_hand::read),
     family("camembert", bert::read_xlm_roberta),
     family("canine", bert_more::read_canine),
     family("chameleon", chameleon::read),
@@ -386,6 +390,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
     family("ijepa", vit::read_ijepa),
+    family("inkling_mm_model", inkling::read),
+    family("inkling_text", inkling::read_text),
     family("instructblip", blip::read_instruct),
     family("instructblipvideo", blip::read_instruct),
     family("intern_vit_6b", clip::read_vision),
@@ -555,6 +561,8 @@ pub(super) static FAMILIES: &[Family] = &[
     family("qwen3_vl_moe", qwen_vl::read_qwen3_vl_moe),
     family("qwen3_vl_moe_text", qwen_vl::read_text3_moe),
     family("qwen3_vl_text", qwen_vl::read_text3),
+    family("qwen4_exp", qwen4_exp::read),
+    family("qwen4_exp_text", qwen4_exp::read_text),
     family("recurrent_gemma", recurrent_gemma::read),
     family("regnet", convnet::read_regnet),
     family("rembert", bert::read_rembert),

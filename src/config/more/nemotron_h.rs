@@ -4,6 +4,7 @@
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
 use super::recurrent::{Kind, LayerTensors, Mamba2, kinds, layer_count, token_predictor};
 use super::{ConfigError, Fields};
+use crate::encoding::Encoding;
 use crate::model::{FeedForward, Layer, Mixer, Span};
 
 const KINDS: &[Kind] = &[Kind::Recurrent, Kind::Full, Kind::Experts, Kind::Dense];
@@ -179,6 +180,7 @@ fn blocks(sizes: &Sizes, shape: Shape) -> Result<Blocks, ConfigError> {
         in_bias: bias,
         out_bias: bias,
         gated_norm: true,
+        state_dtype: Some(f.optional_dtype("mamba_ssm_cache_dtype")?.unwrap_or(Encoding::F32)),
     };
     // Read by no layer of the class: attention has no biases, the width is heads times their size, the shared experts are one.
     for unread in ["attention_bias", "expand", "mamba_expand", "mamba_proj_bias", "n_shared_experts"] {

@@ -22,6 +22,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         value_heads: f.optional_count("linear_num_value_heads")?.unwrap_or(shape.heads),
         value_dim: f.optional_count("linear_value_head_dim")?.unwrap_or(2 * key_dim),
         kernel: f.optional_count("linear_conv_kernel_dim")?.unwrap_or(4),
+        state_dtype: None,
     };
     let mut kinds = kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.unwrap_or_else(|| periodic(shape.layers, 4, 3, Kind::Full, Kind::Recurrent));
     if let (false, Some(last)) = (kinds.contains(&Kind::Full), kinds.last_mut()) {

@@ -7,7 +7,7 @@ use super::{ConfigError, Fields};
 use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, Mixer, Span};
 
 /// `Qwen3_5VisionConfig` of transformers 5.23; the MoE variant's is the same.
-const VISION_DEFAULTS: &[(&str, u64)] = &[
+pub(super) const VISION_DEFAULTS: &[(&str, u64)] = &[
     ("depth", 27),
     ("hidden_size", 1152),
     ("intermediate_size", 4304),

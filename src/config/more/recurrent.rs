@@ -5,6 +5,7 @@
 
 use super::decoder::{Shape, Tensors};
 use super::{ConfigError, Fields};
+use crate::encoding::Encoding;
 use crate::model::{Component, ComponentKind, FeedForward, Layer, Mixer, Recurrence, RecurrenceKind, Role, Span, Tensor};
 
 /// A layer and its tensors.
@@ -36,6 +37,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("recurrent", Kind::Recurrent),
     ("conv", Kind::Recurrent),
     ("full_attention", Kind::Full),
+    ("indexed_attention", Kind::Full),
     ("attention", Kind::Full),
     ("*", Kind::Full),
     ("sliding_attention", Kind::Sliding),
@@ -148,7 +150,13 @@ pub struct Mamba1 {
 impl Mamba1 {
     /// What it keeps.
     pub fn recurrence(&self) -> Recurrence {
-        Recurrence { kind: RecurrenceKind::Mamba1, conv_channels: self.inner, conv_kernel: self.kernel, state: self.inner.saturating_mul(self.state) }
+        Recurrence {
+            kind: RecurrenceKind::Mamba1,
+            conv_channels: self.inner,
+            conv_kernel: self.kernel,
+            state: self.inner.saturating_mul(self.state),
+            state_dtype: None,
+        }
     }
 
     /// Its tensors under `at`.
@@ -178,6 +186,8 @@ pub struct Mamba2 {
     pub in_bias: bool,
     pub out_bias: bool,
     pub gated_norm: bool,
+    /// Of the state, where the config names it.
+    pub state_dtype: Option<Encoding>,
 }
 
 impl Mamba2 {
@@ -205,6 +215,7 @@ impl Mamba2 {
             in_bias: bias,
             out_bias: bias,
             gated_norm: true,
+            state_dtype: None,
         })
     }
 
@@ -215,7 +226,7 @@ impl Mamba2 {
     /// What it keeps.
     pub fn recurrence(&self) -> Recurrence {
         let state = self.heads.saturating_mul(self.head_dim).saturating_mul(self.state);
-        Recurrence { kind: RecurrenceKind::Mamba2, conv_channels: self.channels(), conv_kernel: self.kernel, state }
+        Recurrence { kind: RecurrenceKind::Mamba2, conv_channels: self.channels(), conv_kernel: self.kernel, state, state_dtype: self.state_dtype }
     }
 
     /// Its tensors under `at`.
@@ -246,6 +257,8 @@ pub struct DeltaNet {
     pub value_heads: u64,
     pub value_dim: u64,
     pub kernel: u64,
+    /// Of the state, where the config names it (`mamba_ssm_dtype`).
+    pub state_dtype: Option<Encoding>,
 }
 
 impl DeltaNet {
@@ -258,6 +271,7 @@ impl DeltaNet {
             value_heads: f.optional_count("linear_num_value_heads")?.unwrap_or(32),
             value_dim: f.optional_count("linear_value_head_dim")?.unwrap_or(128),
             kernel: f.optional_count("linear_conv_kernel_dim")?.unwrap_or(4),
+            state_dtype: f.optional_dtype("mamba_ssm_dtype")?,
         })
     }
 
@@ -279,7 +293,7 @@ impl DeltaNet {
     /// What it keeps.
     pub fn recurrence(&self) -> Recurrence {
         let state = self.values().saturating_mul(self.key_dim);
-        Recurrence { kind: RecurrenceKind::GatedDeltaNet, conv_channels: self.channels(), conv_kernel: self.kernel, state }
+        Recurrence { kind: RecurrenceKind::GatedDeltaNet, conv_channels: self.channels(), conv_kernel: self.kernel, state, state_dtype: self.state_dtype }
     }
 
     /// Its tensors under `linear_attn`: `projections` name what the input is projected to, widths in order.
@@ -310,10 +324,10 @@ impl KimiDelta {
         self.heads.saturating_mul(self.head_dim)
     }
 
-    /// What it keeps.
+    /// What it keeps; the state in float32 (vLLM 0.33 `mamba_utils.py:kda_state_dtype`).
     pub fn recurrence(&self) -> Recurrence {
         let (conv_channels, state) = (self.width().saturating_mul(3), self.width().saturating_mul(self.head_dim));
-        Recurrence { kind: RecurrenceKind::KimiDelta, conv_channels, conv_kernel: self.kernel, state }
+        Recurrence { kind: RecurrenceKind::KimiDelta, conv_channels, conv_kernel: self.kernel, state, state_dtype: Some(Encoding::F32) }
     }
 
     /// Its tensors under `at`, forget and output gate apart.
@@ -341,12 +355,12 @@ pub fn short_convolution(t: &mut Tensors, hidden: u64, kernel: u64, bias: bool) 
         t.tensor("conv.conv.bias", Role::MixerConvolution, &[hidden]);
     }
     t.linear("conv.out_proj", hidden, hidden, bias);
-    Recurrence { kind: RecurrenceKind::ShortConvolution, conv_channels: hidden, conv_kernel: kernel, state: 0 }
+    Recurrence { kind: RecurrenceKind::ShortConvolution, conv_channels: hidden, conv_kernel: kernel, state: 0, state_dtype: None }
 }
 
 /// A recurrence without a convolution.
 pub fn plain_recurrence(kind: RecurrenceKind, state: u64) -> Mixer {
-    Mixer::Recurrent(Recurrence { kind, conv_channels: 0, conv_kernel: 0, state })
+    Mixer::Recurrent(Recurrence { kind, conv_channels: 0, conv_kernel: 0, state, state_dtype: None })
 }
 
 /// A gated feed-forward under `at`, its three matrices named gate, up, down.

@@ -27,7 +27,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let (queries, keys) = (shape.heads.saturating_mul(head_dim), shape.kv_heads.saturating_mul(head_dim));
     // One column fewer than the kernel has, as the class keeps them.
-    let recurrence = Recurrence { kind: RecurrenceKind::Rglru, conv_channels: lru, conv_kernel: kernel - 1, state: lru };
+    let recurrence = Recurrence { kind: RecurrenceKind::Rglru, conv_channels: lru, conv_kernel: kernel - 1, state: lru, state_dtype: None };
     let layers = (0..shape.layers).zip(pattern.iter().cycle()).map(|(_, &kind)| {
         let mut t = Tensors::default();
         t.norms(&["temporal_pre_norm", "channel_pre_norm"], shape.hidden);

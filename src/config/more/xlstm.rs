@@ -1,9 +1,10 @@
 //! xLSTM: one matrix per head with input, forget and output gates, and a gated feed-forward.
 
 use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
-use super::recurrent::{divided, layer_count, plain_recurrence, scaled, small, whole};
+use super::recurrent::{divided, layer_count, scaled, small, whole};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, Layer, RecurrenceKind};
+use crate::encoding::Encoding;
+use crate::model::{FeedForward, Layer, Mixer, Recurrence, RecurrenceKind};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let hidden = match f.optional_count("hidden_size")? {
@@ -46,7 +47,9 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     };
     let (key_dim, value_dim) = (head("qk_dim_factor", 0.5)?, head("v_dim_factor", 1.0)?);
     let state = heads.saturating_mul(key_dim.saturating_mul(value_dim).saturating_add(key_dim).saturating_add(1));
-    let layer = Layer { mixer: plain_recurrence(RecurrenceKind::Xlstm, state), feed_forward: FeedForward::Dense { intermediate, gated: true } };
+    let state_dtype = Some(f.optional_dtype("inference_state_dtype")?.unwrap_or(Encoding::F32));
+    let mixer = Mixer::Recurrent(Recurrence { kind: RecurrenceKind::Xlstm, conv_channels: 0, conv_kernel: 0, state, state_dtype });
+    let layer = Layer { mixer, feed_forward: FeedForward::Dense { intermediate, gated: true } };
     let tensors = t.build();
     let layers = (0..shape.layers).map(|_| (layer, tensors.clone())).collect();
     let tensors = Tensors::default().embedding("backbone.embeddings", shape.vocab, hidden).norm("backbone.out_norm", hidden, false).build();

@@ -132,6 +132,7 @@ pub(super) fn read_zamba2(f: &Fields) -> Result<Draft, ConfigError> {
         in_bias: bias,
         out_bias: bias,
         gated_norm: true,
+        state_dtype: None,
     };
     let kinds = match kinds_of_layers(f, "layers_block_type", shape.layers, KINDS)? {
         Some(kinds) => kinds,

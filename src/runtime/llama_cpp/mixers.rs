@@ -221,7 +221,7 @@ impl Graph<'_> {
     }
 
     fn recurrence(&mut self, run: &LayerRun, recurrence: &Recurrence, is_last: bool) -> Result<Ticket, Overflow> {
-        let &Recurrence { kind, conv_channels, conv_kernel, state } = recurrence;
+        let &Recurrence { kind, conv_channels, conv_kernel, state, .. } = recurrence;
         let sequences = self.run.sequences;
         let channels = Factor::config(conv_channels, "convolution channels", "the shapes of the layer's projections");
         let past = Factor::config(conv_kernel.saturating_sub(1), "past tokens", "conv_kernel");

@@ -186,7 +186,7 @@ fn states(setup: &Setup) -> Result<Option<Entry>, Overflow> {
             parts.push(Expr::encoded(Expr::Product(vec![channels, columns]), setup.dtype));
         }
         if recurrence.state > 0 {
-            parts.push(Expr::encoded(setup.spread.per_rank(Expr::named(recurrence.state, "state elements")), Encoding::F32));
+            parts.push(Expr::encoded(setup.spread.per_rank(Expr::named(recurrence.state, "state elements")), recurrence.state_dtype.unwrap_or(Encoding::F32)));
         }
         Expr::sum(parts)
     };

@@ -5,10 +5,9 @@
 
 use super::super::Setup;
 use super::version::Rules;
-use crate::encoding::Encoding;
 use crate::estimate::Capacity;
 use crate::formula::{Expr, Source};
-use crate::model::{Mixer, Recurrence, RecurrenceKind, Span};
+use crate::model::{Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::KvCache;
 
@@ -230,9 +229,9 @@ fn cell(setup: &Setup, mixer: &Mixer) -> Expr {
 }
 
 /// Bytes of one request's state in one layer on one rank (`mamba_utils.py`): the convolution's last inputs and the recurrent state,
-/// both in the dtype of computation; Kimi's delta attention keeps the latter in float32.
+/// the latter in the dtype that the config or the family names, else both in that of computation.
 pub(super) fn state(setup: &Setup, recurrence: &Recurrence) -> Expr {
-    let encoding = if recurrence.kind == RecurrenceKind::KimiDelta { Encoding::F32 } else { setup.dtype };
+    let encoding = recurrence.state_dtype.unwrap_or(setup.dtype);
     let mut parts = Vec::new();
     if recurrence.conv_channels > 0 {
         let columns = Expr::named(recurrence.conv_kernel.saturating_sub(1), "columns");

@@ -49,14 +49,14 @@ pub enum Verb {
     Estimate {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// Exit with 1 when it does not fit
         #[arg(long)]
         check: bool,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The anatomy of a model
     Inspect {
@@ -70,14 +70,14 @@ pub enum Verb {
     Solve {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// What to look for
         #[arg(long = "for", value_enum)]
         question: Question,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The GPUs that are known
     Gpus {
@@ -135,7 +135,9 @@ pub struct ModelArguments {
     pub model: Vec<String>,
     /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
     /// experts, active-experts, expert-intermediate, shared-experts, dense-layers, window, context, tied=yes, dtype; params=8B in the place of
-    /// intermediate
+    /// intermediate. Latent attention: kv-lora-rank, q-lora-rank, rope-head-dim, nope-head-dim, v-head-dim. A recurrence in the place of
+    /// attention: recurrent=mamba2 or gated-delta-net with state-heads, state-head-dim, state-size, state-groups, conv-kernel.
+    /// full-every=4: every fourth layer attends to everything, the others have the window or the recurrence
     #[arg(long, value_name = "SIZES", conflicts_with_all = ["model", "revision", "endpoint", "quant_config"])]
     pub manual: Option<String>,
     /// Branch, tag or commit on the Hub
@@ -152,6 +154,7 @@ pub struct ModelArguments {
     pub token_env: String,
 }
 
+/// Stands last in a verb: the heading of its last flags would go on to what follows.
 #[derive(Args)]
 pub struct ScenarioArguments {
     /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
@@ -169,7 +172,7 @@ pub struct ScenarioArguments {
     /// What the model is for: serve or train
     #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
-    /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
+    /// Engine: vllm, sglang, tensorrt-llm, tgi, transformers, llama.cpp, ollama, lmstudio or mlx
     #[arg(long, default_value = "vllm", help_heading = SERVING)]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
@@ -255,6 +258,24 @@ impl ScenarioArguments {
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_other_task_are_said_by_name() {
+        let said = |task: Task, flags: &str| {
+            let words = ["vramfit", "estimate", "MODEL"].into_iter().chain(flags.split_whitespace());
+            Arguments::of_the_other_task(&Arguments::command().get_matches_from(words), task).unwrap_or_default()
+        };
+        assert_eq!(said(Task::Serve, "--format json --check --context 9"), "");
+        assert_eq!(said(Task::Train, "--task train --format json --seq-len 9 --gpus 8"), "");
+        for (task, flag) in [(Task::Serve, "--lora-rank"), (Task::Train, "--context"), (Task::Train, "--gpu-layers")] {
+            assert!(said(task, &format!("--task {task} {flag} 8")).contains(flag), "{flag}");
         }
     }
 }
