@@ -107,8 +107,8 @@ impl Term {
     }
 }
 
-/// How sure a figure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How sure a figure is, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Basis {
     /// Integer arithmetic on shapes and types that were read.
     Exact,
@@ -428,6 +428,13 @@ impl Ledger {
     /// The sum of one term's entries in one stage.
     pub fn term_at(&self, term: Term, stage: Stage) -> Result<Amount, Overflow> {
         self.sum(stage, |entry| entry.term == term)
+    }
+
+    /// How sure that is: as the least sure of its entries that may come to a hundredth of it. `None` when nothing of it is held then.
+    pub fn basis_at(&self, term: Term, stage: Stage) -> Option<Basis> {
+        let held = || self.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&stage));
+        let least = held().map(|entry| entry.amount.high.get() / 100).max()?;
+        held().filter(|entry| entry.amount.high.get() >= least).map(|entry| entry.basis).max()
     }
 
     fn sum(&self, stage: Stage, wanted: impl Fn(&Entry) -> bool) -> Result<Amount, Overflow> {

@@ -35,6 +35,12 @@ impl Unit {
         fixed(bytes.get(), self.bytes(), places)
     }
 
+    /// `13.5 to 14.1`; nothing where both ends read the same.
+    pub fn range(self, low: Bytes, high: Bytes) -> Option<String> {
+        let (low, high) = (self.number(low), self.number(high));
+        (low != high).then(|| [low.as_str(), " to ", &high].concat())
+    }
+
     /// The size with its unit: `13.5 GiB`.
     pub fn text(self, bytes: Bytes) -> String {
         format!("{} {}", self.number(bytes), self.name())

@@ -5,7 +5,7 @@ mod tensors;
 use serde_json::{Map, Value, json};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Bound, Device, Estimate, Ledger};
+use crate::estimate::{Basis, Bound, Device, Estimate, Ledger};
 use crate::format::{Unit, grouped};
 use crate::model::{Anatomy, Attention, Component, FeedForward, Files, Mixer, Model, Recurrence, Span};
 use crate::plan::{Largest, LongestContext, Question};
@@ -70,7 +70,7 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
         (Some(budget), Bound::Card) => format!("{} and the CUDA context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
         (None, _) => format!("{} are usable", unit.text(device.usable)),
     };
-    let likely = if peak.is_exact() { String::new() } else { format!(" Likely {} to {}.", unit.number(peak.low), unit.text(peak.high)) };
+    let likely = unit.range(peak.low, peak.high).map_or_else(String::new, |range| [" Likely ", &range, " ", unit.name(), "."].concat());
     let summary = format!("Needs {} at its peak{each}, {}; {limit}.{likely}", unit.text(peak.expected), stage.doing());
     Ok(Verdict { fits: headroom.fits(), claim, rest, summary })
 }
@@ -477,7 +477,7 @@ fn entries_json(ledger: &Ledger) -> Result<Value, Overflow> {
                     ("peak", Value::from(at_peak.expected.get())),
                 ]),
             ),
-            ("basis", Value::from(shown.first().map(|entry| entry.basis.name()))),
+            ("basis", Value::from(ledger.basis_at(term, peak_stage).or(shown.first().map(|entry| entry.basis)).map(Basis::name))),
             ("formula", Value::from(joined(&|entry| entry.formula.to_string()))),
             ("source", Value::from(joined(&|entry| entry.source.to_owned()))),
         ]));

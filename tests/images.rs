@@ -56,6 +56,31 @@ fn maps_are_what_autograd_saves() {
     }
 }
 
+fn own(class: &str, model_type: &str, more: &str) -> String {
+    format!(r#"{{"architectures": ["{class}ForImageClassification"], "model_type": "{model_type}", "num_labels": 1000, "torch_dtype": "float32"{more}}}"#)
+}
+
+/// Saved-tensor hooks on transformers 5.23's own classes, float32, one image of 224 × 224, without the statistics of batch norms, which
+/// are of the batch. A mask of a dropout takes four bytes a value there and one on a GPU.
+#[test]
+fn maps_of_depthwise_networks_and_of_windows() {
+    let efficient = r#", "width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224"#;
+    for (config, saved, off) in [
+        (own("MobileNetV1", "mobilenet_v1", ""), 62_199_308 - 3 * 1024, 0),
+        (own("MobileNetV2", "mobilenet_v2", ""), 79_858_124 - 3 * 1280, 0),
+        (own("MobileNetV2", "mobilenet_v2", r#", "depth_multiplier": 0.5, "output_stride": 16"#), 51_810_252 - 3 * 1280, 0),
+        (own("MobileNetV2", "mobilenet_v2", r#", "tf_padding": false"#), 78_209_536 - 3 * 1280, 0),
+        // What the small activation of squeeze and excitation reads is left out: 380 values.
+        (own("EfficientNet", "efficientnet", &format!(r#"{efficient}, "drop_connect_rate": 0.0, "dropout_rate": 0.0"#)), 89_034_988, 4 * 380),
+        (own("EfficientNet", "efficientnet", efficient), 89_880_556 - 3 * 211_392, 4 * 380),
+        (own("Swin", "swin", r#", "drop_path_rate": 0.0"#), 106_634_128, 0),
+        // Without its tables of relative positions and scales of heads, which do not grow with images.
+        (own("Swinv2", "swinv2", r#", "drop_path_rate": 0.0"#), 131_973_664 - 12 * 169 * 512 * 4 - 138 * (49 * 49 + 1) * 4, 0),
+    ] {
+        assert_eq!(kept(&trained(&config, None, single(1))) + off, saved, "{config}");
+    }
+}
+
 /// Counts of torchvision's networks.
 #[test]
 fn networks_are_counted_by_their_names() {

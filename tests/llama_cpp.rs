@@ -4,7 +4,7 @@
 mod common;
 
 use common::{fixture, model};
-use vramfit::estimate::{Basis, Estimate, Ledger, Term};
+use vramfit::estimate::{Basis, Estimate, Ledger, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::model::Model;
 use vramfit::quantity::{Bytes, MIB};
@@ -205,6 +205,25 @@ fn ollama_and_lm_studio_have_their_own_default_context() {
 }
 
 #[test]
+fn the_least_that_runs_is_one_request() {
+    let peak = |answer: &Estimate| answer.devices.iter().map(|device| device.peak().unwrap().1.expected).collect::<Vec<_>>();
+    let minimum = |answer: &Estimate| answer.devices.iter().map(|device| device.minimum.unwrap()).collect::<Vec<_>>();
+    for runtime in [Runtime::LlamaCpp, Runtime::Mlx] {
+        let gpu = if runtime == Runtime::Mlx { "M2 Max" } else { "GeForce RTX 4090" };
+        let with = |batch, parallel| {
+            let llama_cpp = LlamaCpp { parallel, ..LlamaCpp::default() };
+            let scenario = Scenario { runtime, gpu: Some(gpu.to_owned()), batch, llama_cpp, weights: Weights::AsStored, ..Scenario::default() };
+            answer(&model(QWEN3_30B), &scenario)
+        };
+        let one = with(None, None);
+        assert_eq!(minimum(&one), peak(&one));
+        let four = if runtime == Runtime::Mlx { with(Some(4), None) } else { with(None, Some(4)) };
+        assert_eq!(minimum(&four), peak(&one), "{runtime}");
+        assert!(peak(&four) > peak(&one));
+    }
+}
+
+#[test]
 fn mlx_has_one_memory_and_its_own_cache() {
     let scenario =
         |gpu: &str| Scenario { gpu: Some(gpu.to_owned()), runtime: Runtime::Mlx, weights: Weights::AsStored, context: Some(5000), ..Scenario::default() };
@@ -216,4 +235,8 @@ fn mlx_has_one_memory_and_its_own_cache() {
     assert_eq!(mib(device, Term::Weights), 15_316.51);
     assert_eq!(device.entries.iter().find(|entry| entry.term == Term::Activations).unwrap().basis, Basis::Modelled);
     assert!(estimate(&model(LLAMA_31_8B), &scenario("GeForce RTX 4090")).unwrap_err().to_string().contains("Apple"));
+    // Ten layers keep everything, 52 a window of 1,024: all but the last of it, with the 2,048 tokens that are read at once.
+    let gemma = answer(&model(GEMMA_3_27B), &Scenario { context: Some(8192), ..scenario("M2 Max") });
+    let tokens = |stage| gemma.devices[0].term_at(Term::KvCache, stage).unwrap().expected.get() / (2 * 16 * 128 * 2);
+    assert_eq!([Stage::Prefill, Stage::Decode].map(tokens), [10 * 8192 + 52 * (1023 + 2048), 10 * 8192 + 52 * 1024]);
 }

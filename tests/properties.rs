@@ -4,6 +4,8 @@ mod common;
 
 use common::{fixture, model};
 use proptest::prelude::*;
+use vramfit::checkpoint::{Header, HeaderTensor, match_inventory};
+use vramfit::encoding::Encoding;
 use vramfit::estimate::{Estimate, Stage};
 use vramfit::link::{Link, ModelLink};
 use vramfit::memory::{common_estimate, estimate};
@@ -277,6 +279,45 @@ fn any_quantization() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
+/// Tensors that formats keep of a matrix, in any dtype and shape.
+fn any_tensors() -> impl Strategy<Value = std::collections::BTreeMap<&'static str, (&'static str, Vec<u64>)>> {
+    const LEAVES: &[&str] = &[
+        "weight",
+        "qweight",
+        "qzeros",
+        "scales",
+        "g_idx",
+        "weight.absmax",
+        "weight.quant_map",
+        "weight.nested_absmax",
+        "weight.quant_state.bitsandbytes__nf4",
+        "SCB",
+        "weight_packed",
+        "weight_scale",
+        "weight_scale_2",
+        "weight_scale_inv",
+        "weight_zero_point",
+        "biases",
+        "q_weight",
+        "q_scale",
+        "q_groups",
+        "trellis",
+        "suh",
+        "W_q",
+        "scale",
+        "zero",
+        "codes",
+        "codebooks",
+    ];
+    let dtype = prop::sample::select(vec!["F16", "F32", "I16", "I32", "I8", "U8", "U32", "F8_E4M3"]);
+    // Sizes of the matrix of 14,336 by 4,096 and of its packed forms among others.
+    let size = prop_oneof![prop::sample::select(vec![0u64, 1, 8, 14_336, 4096, 512, 1792, 128, 32, 1 << 40]), 0u64..20_000];
+    prop::collection::btree_map(prop::sample::select(LEAVES), (dtype, prop::collection::vec(size, 0..3)), 0..8)
+        .prop_filter("sizes that a header can have", |all| {
+            all.values().all(|(_, shape)| shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size)).is_some_and(|product| product < 1 << 50))
+        })
+}
+
 fn any_config() -> impl Strategy<Value = &'static str> {
     prop::sample::select(fixture::ALL.to_vec())
 }
@@ -442,6 +483,25 @@ proptest! {
         prop_assert!(is_known || answer.warnings.iter().any(|warning| warning.contains("quantisation")));
         for entry in &answer.devices[0].entries {
             prop_assert_eq!(entry.formula.evaluate(), Ok(entry.amount.expected.get()), "{}", entry.formula);
+        }
+    }
+
+    #[test]
+    fn any_tensors_of_a_matrix_are_recognised_or_left(tensors in any_tensors()) {
+        let mut model = model(fixture::MISTRAL_7B);
+        let (mut end, mut header) = (0, Header { tensors: Vec::new(), metadata: Vec::new() });
+        for (leaf, (dtype, shape)) in tensors {
+            let encoding = Encoding::from_safetensors(dtype).unwrap();
+            let begin = end;
+            end += encoding.bytes_for(shape.iter().product()).unwrap().get();
+            header.tensors.push(HeaderTensor { name: format!("model.layers.0.mlp.up_proj.{leaf}"), encoding, shape, begin, end });
+        }
+        let files = match_inventory(&model.anatomy, [header].iter()).unwrap().files;
+        vramfit::config::quantization_of_files(&mut model.anatomy, &files);
+        prop_assert!(model.anatomy.quantization.as_ref().is_none_or(|quantization| !quantization.schemes.is_empty()));
+        model.provenance.files = Some(files);
+        if let Ok(answer) = estimate(&model, &Scenario::default()) {
+            prop_assert!(answer.devices[0].entries.iter().all(|entry| entry.formula.evaluate() == Ok(entry.amount.expected.get())));
         }
     }
 

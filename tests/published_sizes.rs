@@ -23,6 +23,22 @@ const HQQ_ZERO: &str = r#"{"quant_method": "hqq", "quant_config": {"weight_quant
 const HQQ_BOTH: &str = r#"{"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 2, "group_size": 16},
     "scale_quant_params": {"nbits": 8, "group_size": 128}, "zero_quant_params": {"nbits": 8, "group_size": 128}}}"#;
 
+/// A config of torchao for every linear layer, the head among them.
+macro_rules! torchao {
+    ($kind:literal) => {
+        concat!(
+            r#"{"quant_method": "torchao", "quant_type": {"default": {"_type": "ModuleFqnToConfig", "_data": {"module_fqn_to_config": {"_default": "#,
+            $kind,
+            r#", "lm_head": "#,
+            $kind,
+            "}}}}}"
+        )
+    };
+}
+const TORCHAO_INT8: &str = torchao!(r#"{"_type": "Int8WeightOnlyConfig", "_data": {}}"#);
+const TORCHAO_INT4: &str = torchao!(r#"{"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}"#);
+const TORCHAO_FP8: &str = torchao!(r#"{"_type": "Float8WeightOnlyConfig", "_data": {}}"#);
+
 /// A config of GPTQ with so many bits and a group of so many inputs (-1: whole rows).
 macro_rules! gptq {
     ($bits:literal, $group:literal) => {
@@ -79,6 +95,10 @@ const SIZES: &[Size] = &[
     ("Qwen/Qwen2.5-32B", "", "fp8-dynamic", 32_199, GIB, "vLLM 0.11.0 log of a distilled model: 32.1993 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_800, GIB, "model card: 12.8 GiB"),
     ("openai/gpt-oss-20b", GPT_OSS, "as-stored", 12_870, GIB, "vLLM 0.29 log (XPU): 12.87 GiB"),
+    // TorchAO: the table of its README counts all but the embedding of 1.051 GB.
+    (LLAMA_31_8B, TORCHAO_INT8, "as-stored", 7_520 + 1_051, GB, "torchao README, Llama-3-8B int8wo: 7.52 GB"),
+    (LLAMA_31_8B, TORCHAO_INT4, "as-stored", 4_220 + 1_051, GB, "the same, int4wo-64: 4.22 GB"),
+    (LLAMA_31_8B, TORCHAO_FP8, "as-stored", 7_510 + 1_051, GB, "the same, float8wo: 7.51 GB"),
     // MLX
     ("Qwen/Qwen2.5-32B", "", "mlx-4bit", 18_440, GB, "moot20/s1-32B-MLX-4bits: 5.37 + 5.34 + 5.37 + 2.36 GB"),
     ("Qwen/Qwen2.5-32B", "", "mlx-8bit", 34_790, GB, "moot20/s1-32B-MLX-8bits: 5.34 + 5.36 + 5.36 + 5.33 + 5.36 + 5.36 + 2.68 GB"),
@@ -100,6 +120,12 @@ const SIZES: &[Size] = &[
     (LLAMA_3_70B, "", "exl2-4", 37_160, GB, "turboderp/Llama-3.1-70B-Instruct-exl2 4.0bpw: 8.57 + 8.5 + 8.47 + 8.49 + 3.13 GB"),
     (LLAMA_3_70B, "", "exl2-5", 45_710, GB, "the same, 5.0bpw: 8.47 + 8.54 + 8.57 + 8.44 + 8.55 + 3.14 GB"),
     ("meta-llama/Llama-3.2-3B-Instruct", "", "exl2-3", 2_160, GB, "turboderp/Llama-3.2-3B-exl2 3.0bpw: 2.16 GB"),
+    // EXL3: the table of the model's page counts all but the embedding, of 1.578 GiB; its GB are GiB (at 4 bits the matrices alone have
+    // 148.9 GB).
+    ("ERNIE-4.5-300B", "", "exl3-2", 70_200 + 1_578, GIB, "turboderp/ERNIE-4.5-300B-A47B-PT-exl3 2.00 bpw: 70.2 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-2.25", 78_600 + 1_578, GIB, "the same, 2.25 bpw: 78.6 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-3", 104_900 + 1_578, GIB, "the same, 3.00 bpw: 104.9 GB"),
+    ("ERNIE-4.5-300B", "", "exl3-4", 139_500 + 1_578, GIB, "the same, 4.00 bpw: 139.5 GB"),
 ];
 
 #[test]

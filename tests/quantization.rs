@@ -43,8 +43,11 @@ fn worked_examples_are_met_to_the_byte() {
     }
 }
 
-/// A header with the tensors that GPTQ's packing writes for a model, and the rest in 16 bits.
-fn gptq_header(model: &Model) -> Header {
+/// A tensor of a packed matrix: what it is, its dtype, its shape.
+type Part = (&'static str, &'static str, Vec<u64>);
+
+/// A header with the tensors that a method writes for each matrix of a model's layers (outputs, inputs), and the rest in 16 bits.
+fn header(model: &Model, packed: impl Fn(u64, u64) -> Vec<Part>) -> Header {
     let mut tensors: Vec<HeaderTensor> = Vec::new();
     let mut add = |name: String, dtype: &str, shape: Vec<u64>| {
         let encoding = Encoding::from_safetensors(dtype).unwrap();
@@ -56,11 +59,9 @@ fn gptq_header(model: &Model) -> Header {
         for layer in item.layers.clone() {
             let module = item.module(layer);
             if item.is_in_layer() && item.tensor.shape.len() == 2 {
-                let (outputs, inputs) = (item.tensor.shape[0], item.tensor.shape[1]);
-                add(format!("{module}.qweight"), "I32", vec![inputs / 8, outputs]);
-                add(format!("{module}.qzeros"), "I32", vec![inputs / 128, outputs / 8]);
-                add(format!("{module}.scales"), "F16", vec![inputs / 128, outputs]);
-                add(format!("{module}.g_idx"), "I32", vec![inputs]);
+                for (leaf, dtype, shape) in packed(item.tensor.shape[0], item.tensor.shape[1]) {
+                    add(format!("{module}.{leaf}"), dtype, shape);
+                }
             } else {
                 add(format!("{module}.weight"), "F16", item.tensor.shape.clone());
             }
@@ -69,10 +70,120 @@ fn gptq_header(model: &Model) -> Header {
     Header { tensors, metadata: Vec::new() }
 }
 
+fn gptq(outputs: u64, inputs: u64) -> Vec<Part> {
+    vec![
+        ("qweight", "I32", vec![inputs / 8, outputs]),
+        ("qzeros", "I32", vec![inputs / 128, outputs / 8]),
+        ("scales", "F16", vec![inputs / 128, outputs]),
+        ("g_idx", "I32", vec![inputs]),
+    ]
+}
+
+/// Tensors of a matrix as each method names and shapes them, and what they are recognised as.
+#[allow(clippy::type_complexity)]
+const WRITTEN: &[(&str, &str, fn(u64, u64) -> Vec<Part>)] = &[
+    ("gptq", "GPTQ, 4 bits, groups of 128", gptq),
+    ("gptq", "GPTQ, 8 bits, one scale per output", |o, i| {
+        vec![("qweight", "I32", vec![i / 4, o]), ("qzeros", "I32", vec![1, o / 4]), ("scales", "F16", vec![1, o]), ("g_idx", "I32", vec![i])]
+    }),
+    ("gptq", "GPTQ, 3 bits, groups of 64", |o, i| {
+        vec![
+            ("qweight", "I32", vec![i * 3 / 32, o]),
+            ("qzeros", "I32", vec![i / 64, o * 3 / 32]),
+            ("scales", "F16", vec![i / 64, o]),
+            ("g_idx", "I32", vec![i]),
+        ]
+    }),
+    ("awq", "AWQ, 4 bits, groups of 64", |o, i| {
+        vec![("qweight", "I32", vec![i, o / 8]), ("qzeros", "I32", vec![i / 64, o / 8]), ("scales", "F16", vec![i / 64, o])]
+    }),
+    ("auto-round", "AutoRound, 2 bits, groups of 32", |o, i| {
+        vec![("qweight", "I32", vec![i / 16, o]), ("qzeros", "I32", vec![i / 32, o / 16]), ("scales", "F16", vec![i / 32, o])]
+    }),
+    ("bitsandbytes", "NF4, 4 bits, blocks of 64, double quantisation", |o, i| {
+        vec![
+            ("weight", "U8", vec![o * i / 2, 1]),
+            ("weight.absmax", "U8", vec![o * i / 64]),
+            ("weight.quant_map", "F32", vec![16]),
+            ("weight.nested_absmax", "F32", vec![o * i / 64 / 256]),
+            ("weight.nested_quant_map", "F32", vec![256]),
+            ("weight.quant_state.bitsandbytes__nf4", "U8", vec![90]),
+        ]
+    }),
+    ("bitsandbytes", "FP4, 4 bits, blocks of 64", |o, i| {
+        vec![
+            ("weight", "U8", vec![o * i / 2, 1]),
+            ("weight.absmax", "F32", vec![o * i / 64]),
+            ("weight.quant_map", "F32", vec![16]),
+            ("weight.quant_state.bitsandbytes__fp4", "U8", vec![80]),
+        ]
+    }),
+    ("bitsandbytes", "LLM.int8(), 8 bits, one scale per output", |o, i| {
+        vec![("weight", "I8", vec![o, i]), ("SCB", "F32", vec![o]), ("weight_format", "U8", vec![])]
+    }),
+    ("compressed-tensors", "compressed-tensors, 4 bits, groups of 128", |o, i| {
+        vec![("weight_packed", "I32", vec![o, i / 8]), ("weight_scale", "BF16", vec![o, i / 128]), ("weight_shape", "I64", vec![2])]
+    }),
+    ("compressed-tensors", "compressed-tensors, 8 bits, one scale per output", |o, i| vec![("weight", "I8", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]),
+    ("compressed-tensors", "FP8, 8 bits, one scale per output", |o, i| vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale", "BF16", vec![o, 1])]),
+    ("compressed-tensors", "NVFP4, 4 bits, groups of 16", |o, i| {
+        vec![("weight_packed", "U8", vec![o, i / 2]), ("weight_scale", "F8_E4M3", vec![o, i / 16]), ("weight_global_scale", "F32", vec![1])]
+    }),
+    ("compressed-tensors", "MXFP, 4 bits, groups of 32", |o, i| vec![("weight_packed", "U8", vec![o, i / 2]), ("weight_scale", "U8", vec![o, i / 32])]),
+    ("modelopt", "NVFP4, 4 bits, groups of 16", |o, i| {
+        vec![("weight", "U8", vec![o, i / 2]), ("weight_scale", "F8_E4M3", vec![o, i / 16]), ("weight_scale_2", "F32", vec![]), ("input_scale", "F32", vec![])]
+    }),
+    ("fp8", "FP8, 8 bits, blocks of 128 × 128", |o, i| {
+        vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale_inv", "F32", vec![o.div_ceil(128), i.div_ceil(128)])]
+    }),
+    ("fp8", "FP8, 8 bits", |o, i| vec![("weight", "F8_E4M3", vec![o, i]), ("weight_scale", "F32", vec![])]),
+    ("mlx", "MLX, 4 bits, groups of 64", |o, i| {
+        vec![("weight", "U32", vec![o, i / 8]), ("scales", "BF16", vec![o, i / 64]), ("biases", "BF16", vec![o, i / 64])]
+    }),
+    ("mlx", "MLX MXFP, 4 bits, groups of 32", |o, i| vec![("weight", "U32", vec![o, i / 8]), ("scales", "U8", vec![o, i / 32])]),
+    ("exl3", "EXL3, 3 bits", |o, i| vec![("trellis", "I16", vec![i / 16, o / 16, 48]), ("suh", "F16", vec![i]), ("svh", "F16", vec![o])]),
+    ("hqq", "HQQ, 4 bits, blocks of 64", |o, i| {
+        vec![("W_q", "U8", vec![o * i / 64 / 2, 64]), ("scale", "F16", vec![o * i / 64, 1]), ("zero", "F16", vec![o * i / 64, 1])]
+    }),
+    ("aqlm", "AQLM, 2 bits", |o, i| {
+        vec![("codes", "I16", vec![o, i / 8, 1]), ("codebooks", "F16", vec![1, 1 << 16, 1, 8]), ("scales", "F16", vec![o, 1, 1, 1])]
+    }),
+];
+
+/// A file says how it is quantised where its config does not: every tensor is loaded, with the bytes that it has.
+#[test]
+fn headers_tell_the_quantisation_that_a_config_leaves_out() {
+    for (method, said, packed) in WRITTEN {
+        let mut model = model(&published("TheBloke/Llama-2-7B-GPTQ", ""));
+        let matched = match_inventory(&model.anatomy, [header(&model, packed)].iter()).unwrap();
+        assert_eq!(matched.notes, [""; 0], "{said}");
+        vramfit::config::quantization_of_files(&mut model.anatomy, &matched.files);
+        let quantization = model.anatomy.quantization.as_ref().unwrap_or_else(|| panic!("{said} is not recognised"));
+        let found = quantization.schemes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!((quantization.method.as_str(), found.join("; ").as_str()), (*method, *said));
+        assert!(model.anatomy.assumptions.last().unwrap().ends_with(said));
+        assert!(!quantization.assigned.is_empty());
+        let size = matched.files.bytes.get();
+        model.provenance.files = Some(matched.files);
+        // Only plain float tensors are cast, and those are in 16 bits here.
+        assert_eq!(bytes(&model, "as-stored", Encoding::F16), size, "{said}");
+    }
+    // What is plain, is; and a config that says something is believed.
+    let mut plain = model(&published("TheBloke/Llama-2-7B-GPTQ", ""));
+    let in_16_bits = header(&plain, |outputs, inputs| vec![("weight", "F16", vec![outputs, inputs])]);
+    let files = match_inventory(&plain.anatomy, [in_16_bits].iter()).unwrap().files;
+    vramfit::config::quantization_of_files(&mut plain.anatomy, &files);
+    assert!(plain.anatomy.quantization.is_none());
+    let mut said = model(&published("TheBloke/Llama-2-7B-GPTQ", NF4_DQ));
+    let files = match_inventory(&said.anatomy, [header(&said, gptq)].iter()).unwrap().files;
+    vramfit::config::quantization_of_files(&mut said.anatomy, &files);
+    assert_eq!(said.anatomy.quantization.unwrap().method, "bitsandbytes");
+}
+
 #[test]
 fn packed_files_are_counted_as_what_they_hold_and_as_what_they_take() {
     let from_config = model(&published("TheBloke/Llama-2-7B-GPTQ", GPTQ));
-    let matched = match_inventory(&from_config.anatomy, [gptq_header(&from_config)].iter()).unwrap();
+    let matched = match_inventory(&from_config.anatomy, [header(&from_config, gptq)].iter()).unwrap();
     assert_eq!(matched.notes, [""; 0]);
     let mut from_files = from_config.clone();
     from_files.provenance.files = Some(matched.files);

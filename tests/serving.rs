@@ -56,6 +56,36 @@ fn sglang_fills_the_rest_of_its_share_with_tokens() {
 }
 
 #[test]
+fn tgi_fills_nine_tenths_of_the_card_with_blocks_and_captures_graphs_in_the_rest() {
+    let on_card = |gpu: &str| Scenario { runtime: Runtime::Tgi, gpu: Some(gpu.into()), ..Scenario::default() };
+    let answer = on(fixture::MISTRAL_7B, on_card("H100 SXM5 80GB"));
+    let device = &answer.devices[0];
+    let budget = device.budget.as_ref().unwrap().bytes.get();
+    assert_eq!(budget, (device.usable.get() * 9).div_ceil(10));
+    let graphs = device.term_at(Term::CudaGraphs, Stage::Decode).unwrap().expected;
+    assert_eq!(device.claim.unwrap().get(), budget + graphs.get());
+    // What the driver shows counts, with the longest prompt: all of it but keys, values and graphs.
+    let at = |term| device.term_at(term, Stage::Prefill).unwrap().expected.get();
+    let others = device.at(Stage::Prefill).unwrap().expected.get() - at(Term::KvCache) - at(Term::CudaGraphs);
+    let per_token = 32 * 2 * 8 * 128 * 2;
+    assert_eq!(answer.capacity.unwrap().kv_cache_tokens, (budget - others) / per_token);
+    // 900 TFLOPS by 15.03 GFLOP for a token, at most the model's maximum; 121 on an L4; 4,096 where the launcher does not know the card.
+    for (gpu, tokens) in [("H100 SXM5 80GB", "32768"), ("L4", "8049"), ("GeForce RTX 3090", "4096")] {
+        assert_eq!(chosen(&on(fixture::MISTRAL_7B, on_card(gpu)), "max_num_batched_tokens"), tokens, "{gpu}");
+    }
+    assert_eq!(at(Term::Activations), 32_768 * (3 * 14_336 + 4 * 4096) * 2);
+    assert_eq!(at(Term::Workspace), 128 << 20);
+    // Windows (here of 4,096 tokens) give up no block.
+    assert_eq!(held(&answer, Term::KvCache), 8192 * per_token);
+    // Heads that FlashInfer has no kernels for: blocks of 256 tokens, of 16 before Ampere.
+    let narrow = fixture::MISTRAL_7B.replace("\"hidden_size\": 4096", "\"head_dim\": 96, \"hidden_size\": 4096");
+    for (gpu, tokens) in [("H100 SXM5 80GB", 1024), ("T4", 1008)] {
+        let answer = on(&narrow, Scenario { context: Some(1000), ..on_card(gpu) });
+        assert_eq!(held(&answer, Term::KvCache), tokens * 32 * 2 * 8 * 96 * 2, "{gpu}");
+    }
+}
+
+#[test]
 fn tensorrt_llm_takes_a_share_of_what_is_free_once_loaded() {
     let scenario = Scenario { runtime: Runtime::TensorRtLlm, gpu: None, gpu_capacity: Some(Bytes(gib(80))), ..Scenario::default() };
     let answer = on(fixture::QWEN2_7B, scenario.clone());

@@ -285,3 +285,46 @@ fn damaged_files_are_said_with_their_name() {
         assert!(said.contains(expected) && said.contains(path.file_name().unwrap().to_str().unwrap()), "{said}");
     }
 }
+
+#[test]
+fn an_index_without_its_files_and_one_that_is_none_are_said() {
+    let folder = Folder::new("unfetched");
+    folder.put("config.json", fixture::GPT2.as_bytes());
+    let index = folder.put("model.safetensors.index.json", br#"{"weight_map": {"wte.weight": "a.safetensors", "wpe.weight": "b.safetensors"}}"#);
+    let model = &json("inspect", &[&folder.0], &[])["model"];
+    assert_eq!(model["source"], "config");
+    let assumptions = model["assumptions"].to_string();
+    assert!(assumptions.contains("0 of the 2 weight files that model.safetensors.index.json names are here"), "{assumptions}");
+    assert!(complaint(&[&index]).contains("there is no file"), "named by itself, it must be whole");
+    folder.put("model.safetensors.index.json", br#"{"weight_map": ["a.safetensors"]}"#);
+    for named in [&folder.0, &index] {
+        assert!(complaint(&[named]).contains("not a valid index"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_repository_in_the_hubs_cache_is_opened_with_its_id_and_commit() {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let folder = Folder::new("hub-cache");
+    let repository = folder.0.join("models--org--some-name");
+    let snapshot = repository.join("snapshots").join(COMMIT);
+    for path in [&snapshot, &repository.join("blobs"), &repository.join("refs")] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    let (header, data) = tensors(&[("wte.weight", &[50_257, 768])]);
+    folder.sparse("models--org--some-name/blobs/a", &header, data);
+    folder.put("models--org--some-name/blobs/b", fixture::GPT2.as_bytes());
+    folder.put("models--org--some-name/refs/main", COMMIT.as_bytes());
+    for (blob, name) in [("a", "model.safetensors"), ("b", "config.json"), ("gone", "tokenizer.json")] {
+        std::os::unix::fs::symlink(format!("../../blobs/{blob}"), snapshot.join(name)).unwrap();
+    }
+    for path in [&repository, &snapshot] {
+        let model = &json("inspect", &[path], &[])["model"];
+        assert_eq!((&model["id"], &model["revision"], &model["stored_bytes"]), (&"org/some-name".into(), &COMMIT.into(), &data.into()));
+    }
+    // Two commits, and none of them is the one that `main` is.
+    std::fs::create_dir_all(repository.join("snapshots/fedcba9876543210")).unwrap();
+    folder.put("models--org--some-name/refs/main", b"ffff");
+    assert!(complaint(&[&repository]).contains("more than one commit"));
+}

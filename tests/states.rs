@@ -29,7 +29,13 @@ fn the_config_names_the_dtype_of_states() {
     assert_eq!((open.least, open.most, open.named), (3 * (convolution + 2 * state), 3 * (convolution + 4 * state), vec![]));
     let error = vramfit::config::read(&qwen3_5(r#", "mamba_ssm_dtype": "wide""#)).unwrap_err().to_string();
     assert!(error.contains("`mamba_ssm_dtype`"), "{error}");
-    assert!(report::states(&read(r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#)).unwrap().is_none());
+    assert!(
+        report::states(&read(
+            r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#
+        ))
+        .unwrap()
+        .is_none()
+    );
 }
 
 #[test]

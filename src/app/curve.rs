@@ -134,8 +134,8 @@ fn on_key(state: AppState, event: &Event) {
 fn cross(state: AppState, drawing: Option<&Drawing>, context: u64) -> Cross {
     let Some(point) = point(state, context) else { return Cross::default() };
     let unit = state.unit.get();
-    let range = if point.low == point.high { String::new() } else { format!(", likely {} to {}", unit.number(point.low), unit.number(point.high)) };
-    let text = format!("{} tokens: {}{range}", grouped(context), unit.text(point.peak));
+    let range = unit.range(point.low, point.high).map_or_else(String::new, |range| [", likely ", &range].concat());
+    let text = [&grouped(context), " tokens: ", &unit.text(point.peak), &range].concat();
     let Some(drawing) = drawing else { return Cross { text, ..Cross::default() } };
     Cross { left: percent(drawing.plot.x_of(context), drawing.width), top: percent(drawing.plot.y_of(point.peak), drawing.height), text }
 }

@@ -131,7 +131,6 @@ impl Slider {
         dom::attribute(self.id, "max", &last.to_string());
         dom::attribute(self.id, "aria-valuetext", &said);
         dom::set_value(self.id, &position.min(last).to_string());
-        dom::style(self.id, "--filled", &along(position, last));
         let (place, note) = mark.map_or_else(Default::default, |(at, note)| (along(at, last), note));
         dom::flag(&id("-mark"), "hidden", place.is_empty());
         dom::style(&id("-mark"), "left", &place);

@@ -128,9 +128,9 @@ fn rows(estimate: &Estimate, unit: Unit) -> Result<Vec<Row>, Overflow> {
         let amount = device.term_at(term, stage)?;
         let bytes = amount.expected;
         let entries = || device.entries.iter().filter(move |entry| entry.term == term);
-        let basis = if let Some(entry) = entries().find(|entry| entry.stages.contains(&stage)) {
-            let range = if amount.is_exact() { String::new() } else { format!(", {} to {}", unit.number(amount.low), unit.number(amount.high)) };
-            format!("{}{range}", basis(entry.basis))
+        let basis = if let Some(least) = device.basis_at(term, stage) {
+            let range = unit.range(amount.low, amount.high).map_or_else(String::new, |range| [", ", &range].concat());
+            [basis(least), &range].concat()
         } else {
             // Not held at the peak: its largest, and when.
             let largest = entries().max_by_key(|entry| entry.amount.expected);
@@ -186,7 +186,7 @@ fn sum(out: &mut String, code: &str) {
 /// A computation, when it is held (empty for what the row shows), and where its values come from.
 fn line(out: &mut String, entry: &Entry, when: &str, unit: Unit) {
     let amount = entry.amount;
-    let band = if amount.is_exact() { String::new() } else { format!("Likely {} to {}.", unit.number(amount.low), unit.text(amount.high)) };
+    let band = unit.range(amount.low, amount.high).map_or_else(String::new, |range| ["Likely ", &range, " ", unit.name(), "."].concat());
     let code = with_value(&entry.formula, amount.expected);
     dom::weave(out, &["<div class='line'><p class='line__when'>", when, "</p><code>", &code, "</code><p>Rule: ", entry.source, "</p><p>", &band, "</p><ul>"]);
     for (value, source) in entry.formula.sources() {

@@ -1,7 +1,5 @@
 //! What was assumed, and what one should know.
 
-use std::fmt::Write;
-
 use leptos::prelude::*;
 
 use vramfit::format::sentence;
@@ -37,15 +35,15 @@ fn notes(state: AppState) -> String {
         if let Answer::Estimate(estimate) = answer {
             estimate.warnings.iter().for_each(|text| note(&mut out, WARNING, text));
             estimate.assumptions.iter().for_each(|text| note(&mut out, PLAIN, text));
-            let mut defaults = String::new();
+            let mut opening = "<li>Left at their defaults:<ul><li>";
             for choice in &estimate.choices {
                 if let Some(rule) = &choice.default {
-                    defaults.push_str(if defaults.is_empty() { "Not chosen, so left at the default: " } else { "; " });
-                    let _ = write!(defaults, "{} {} ({rule})", name(choice.key), choice.value);
+                    dom::weave(&mut out, &[opening, &name(choice.key), ": ", &choice.value, " (", rule, ")</li>"]);
+                    opening = PLAIN;
                 }
             }
-            if !defaults.is_empty() {
-                note(&mut out, PLAIN, &defaults);
+            if opening == PLAIN {
+                out.push_str("</ul></li>");
             }
         } else {
             // Without an estimate, what is known of the model.

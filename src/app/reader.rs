@@ -28,6 +28,9 @@ extern "C" {
     pub fn models(this: &Reader) -> Result<String, JsValue>;
 
     #[wasm_bindgen(catch, method)]
+    pub fn sizes(this: &Reader) -> Result<String, JsValue>;
+
+    #[wasm_bindgen(catch, method)]
     pub async fn search(this: &Reader, text: &str, endpoint: &str, token: &str, signal: &AbortSignal) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(catch, method)]

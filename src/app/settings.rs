@@ -5,7 +5,8 @@ use vramfit::link;
 use vramfit::quantity::Decimal;
 use vramfit::runtime::{Facts, Setting as EngineSetting, Way, facts, settings};
 use vramfit::scenario::{
-    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Runtime, Scenario, Sharding, Task,
+    Algorithm, AttentionImplementation, CacheImplementation, FlashAttention, KvCache, Loss, Offload, Precision, Reference, Rollout, Runtime, Scenario,
+    Sharding, Task, Trainer,
 };
 
 use super::dom;
@@ -43,6 +44,7 @@ enum Kind {
 /// What decides which settings mean something.
 struct Case {
     is_training: bool,
+    algorithm: Algorithm,
     runtime: Runtime,
     is_pipeline: bool,
     /// Whether the size of a picture matters.
@@ -53,6 +55,7 @@ impl Case {
     fn of(state: AppState, scenario: &Scenario) -> Self {
         Self {
             is_training: scenario.task == Task::Train,
+            algorithm: scenario.training.algorithm.unwrap_or(Algorithm::Sft),
             runtime: scenario.runtime,
             is_pipeline: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.is_pipeline())),
             reads_images: state.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.model.has_pictures(scenario.task == Task::Train))),
@@ -75,8 +78,20 @@ impl Case {
         self.is_training
     }
 
+    fn compares(&self) -> bool {
+        self.is_training && matches!(self.algorithm, Algorithm::Dpo | Algorithm::Kto | Algorithm::Ppo | Algorithm::Grpo)
+    }
+
+    fn rolls_out(&self) -> bool {
+        self.is_training && matches!(self.algorithm, Algorithm::Ppo | Algorithm::Grpo)
+    }
+
     fn is_transformers(&self) -> bool {
         self.takes(EngineSetting::Attention)
+    }
+
+    fn drafts(&self) -> bool {
+        self.takes(EngineSetting::Drafting)
     }
 
     fn is_llama_cpp(&self) -> bool {
@@ -96,7 +111,12 @@ static GROUPS: &[Group] = &[
         id: "training",
         title: "Training",
         settings: &[
+            Setting { key: "by", label: "Trainer", kind: Kind::Choice(Trainer::OPTIONS), used: "trainer", applies: Case::trains },
             Setting { key: "algo", label: "Algorithm", kind: Kind::Choice(Algorithm::OPTIONS), used: "algorithm", applies: Case::trains },
+            Setting { key: "ref", label: "Reference model", kind: Kind::Choice(Reference::OPTIONS), used: "reference", applies: Case::compares },
+            Setting { key: "gen", label: "Generations", kind: Kind::Count, used: "generations", applies: Case::rolls_out },
+            Setting { key: "roll", label: "Rollout", kind: Kind::Choice(Rollout::OPTIONS), used: "rollout", applies: Case::rolls_out },
+            Setting { key: "rollmem", label: "Rollout's share of the card", kind: Kind::Share, used: "rollout_memory_fraction", applies: Case::rolls_out },
             Setting { key: "prec", label: "Precision", kind: Kind::Choice(Precision::OPTIONS), used: "precision", applies: Case::trains },
             Setting {
                 key: "gc",
@@ -140,13 +160,7 @@ static GROUPS: &[Group] = &[
         id: "engine",
         title: "Engine",
         settings: &[
-            Setting {
-                key: "rv",
-                label: "Version",
-                kind: Kind::Text("0.10.2"),
-                used: "runtime_version",
-                applies: |case| case.is_training || case.engine().is_some(),
-            },
+            Setting { key: "rv", label: "Version", kind: Kind::Text("0.10.2"), used: "runtime_version", applies: |case| case.takes(EngineSetting::Version) },
             Setting {
                 key: "util",
                 label: "GPU memory utilization",
@@ -187,7 +201,7 @@ static GROUPS: &[Group] = &[
             Setting { key: "rank", label: "Largest LoRA rank", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Loras) },
             Setting { key: "ans", label: "Tokens of the answer", kind: Kind::Count, used: "answer_tokens", applies: Case::is_transformers },
             Setting { key: "cache", label: "Cache", kind: Kind::Choice(CacheImplementation::OPTIONS), used: "", applies: Case::is_transformers },
-            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: |case| case.takes(EngineSetting::Drafting) },
+            Setting { key: "spec", label: "Drafted tokens (MTP)", kind: Kind::Count, used: "", applies: Case::drafts },
             Setting {
                 key: "attn",
                 label: "Attention",
@@ -195,8 +209,7 @@ static GROUPS: &[Group] = &[
                 used: "attention",
                 applies: Case::is_transformers,
             },
-            // The page reads no draft model; one that a link names can be taken back.
-            Setting { key: "draft", label: "Draft model", kind: Kind::Text(""), used: "", applies: |_| false },
+            Setting { key: "draft", label: "Draft model", kind: Kind::Text("Qwen/Qwen3-0.6B"), used: "", applies: Case::drafts },
             Setting { key: "eager", label: "Enforce eager", kind: Kind::Switch, used: "", applies: |case| case.takes(EngineSetting::EnforceEager) },
         ],
     },
@@ -223,6 +236,7 @@ static GROUPS: &[Group] = &[
         settings: &[
             Setting { key: "img", label: "Size of the picture", kind: Kind::Text("1024x1024"), used: "image_size", applies: |case| case.reads_images },
             Setting { key: "imgs", label: "Images in a sample", kind: Kind::Count, used: "images", applies: |case| case.is_training && case.reads_images },
+            Setting { key: "sec", label: "Seconds of sound in a sample", kind: Kind::Count, used: "audio_seconds", applies: Case::trains },
             Setting { key: "frames", label: "Frames", kind: Kind::Count, used: "frames", applies: |case| case.is_pipeline },
         ],
     },

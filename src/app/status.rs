@@ -15,9 +15,11 @@ pub const MARKUP: &str = "\
 pub fn bind(state: AppState) {
     let (settled, over) = (Later::default(), Later::default());
     dom::follow(move || {
-        let news = news(state);
+        state.load.track();
+        state.answer.track();
+        state.unit.track();
         // At most once a second, and after the last change.
-        settled.run(1000, Box::new(move || dom::text("status", &news)));
+        settled.run(1000, Box::new(move || dom::text("status", &untrack(|| news(state)))));
     });
     dom::follow(move || {
         let said = state.said.get();

@@ -139,13 +139,16 @@ fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
             &["<div><dt>", label, &opening, &number, "</data><span class='unit'>", unit.name(), "</span><span class='note'>", note, "</span></dd></div>"],
         );
     };
+    if let Some(minimum) = device.minimum {
+        moment("minimum", "Minimum to run", minimum, "one request");
+    }
     moment("loaded", "Loaded", device.loaded()?.expected, "before the first request");
     moment("steady", "Steady", device.steady()?.expected, "at this load");
     moment("peak", "Peak", peak.expected, stage.doing());
     if let (Some(claim), Some(budget)) = (device.claim, &device.budget) {
         let engine = budget.name.split(' ').next().unwrap_or_default();
         let ratio = estimate.choices.iter().find(|choice| choice.key == "gpu_memory_utilization").map_or("its share", |choice| choice.value.as_str());
-        moment("reserved", &format!("{engine} will claim"), claim, &format!("{ratio} of the card, and its context"));
+        moment("reserved", &format!("{engine} will claim"), claim, &format!("{ratio} of the card, and what is outside it"));
     }
     Ok(out)
 }

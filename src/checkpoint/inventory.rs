@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::{Header, HeaderTensor, quotable};
 use crate::encoding::Encoding;
 use crate::format::{Unit, fixed, grouped};
-use crate::model::{Anatomy, Files, Role, Tensor};
+use crate::model::{Anatomy, Files, Role, Tensor, module_and_leaf};
 use crate::quantity::{Bytes, GIB, MIB, Overflow, ParamCount};
 
 /// Names of tensors left out that a note lists.
@@ -134,14 +134,14 @@ impl Matcher {
         };
         for component in anatomy.counted() {
             for tensor in &component.tensors {
-                let module = matcher.expect(without_last(&tensor.name), tensor.role);
+                let module = matcher.expect(module_of(&tensor.name), tensor.role);
                 module.is_outside = true;
             }
             let mut first: u64 = 0;
             for run in &component.layers {
                 let layers = first..first.saturating_add(run.count);
                 for tensor in &run.tensors {
-                    let module = matcher.expect(&format!("{}.{{}}.{}", component.layer_prefix, without_last(&tensor.name)), tensor.role);
+                    let module = matcher.expect(&format!("{}.{{}}.{}", component.layer_prefix, module_of(&tensor.name)), tensor.role);
                     module.extend(layers.clone(), tensor.name.contains("experts.{}").then_some(tensor.count));
                 }
                 first = layers.end;
@@ -181,9 +181,9 @@ impl Matcher {
 
         let bare = tensor.name.strip_prefix(&self.base);
         let name = bare.unwrap_or(&tensor.name);
-        let is_outside = self.by_path.get(without_last(name)).is_some_and(|&number| self.expected[number].is_outside);
+        let is_outside = self.by_path.get(module_of(name)).is_some_and(|&number| self.expected[number].is_outside);
         let (pattern, place) = if is_outside { (name.to_owned(), Place::default()) } else { take_numbers(name) };
-        let module = self.by_path.get(without_last(&pattern)).copied().filter(|&number| self.expected[number].has(place));
+        let module = self.by_path.get(module_of(&pattern)).copied().filter(|&number| self.expected[number].has(place));
         let pattern = self.intern(pattern, bare.is_some());
         let standing = match module {
             _ if !self.seen.insert((pattern, place)) => Standing::Repeated,
@@ -240,7 +240,7 @@ impl Matcher {
                 }
                 _ if missing.is_some() => Some((0, guess_role(&pattern.name))),
                 Standing::Expected(number) => Some((number, self.expected[number].role)),
-                Standing::Extra if substitute.is_some() && without_last(&pattern.name) == HEAD => Some((0, Role::Embedding)),
+                Standing::Extra if substitute.is_some() && module_of(&pattern.name) == HEAD => Some((0, Role::Embedding)),
                 Standing::Extra => None,
             };
             let name = if pattern.has_base { format!("{}{}", self.base, pattern.name) } else { pattern.name.clone() };
@@ -267,7 +267,7 @@ impl Matcher {
     /// The embedding's number when only the head that is tied to it is stored.
     fn head_for_embedding(&self) -> Option<usize> {
         let embedding = self.expected.iter().position(|module| module.role == Role::Embedding && module.is_outside)?;
-        let is_stored = |path: &str| self.patterns.iter().any(|pattern| without_last(&pattern.name) == path);
+        let is_stored = |path: &str| self.patterns.iter().any(|pattern| module_of(&pattern.name) == path);
         let is_tied = !self.by_path.contains_key(HEAD);
         (is_tied && is_stored(HEAD) && !self.found.contains(&(embedding, Place::default()))).then_some(embedding)
     }
@@ -389,9 +389,9 @@ impl Rows {
     }
 }
 
-/// `a.b.weight` as `a.b`; nothing is left of a single segment.
-fn without_last(name: &str) -> &str {
-    name.rsplit_once('.').map_or("", |(module, _)| module)
+/// The module of a tensor, by its name.
+fn module_of(name: &str) -> &str {
+    module_and_leaf(name).0
 }
 
 /// The name with `{}` for the number after `experts` and for the first other number, which is the layer's.
@@ -428,7 +428,7 @@ fn number(segment: &str) -> Option<u64> {
 
 /// The role that the name of a stored tensor suggests.
 fn guess_role(pattern: &str) -> Role {
-    match Role::of_module(without_last(pattern)) {
+    match Role::of_module(module_of(pattern)) {
         // Fused experts are parameters themselves: `experts.gate_up_proj`.
         Role::Other => Role::of_module(pattern),
         role => role,

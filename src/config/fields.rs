@@ -7,8 +7,8 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::ConfigError;
-use crate::encoding::Encoding;
 use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, STRUCTURAL};
+use crate::encoding::Encoding;
 
 /// Canonical key, and the spellings seen (first present wins).
 const ALIASES: &[(&str, &[&str])] = &[

@@ -43,9 +43,61 @@ pub static SIZES: &[Size] = &[
     size("shared-experts", "n_shared_experts", "Shared experts"),
     size("dense-layers", "first_k_dense_replace", "First layers without experts"),
     size("window", "sliding_window", "Sliding window"),
+    size("full-every", "full_attention_interval", "One layer with full attention of every"),
+    size("kv-lora-rank", "kv_lora_rank", "Latent rank of keys and values (MLA)"),
+    size("q-lora-rank", "q_lora_rank", "Latent rank of queries"),
+    size("rope-head-dim", "qk_rope_head_dim", "Rotary part of a latent head"),
+    size("nope-head-dim", "qk_nope_head_dim", "Other part of a latent head"),
+    size("v-head-dim", "v_head_dim", "Values of a latent head"),
+    size("recurrent", "", "Recurrence (mamba2 or gated-delta-net)"),
+    size("state-heads", "state_heads", "Heads of the recurrence"),
+    size("state-head-dim", "state_head_dim", "Size of such a head"),
+    size("state-size", "state_size", "State for each element of it"),
+    size("state-groups", "state_groups", "Groups (of a delta-net: heads) of its keys"),
+    size("conv-kernel", "conv_kernel", "Columns of its convolution"),
     size("context", "max_position_embeddings", "Longest context"),
     size("tied", "tie_word_embeddings", "Tied embeddings (yes or no)"),
     size("dtype", "dtype", "Dtype"),
+];
+
+/// What is taken for a size that was not given.
+struct Unsaid {
+    name: &'static str,
+    what: &'static str,
+    /// The size without which it plays no part; empty for none.
+    with: &'static str,
+    /// The size with which it plays no part; empty for none.
+    without: &'static str,
+}
+
+const fn unsaid(name: &'static str, what: &'static str, with: &'static str, without: &'static str) -> Unsaid {
+    Unsaid { name, what, with, without }
+}
+
+const UNSAID: &[Unsaid] = &[
+    unsaid("kv-heads", "as many as heads", "heads", "kv-lora-rank"),
+    unsaid("head-dim", "the hidden size over the heads", "heads", "kv-lora-rank"),
+    unsaid("q-lora-rank", "queries are projected at once", "kv-lora-rank", ""),
+    unsaid("rope-head-dim", "64", "kv-lora-rank", ""),
+    unsaid("nope-head-dim", "128", "kv-lora-rank", ""),
+    unsaid("v-head-dim", "128", "kv-lora-rank", ""),
+    unsaid("state-groups", "one for all heads of Mamba-2, a head of keys for each head of a delta-net", "recurrent", ""),
+    unsaid("conv-kernel", "4", "recurrent", ""),
+    unsaid("tied", "the head has a matrix of its own", "", ""),
+    unsaid("context", "no limit is known", "", ""),
+];
+
+impl Unsaid {
+    fn counts(&self, given: &Given) -> bool {
+        !given.has(self.name) && (self.with.is_empty() || given.has(self.with)) && !given.has(self.without)
+    }
+}
+
+/// Sizes that mean something beside another one only.
+const BESIDE: &[(&str, &[&str])] = &[
+    ("experts", &["active-experts", "expert-intermediate", "shared-experts", "dense-layers"]),
+    ("kv-lora-rank", &["q-lora-rank", "rope-head-dim", "nope-head-dim", "v-head-dim"]),
+    ("recurrent", &["state-heads", "state-head-dim", "state-size", "state-groups", "conv-kernel"]),
 ];
 
 /// The longest text that is read, in bytes.
@@ -53,7 +105,8 @@ const MAX_LENGTH: usize = 1000;
 
 /// Names of the sizes, for messages.
 const NAMES: &str = "layers, hidden, heads, kv-heads, head-dim, intermediate, vocab, params, experts, active-experts, expert-intermediate, \
-    shared-experts, dense-layers, window, context, tied, dtype";
+    shared-experts, dense-layers, window, full-every, kv-lora-rank, q-lora-rank, rope-head-dim, nope-head-dim, v-head-dim, recurrent, \
+    state-heads, state-head-dim, state-size, state-groups, conv-kernel, context, tied, dtype";
 
 /// Why sizes make no model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,9 +158,10 @@ pub struct Manual {
     pub text: String,
 }
 
-/// Whether a text is meant as a model by hand rather than as the name of one.
+/// Whether a text is meant as a model by hand rather than as the name of one: it begins with the name of something and its value.
 pub fn is_manual(text: &str) -> bool {
-    text.split_once(['=', ':']).is_some_and(|(name, _)| SIZES.iter().any(|size| size.is_called(name)))
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_' | b' '));
+    !text.contains('/') && text.split_once(['=', ':']).is_some_and(|(name, _)| is_name(name))
 }
 
 /// Reads sizes: pairs of a name and a value, `=` or `:` between the two, commas or spaces between pairs. A whole number may have
@@ -141,13 +195,7 @@ pub fn read(text: &str) -> Result<Manual, ManualError> {
         }
         (None, None) => return Err(ManualError::Missing(plan.width_name)),
     };
-    let unsaid: &[(&str, &str)] = &[
-        ("kv-heads", "`kv-heads` was not given: as many as heads"),
-        ("head-dim", "`head-dim` was not given: the hidden size over the heads"),
-        ("tied", "`tied` was not given: the head has a matrix of its own"),
-        ("context", "`context` was not given: no limit is known"),
-    ];
-    said.extend(unsaid.iter().filter(|(name, _)| !given.has(name)).map(|(_, sentence)| (*sentence).to_owned()));
+    said.extend(UNSAID.iter().filter(|unsaid| unsaid.counts(&given)).map(|unsaid| format!("`{}` was not given: {}", unsaid.name, unsaid.what)));
     anatomy.assumptions.splice(0..0, said);
     Ok(Manual { anatomy, text: given.to_text() })
 }
@@ -266,27 +314,49 @@ struct Plan {
 impl Plan {
     fn new(given: &Given) -> Result<Self, ManualError> {
         let mut config = Map::new();
+        let attends = !given.has("recurrent") || given.has("full-every");
         for name in ["layers", "hidden", "heads", "vocab"] {
-            given.needed(name)?;
+            if name != "heads" || attends {
+                given.needed(name)?;
+            }
         }
+        for (base, names) in BESIDE {
+            if names.iter().any(|name| given.has(name)) && !given.has(base) {
+                return Err(ManualError::Missing(base));
+            }
+        }
+        if given.has("full-every") && !given.has("window") && !given.has("recurrent") {
+            return Err(ManualError::Contradiction("`full-every` tells layers apart: say what the others have, with `window` or `recurrent`"));
+        }
+        if given.has("kv-lora-rank") && given.has("window") {
+            return Err(ManualError::Contradiction("latent attention has no window in any engine: leave out `window` or `kv-lora-rank`"));
+        }
+        if let Some(kind) = given.0.get("recurrent") {
+            for name in ["state-heads", "state-head-dim", "state-size"] {
+                given.needed(name)?;
+            }
+            config.insert("recurrent".to_owned(), kind.to_ascii_lowercase().into());
+        }
+        // Which family has such layers: Llama's, Mixtral's with its window, for experts beside others GLM-4.5's; whatever else is put
+        // together of parts.
         let has_experts = given.has("experts");
-        for name in ["active-experts", "expert-intermediate", "shared-experts", "dense-layers"] {
-            if given.has(name) && !has_experts {
-                return Err(ManualError::Missing("experts"));
-            }
-        }
-        // Which family has such layers: Llama's, Mixtral's with its window, and for experts beside others GLM-4.5's.
-        let is_mixed = has_experts && (given.has("shared-experts") || given.has("dense-layers"));
-        let (model_type, width_key, width_name) = match (has_experts, is_mixed) {
-            (_, true) if given.has("window") => {
-                return Err(ManualError::Contradiction("a window beside shared experts or dense layers cannot be put together by hand: paste a config.json"));
-            }
-            (_, true) => ("glm4_moe", "moe_intermediate_size", "expert-intermediate"),
-            (true, false) => ("mixtral", "intermediate_size", "expert-intermediate"),
-            (false, false) => (if given.has("window") { "mistral" } else { "llama" }, "intermediate_size", "intermediate"),
+        let has_shared = has_experts && (given.has("shared-experts") || given.has("dense-layers"));
+        let is_composed = ["kv-lora-rank", "recurrent", "full-every"].iter().any(|name| given.has(name)) || (has_shared && given.has("window"));
+        let is_mixed = has_shared || (has_experts && is_composed);
+        let (width_key, width_name) = match (has_experts, is_mixed) {
+            (_, true) => ("moe_intermediate_size", "expert-intermediate"),
+            (true, false) => ("intermediate_size", "expert-intermediate"),
+            (false, false) => ("intermediate_size", "intermediate"),
+        };
+        let model_type = match (has_experts, is_mixed) {
+            _ if is_composed => "by_hand",
+            (_, true) => "glm4_moe",
+            (true, false) => "mixtral",
+            (false, false) if given.has("window") => "mistral",
+            (false, false) => "llama",
         };
         config.insert("model_type".to_owned(), model_type.into());
-        for size in SIZES.iter().filter(|size| !matches!(size.name, "params" | "tied" | "dtype" | "intermediate" | "expert-intermediate")) {
+        for size in SIZES.iter().filter(|size| !matches!(size.name, "params" | "tied" | "dtype" | "intermediate" | "expert-intermediate" | "recurrent")) {
             if let Some(count) = given.count(size.name)? {
                 config.insert(size.key.to_owned(), count.into());
             }
@@ -295,13 +365,14 @@ impl Plan {
             given.needed("active-experts")?;
         }
         if is_mixed {
-            for (key, value) in
-                [("n_shared_experts", json!(0)), ("first_k_dense_replace", json!(0)), ("use_qk_norm", json!(false)), ("num_nextn_predict_layers", json!(0))]
-            {
-                config.entry(key).or_insert(value);
+            config.entry("n_shared_experts").or_insert(json!(0));
+            config.entry("first_k_dense_replace").or_insert(json!(0));
+            if !is_composed {
+                // What GLM-4.5 takes for granted where nothing is said.
+                config.insert("use_qk_norm".to_owned(), json!(false));
+                config.insert("num_nextn_predict_layers".to_owned(), json!(0));
+                config.entry("num_key_value_heads").or_insert(given.needed("heads")?.into());
             }
-            // What a family takes for granted where nothing is said.
-            config.entry("num_key_value_heads").or_insert(given.needed("heads")?.into());
             if let Some(width) = given.count("intermediate")? {
                 config.insert("intermediate_size".to_owned(), width.into());
             } else if given.count("dense-layers")?.is_some_and(|layers| layers > 0) {
@@ -336,7 +407,11 @@ impl Plan {
     }
 
     fn family_said(&self) -> String {
-        format!("by hand: whatever is not a size is as in a `{}` model (gated feed-forwards, one matrix for each projection, no biases)", self.model_type)
+        const LIKE: &str = "gated feed-forwards, one matrix for each projection, no biases";
+        match self.model_type {
+            "by_hand" => format!("by hand: whatever is not a size is as in most models ({LIKE})"),
+            family => format!("by hand: whatever is not a size is as in a `{family}` model ({LIKE})"),
+        }
     }
 
     fn anatomy(&self, width: u64) -> Result<Anatomy, ManualError> {
@@ -401,6 +476,69 @@ mod tests {
         assert_eq!(total(&text.replace("intermediate=256,", "").replace(",dense-layers=1", "")), 3 * (attention + norms + sparse) + 64 + 2 * 100 * 64);
     }
 
+    /// The layers of a model by hand, as runs.
+    fn runs(text: &str) -> Vec<(u64, crate::model::Layer)> {
+        let anatomy = read(text).unwrap_or_else(|error| panic!("{text}: {error}")).anatomy;
+        assert!(anatomy.keys_not_understood.is_empty(), "{:?}", anatomy.keys_not_understood);
+        anatomy.components[0].layers.iter().map(|run| (run.count, run.layer)).collect()
+    }
+
+    #[test]
+    fn latent_attention_comes_to_the_parameters_of_published_models() {
+        for (text, count) in [
+            // DeepSeek-V2-Lite and DeepSeek-V3 without its module for further tokens, as transformers counts them.
+            (
+                "layers=27,hidden=2048,heads=16,intermediate=10944,vocab=102400,experts=64,active-experts=6,expert-intermediate=1408,shared-experts=2,\
+                 dense-layers=1,kv-lora-rank=512",
+                15_706_484_224,
+            ),
+            (
+                "layers=61,hidden=7168,heads=128,intermediate=18432,vocab=129280,experts=256,active-experts=8,expert-intermediate=2048,shared-experts=1,\
+                 dense-layers=3,kv-lora-rank=512,q-lora-rank=1536",
+                671_026_404_352,
+            ),
+        ] {
+            assert_eq!(total(text), count, "{text}");
+            assert_eq!(runs(text)[0].1.mixer.cache_elements_per_token(), 512 + 64);
+        }
+        let said = read("layers=2,hidden=64,heads=4,intermediate=128,vocab=100,kv-lora-rank=16").unwrap().anatomy.assumptions;
+        assert!(said.iter().any(|line| line.contains("`v-head-dim`")) && !said.iter().any(|line| line.contains("`kv-heads`")), "{said:?}");
+    }
+
+    #[test]
+    fn windows_and_recurrences_take_turns_with_full_attention() {
+        const SIZES: &str = "layers=12,hidden=64,heads=4,kv-heads=2,intermediate=128,vocab=100";
+        let sliding = runs(&format!("{SIZES},window=1024,full-every=6"));
+        let spans: Vec<_> = sliding.iter().map(|(count, layer)| (*count, layer.mixer.span().unwrap())).collect();
+        assert_eq!(spans, [(5, Span::Sliding(1024)), (1, Span::Full), (5, Span::Sliding(1024)), (1, Span::Full)]);
+
+        let attention = 2 * 64 * 64 + 2 * 32 * 64;
+        let around = 12 * (3 * 64 * 128 + 2 * 64) + 64 + 2 * 100 * 64;
+        // Two heads of 32 with 16 columns of state: in, out, a convolution with its bias, three vectors of heads, a norm.
+        let mamba = 64 * (2 * 64 + 2 * 16 + 2) + 64 * 64 + (64 + 2 * 16) * (4 + 1) + 3 * 2 + 64;
+        let hybrid = format!("{SIZES},recurrent=mamba2,state-heads=2,state-head-dim=32,state-size=16,full-every=4");
+        assert_eq!(total(&hybrid), around + 3 * attention + 9 * mamba);
+        let kept: Vec<_> = runs(&hybrid).iter().map(|(count, layer)| (*count, layer.mixer.cache_elements_per_token())).collect();
+        assert_eq!(kept, [(3, 0), (1, 64), (3, 0), (1, 64), (3, 0), (1, 64)]);
+        // Alone it needs no heads of attention.
+        let alone = hybrid.replace("heads=4,kv-heads=2,", "").replace(",full-every=4", "");
+        assert_eq!(total(&alone), around + 12 * mamba);
+
+        // Two heads of values over one of keys.
+        let delta = format!(
+            "{SIZES},recurrent=gated-delta-net,state-heads=2,state-head-dim=32,state-size=16,state-groups=1,full-every=4,\
+            experts=8,active-experts=2,expert-intermediate=32,shared-experts=1"
+        )
+        .replace("intermediate=128,", "");
+        let net = 64 * (2 * 16 + 2 * 64 + 2 * 2) + 64 * 64 + (2 * 16 + 64) * 4 + 2 * 2 + 32;
+        let sparse = 9 * 3 * 64 * 32 + 64 * 8;
+        assert_eq!(total(&delta), 12 * (sparse + 2 * 64) + 64 + 2 * 100 * 64 + 3 * attention + 9 * net);
+        // A window beside shared experts.
+        let window = format!("{SIZES},experts=8,active-experts=2,expert-intermediate=32,shared-experts=1,window=8").replace("intermediate=128,", "");
+        assert_eq!(runs(&window), [(12, crate::model::Layer { mixer: runs(&format!("{SIZES},window=8"))[0].1.mixer, ..runs(&window)[0].1 })]);
+        assert_eq!(total(&window), 12 * (sparse + attention + 2 * 64) + 64 + 2 * 100 * 64);
+    }
+
     #[test]
     fn the_width_follows_from_the_parameters() {
         let sizes = "layers=32,hidden=4096,heads=32,vocab=32000";
@@ -463,7 +601,12 @@ mod tests {
             ("active-experts=2", "`experts` is missing"),
             ("experts=8", "`active-experts` is missing"),
             ("experts=8,active-experts=2,expert-intermediate=32", "`dense-layers`"),
-            ("experts=8,active-experts=2,expert-intermediate=32,shared-experts=1,window=8", "window"),
+            ("window=8,kv-lora-rank=16", "latent attention has no window"),
+            ("full-every=4", "`full-every` tells layers apart"),
+            ("q-lora-rank=16", "`kv-lora-rank` is missing"),
+            ("state-size=16", "`recurrent` is missing"),
+            ("recurrent=mamba2,state-heads=2,state-head-dim=64", "`state-size` is missing"),
+            ("recurrent=rnn,state-heads=2,state-head-dim=64,state-size=16", "`mamba2` and `gated-delta-net`"),
         ] {
             let error = said(&format!("{WHOLE},{more}"));
             assert!(error.contains(word), "{more}: {error}");
@@ -480,7 +623,7 @@ mod tests {
         assert_eq!(read(&manual.text).unwrap(), manual);
         assert_eq!(read(&text.replace("100", "1,234,567")).unwrap().text, manual.text.replace("100", "1234567"));
         assert!(is_manual(text) && is_manual(&manual.text) && is_manual("num_hidden_layers=2"));
-        for name in ["org/name", "https://huggingface.co/x", "{\"layers\": 2}", "layers", "hf://org/name"] {
+        for name in ["org/name", "https://huggingface.co/x", "{\"layers\": 2}", "layers", "hf://org/name", "hub.example:8443/org/name", "gpt2", "=", "7=x"] {
             assert!(!is_manual(name), "{name}");
         }
         assert_eq!(NAMES.split(", ").map(str::trim).collect::<Vec<_>>(), SIZES.iter().map(|size| size.name).collect::<Vec<_>>());
@@ -488,7 +631,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_does_no_harm(text in r"((layers|hidden|heads|kv-heads|intermediate|vocab|params|experts|active-experts|shared-experts|window)[=:][0-9]{1,20}[BKx.]?[, ]){0,12}|\PC{0,60}") {
+        fn any_text_does_no_harm(text in r"((layers|hidden|heads|kv-heads|intermediate|vocab|params|experts|active-experts|shared-experts|window|full-every|kv-lora-rank|state-heads|state-size)[=:][0-9]{1,20}[BKx.]?[, ]){0,12}|\PC{0,60}") {
             if let Ok(manual) = read(&text) {
                 proptest::prop_assert_eq!(&read(&manual.text), &Ok(manual.clone()));
             }

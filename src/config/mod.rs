@@ -27,6 +27,7 @@ mod qwen3_moe;
 use crate::model::{Anatomy, ComponentKind};
 use decoder::Draft;
 pub use fields::Fields;
+pub use quantization::quantization_of_files;
 
 /// A family: its `model_type` and the reader of its fields.
 struct Family {

@@ -58,6 +58,9 @@ pub enum FilesError {
         /// The files, from small to large.
         files: Vec<FileSet>,
     },
+    /// A repository in the Hub's cache at more than one commit.
+    #[error("`{0}` holds more than one commit of a repository, and none of them is `main`")]
+    Snapshots(String),
     /// A config does not describe a model.
     #[error("`{path}`: {error}")]
     Config {
@@ -109,7 +112,10 @@ impl FilesError {
             Self::Nothing | Self::OtherKind(_) => "Choose a config.json, .safetensors files or their index, .gguf files, or their folder.",
             Self::Missing(_) | Self::NoConfig(_) => "Add the file, or choose the whole folder.",
             Self::Unreadable { .. } => "Check that the file is still there and may be read.",
-            Self::LfsPointer(_) => "Fetch the file itself with `git lfs pull`.",
+            Self::LfsPointer(_) | Self::Header { error: HeaderError::LfsPointer, .. } | Self::Gguf { error: GgufError::LfsPointer, .. } => {
+                "Fetch the file itself with `git lfs pull`."
+            }
+            Self::Snapshots(_) => "Name one of the folders in its `snapshots`.",
             Self::Mixed | Self::TwoConfigs(..) | Self::ChooseFile { .. } => "Choose one.",
             Self::NotText(_) | Self::TooLong { .. } | Self::Index { .. } | Self::Header { .. } | Self::Gguf { .. } => {
                 "The file is damaged or of another kind: fetch it again, or choose another."

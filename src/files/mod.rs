@@ -13,6 +13,7 @@ use crate::checkpoint::gguf::{self, Contents, GgufError};
 use crate::checkpoint::index::{IndexError, weight_files};
 use crate::checkpoint::{Header, HeaderError, Parsed, match_inventory, parse_header};
 use crate::config;
+use crate::format::grouped;
 use crate::hub::{self, Progress};
 use crate::model::{Model, Origin, Provenance};
 use crate::quantity::Bytes;
@@ -82,6 +83,9 @@ impl<'a> Named<'a> {
 
 const CONFIG: &str = "config.json";
 
+/// How names of indexes of weight files end.
+const INDEX: &str = ".safetensors.index.json";
+
 /// What files were opened as.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opened {
@@ -146,10 +150,11 @@ impl<D: Disk> Opening<'_, D> {
             match self.kind(path).await? {
                 Kind::Gguf => ggufs.push(path.clone()),
                 Kind::Safetensors => _ = safetensors.insert(path.clone()),
-                // What is wrong with a config, its own reader says best.
+                // What is wrong with a config, its own reader says best; an index is called one.
                 Kind::Json => match weight_files(&self.text(path, MAX_INDEX).await?) {
                     Ok(Some(names)) => safetensors.extend(names.iter().map(|name| beside(path, name))),
-                    Ok(None) | Err(IndexError::NotJson(_)) => configs.push(path.clone()),
+                    Ok(None) => configs.push(path.clone()),
+                    Err(IndexError::NotJson(_)) if !path.ends_with(".index.json") => configs.push(path.clone()),
                     Err(error) => return Err(FilesError::Index { path: path.clone(), error }),
                 },
             }
@@ -166,7 +171,7 @@ impl<D: Disk> Opening<'_, D> {
 
     /// A folder with config.json and safetensors files, or with GGUF files.
     async fn folder(&self, path: &str, files: &[String]) -> Result<Opened, FilesError> {
-        let choice = hub::choose(files, path, None);
+        let mut choice = hub::choose(files, path, None);
         if choice.files.is_empty() {
             let mut ggufs = Vec::new();
             // Repositories keep them in folders too, where only their names tell them.
@@ -178,6 +183,14 @@ impl<D: Disk> Opening<'_, D> {
             }
             if !ggufs.is_empty() {
                 return self.ggufs(path, &ggufs).await;
+            }
+            // What an index names and does not lie here, somebody forgot to fetch.
+            if let Some(index) = files.iter().find(|file| hub::parent(file) == path && file.ends_with(INDEX)) {
+                let named = weight_files(&self.text(index, MAX_INDEX).await?).map_err(|error| FilesError::Index { path: index.clone(), error })?;
+                let named: Vec<String> = named.unwrap_or_default().iter().map(|name| beside(index, name)).collect();
+                let (here, all) = (named.iter().filter(|name| files.contains(name)).count() as u64, named.len() as u64);
+                let (here, all, index) = (grouped(here), grouped(all), base_name(index));
+                choice.notes = vec![format!("{here} of the {all} weight files that {index} names are here: estimated from config.json")];
             }
         }
         let config = if path.is_empty() { CONFIG.to_owned() } else { format!("{path}/{CONFIG}") };
@@ -199,7 +212,7 @@ impl<D: Disk> Opening<'_, D> {
             None => None,
         };
         let wrong = |error| FilesError::Config { path: config.to_owned(), error };
-        let anatomy = config::read_with(&text, quant_config.as_deref()).map_err(wrong)?;
+        let mut anatomy = config::read_with(&text, quant_config.as_deref()).map_err(wrong)?;
         let mut headers = Vec::new();
         for (done, file) in weights.iter().enumerate() {
             self.report(done, weights.len());
@@ -210,6 +223,7 @@ impl<D: Disk> Opening<'_, D> {
         } else {
             let matched = match_inventory(&anatomy, headers.iter())?;
             notes.extend(matched.notes);
+            config::quantization_of_files(&mut anatomy, &matched.files);
             Some(matched.files)
         };
         let is_all = files.is_none() && quant_config.is_none();
@@ -227,7 +241,7 @@ impl<D: Disk> Opening<'_, D> {
             let is_encoder = files.len() > 1 && self.gguf_header(&first).await?.metadata.text("general.architecture") == Some("clip");
             if is_encoder { &mut encoders } else { &mut models }.push(set);
         }
-        let name = |set: &FileSet| set.path.rsplit('/').next().unwrap_or_default().to_owned();
+        let name = |set: &FileSet| base_name(&set.path).to_owned();
         let names = |sets: &[FileSet]| sets.iter().map(name).collect::<Vec<_>>().join(", ");
         let mut notes = Vec::new();
         let (model, encoder) = match (models.as_slice(), encoders.as_slice()) {
@@ -327,6 +341,11 @@ impl<D: Disk> Opening<'_, D> {
         let wrong = |error: GgufError| FilesError::Gguf { path: path.to_owned(), error };
         gguf::read_header(Some(self.size(path)?), async |at, bytes| Ok((at, self.bytes(path, at, bytes).await?)), wrong).await
     }
+}
+
+/// The last name of a path.
+fn base_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 /// Whether a file is called as GGUF files are.

@@ -5,6 +5,7 @@ use super::{BadEndpoint, RepoId};
 use crate::checkpoint::HeaderError;
 use crate::checkpoint::gguf::{FileSet, GgufError};
 use crate::config::ConfigError;
+use crate::format::grouped;
 use crate::quantity::Overflow;
 use crate::repository::RepositoryError;
 
@@ -76,8 +77,11 @@ pub enum HubError {
         file: String,
     },
     /// Too many requests came from this address or account.
-    #[error("the Hub limits how often it can be asked, and the limit is reached")]
-    RateLimited,
+    #[error("the Hub limits how often it can be asked, and the limit is reached{}", asks_to_wait(*wait))]
+    RateLimited {
+        /// Seconds that it asks to wait, where it says so and a browser does not hide it.
+        wait: Option<u64>,
+    },
     /// There is no connection to the Hub.
     #[error("the Hub cannot be reached: {why}")]
     Offline {
@@ -167,6 +171,16 @@ pub enum HubError {
     Overflow(#[from] Overflow),
 }
 
+/// `: it asks to wait 55 seconds`; nothing where it does not say.
+fn asks_to_wait(seconds: Option<u64>) -> String {
+    match seconds {
+        None => String::new(),
+        Some(1) => ": it asks to wait a second".to_owned(),
+        Some(seconds @ 0..120) => format!(": it asks to wait {seconds} seconds"),
+        Some(seconds) => format!(": it asks to wait {} minutes", grouped(seconds.div_ceil(60))),
+    }
+}
+
 /// What was asked of the Hub, for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -209,7 +223,7 @@ impl HubError {
             (403, _) => Self::Forbidden { repo },
             (404, Some(file)) => Self::FileMissing { repo, file: file.to_owned() },
             (408, _) => Self::TimedOut,
-            (429, _) => Self::RateLimited,
+            (429, _) => Self::RateLimited { wait: headers.seconds_to_wait() },
             (500..=599, _) => Self::Server { status },
             _ => Self::Unexpected { status },
         }
@@ -242,7 +256,8 @@ impl HubError {
             Self::Disabled { .. } => "Choose another copy of the model, or paste its config.json.",
             Self::RevisionNotFound { .. } => "Use a branch, tag or commit that the model's page lists, or leave the revision out.",
             Self::FileMissing { .. } => "Choose the repository with the original weights, or paste the model's config.json.",
-            Self::RateLimited => "Try again in a few minutes. With an access token the Hub allows more.",
+            Self::RateLimited { wait: None } => "Try again in a few minutes. With an access token the Hub allows more.",
+            Self::RateLimited { wait: Some(_) } => "Try again then. With an access token the Hub allows more.",
             Self::Offline { .. } => "Check the connection and the endpoint, then try again. Built-in models and a pasted config.json need no network.",
             Self::TimedOut | Self::Cancelled | Self::CutOff { .. } => "Try again.",
             Self::Server { .. } => "Try again in a few minutes.",
@@ -257,7 +272,7 @@ impl HubError {
 
     /// Whether the same request may succeed later.
     pub const fn may_retry(&self) -> bool {
-        matches!(self, Self::RateLimited | Self::Offline { .. } | Self::TimedOut | Self::Cancelled | Self::Server { .. } | Self::CutOff { .. })
+        matches!(self, Self::RateLimited { .. } | Self::Offline { .. } | Self::TimedOut | Self::Cancelled | Self::Server { .. } | Self::CutOff { .. })
     }
 
     /// Whether an access token, or another one, may help.
@@ -292,13 +307,24 @@ mod tests {
             (error(403, None, None, file), HubError::Forbidden { repo: repo() }),
             (error(404, None, None, None), HubError::NotFoundOrPrivate { repo: repo(), had_token: false }),
             (error(404, None, None, file), HubError::FileMissing { repo: repo(), file: "config.json".into() }),
-            (error(429, None, None, file), HubError::RateLimited),
+            (error(429, None, None, file), HubError::RateLimited { wait: None }),
             (error(503, None, None, file), HubError::Server { status: 503 }),
             (error(418, None, None, file), HubError::Unexpected { status: 418 }),
         ] {
             assert_eq!(got, expected);
             assert!(!got.advice().is_empty());
         }
+    }
+
+    #[test]
+    fn how_long_the_hub_asks_to_wait_is_said() {
+        let repo = RepoId::parse("org/name").unwrap();
+        let headers = Headers { rate_limit: Some("\"api\";r=0;t=55".to_owned()), ..Headers::default() };
+        let limited = HubError::from_response(429, &headers, &Asked { repo: &repo, revision: None, file: None, had_token: false });
+        assert_eq!(limited, HubError::RateLimited { wait: Some(55) });
+        assert!(limited.to_string().ends_with("asks to wait 55 seconds") && limited.advice().starts_with("Try again then"));
+        assert!(HubError::RateLimited { wait: Some(301) }.to_string().ends_with("asks to wait 6 minutes"));
+        assert!(HubError::RateLimited { wait: None }.to_string().ends_with("the limit is reached"));
     }
 
     #[test]

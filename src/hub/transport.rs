@@ -47,6 +47,21 @@ pub struct Headers {
     pub content_range: Option<String>,
     /// `Content-Length`.
     pub content_length: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
+    /// `RateLimit`, which the Hub sends: `"api";r=0;t=55`.
+    pub rate_limit: Option<String>,
+}
+
+impl Headers {
+    /// Seconds that the host asks to wait before it is asked again, where it says so in a way that is understood (not as a date).
+    ///
+    /// `Retry-After`, else the time until the window of `RateLimit` ends, as `huggingface_hub` 1.0 reads it
+    /// (`utils/_http.py: parse_ratelimit_headers`).
+    pub fn seconds_to_wait(&self) -> Option<u64> {
+        let until_reset = |text: &String| text.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok());
+        self.retry_after.as_ref().and_then(|text| text.trim().parse().ok()).or_else(|| self.rate_limit.as_ref().and_then(until_reset))
+    }
 }
 
 /// Why there is no answer.
@@ -84,6 +99,19 @@ pub trait Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_long_to_wait_is_read() {
+        let wait = |after: Option<&str>, limit: Option<&str>| {
+            Headers { retry_after: after.map(str::to_owned), rate_limit: limit.map(str::to_owned), ..Headers::default() }.seconds_to_wait()
+        };
+        assert_eq!(wait(Some(" 120 "), Some("\"api\";r=0;t=55")), Some(120));
+        assert_eq!(wait(None, Some("\"api\";r=0;t=55")), Some(55));
+        assert_eq!(wait(Some("Wed, 21 Oct 2026 07:28:00 GMT"), Some("\"pages\"; r=3; t=9")), Some(9));
+        for (after, limit) in [(None, None), (Some("soon"), None), (Some("-1"), Some("\"api\";r=0")), (Some("99999999999999999999"), Some("t=x"))] {
+            assert_eq!(wait(after, limit), None);
+        }
+    }
 
     #[test]
     fn the_token_is_not_printed() {

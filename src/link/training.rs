@@ -4,10 +4,11 @@ use super::{Key, count, parsed, switch, whole};
 use crate::quantity::Decimal;
 use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
-    Sharding, Targets, Trainable,
+    Sharding, Targets, Trainable, Trainer,
 };
 
 pub(super) static TRAINING: &[Key] = &[
+    parsed!("by", Trainer, training.trainer),
     parsed!("method", Method, training.method),
     parsed!("algo", Algorithm, training.algorithm),
     parsed!("opt", Optimizer, training.optimizer),
@@ -19,6 +20,7 @@ pub(super) static TRAINING: &[Key] = &[
     count!("ga", training.grad_accum),
     count!("gb", training.global_batch),
     count!("seq", training.seq_len),
+    count!("sec", training.audio_seconds),
     parsed!("gc", Checkpointing, training.checkpointing),
     parsed!("capf", Decimal, training.capacity_factor),
     parsed!("loss", Loss, training.loss),

@@ -11,9 +11,9 @@ use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Model};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
-pub use crate::runtime::EstimateError;
 use crate::runtime::{self, Engine, Fraction, Packing, Setup};
-use crate::scenario::{Scenario, Task, Weights};
+pub use crate::runtime::{EstimateError, set_aside};
+use crate::scenario::{LlamaCpp, Scenario, Task, Weights};
 use crate::weights::{self as stored, Store};
 use blocks::Blocks;
 
@@ -26,10 +26,14 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
     }
+    runtime::check(scenario, model)?;
     if let Some(answer) = runtime::whole(model, scenario) {
         let mut answer = answer?;
+        let least = lean(scenario).and_then(|lean| runtime::whole(model, &lean)).transpose()?;
         for device in &mut answer.devices {
             widen_guesses(model, &mut device.ledger.entries)?;
+            let same = least.iter().flat_map(|least| &least.devices).find(|other| other.ranks.contains(&device.ranks.start));
+            device.minimum = Some(same.unwrap_or(device).peak()?.1.expected);
         }
         return Ok(answer);
     }
@@ -37,11 +41,22 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
     of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
 }
 
+/// The same with one request; `None` where there is no more anyway.
+fn lean(scenario: &Scenario) -> Option<Scenario> {
+    let slots = scenario.llama_cpp.parallel.or(scenario.batch);
+    let llama_cpp = LlamaCpp { parallel: None, ..scenario.llama_cpp.clone() };
+    slots.is_some_and(|slots| slots > 1).then(|| Scenario { batch: Some(1), llama_cpp, ..scenario.clone() })
+}
+
 /// Whether a scenario is what most people ask: serving by the common engine, in formats that pack nothing.
 pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
     let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
     let has_engine = runtime::common_engine(model, scenario.runtime).is_some();
-    has_engine && scenario.task == Task::Serve && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0)
+    has_engine
+        && scenario.task == Task::Serve
+        && runtime::suits(scenario, model)
+        && !drafts
+        && stored::is_plain(model, stored::meant(model, scenario.weights).0)
 }
 
 /// [`estimate`] of what [`is_common`], with little code; `None` for everything else.
@@ -82,7 +97,7 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
             _ => devices.push(device),
         }
     }
-    warnings.extend(of_other_parts(model, setup.weights));
+    warnings.extend(of_other_parts(&setup));
     if model.is_input_unmapped(false) {
         warnings.push(UNMAPPED.to_owned());
     }
@@ -95,7 +110,8 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
 const UNMAPPED: &str = "how many positions an image or a sound becomes in this network is not derived: its activations are counted as of a text of as many tokens, a rule of thumb";
 
 /// What is said about parts beside the decoder.
-fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
+fn of_other_parts(setup: &Setup) -> Vec<String> {
+    let (model, format) = (setup.model, setup.weights);
     let (texts, towers): (Vec<&Component>, Vec<&Component>) =
         model.anatomy.counted().skip(1).filter(|part| part.kind != ComponentKind::Adapter && !model.is_pipeline()).partition(|component| component.is_text());
     let named = |parts: &[&Component]| parts.iter().map(|component| component.name.as_ref()).collect::<Vec<&str>>().join(", ");
@@ -105,7 +121,10 @@ fn of_other_parts(model: &Model, format: Weights) -> Vec<String> {
         let towers = named(&towers);
         said.push(format!("the weights of {towers} are not counted: GGUF keeps them in a file of their own (mmproj), loaded only when asked for"));
     }
-    let others = if is_gguf { texts } else { [texts, towers].concat() };
+    let mut others = if is_gguf { texts } else { [texts, towers].concat() };
+    if setup.engine.counts_images() {
+        others.retain(|part| !matches!(part.kind, ComponentKind::VisionTower | ComponentKind::Projector));
+    }
     if !others.is_empty() {
         said.push(format!(
             "only the weights of {} are counted: what they work with (activations, keys and values of what they read) is not yet",

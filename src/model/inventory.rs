@@ -84,6 +84,23 @@ impl Tensor {
     }
 }
 
+/// Parts of a matrix that have tensors of their own in files: bitsandbytes' `weight.absmax` and
+/// `weight.quant_state.bitsandbytes__nf4`, VPTQ's `centroids.weight`.
+const NESTED: &[&str] = &["weight", "quant_state", "centroids", "res_centroids", "outlier_centroids"];
+
+/// The name of a stored tensor as its module and what of that it is: `mlp.up_proj` and `weight`, `qweight` or `weight.absmax`. The
+/// module is empty for a single segment.
+pub fn module_and_leaf(name: &str) -> (&str, &str) {
+    let outer = |path: &str| path.rfind('.').unwrap_or(0);
+    let mut end = outer(name);
+    while let Some((_, last)) = name[..end].rsplit_once('.')
+        && NESTED.contains(&last)
+    {
+        end = outer(&name[..end]);
+    }
+    (&name[..end], name[end..].trim_start_matches('.'))
+}
+
 /// A tensor of an architecture with where it stands.
 #[derive(Clone, Debug)]
 pub struct Item<'a> {

@@ -3,6 +3,7 @@
 //! One inventory, two sources: synthesised from `config.json` by [`crate::config`], or read from the headers of the weight
 //! files by [`crate::checkpoint`]. Everything about weights is a sum over it. Layers are run-length coded.
 
+mod frames;
 mod images;
 mod inventory;
 mod layer;
@@ -13,8 +14,9 @@ mod work;
 
 use std::ops::Range;
 
+pub use frames::Frames;
 pub use images::{Images, Map, Step, Window};
-pub use inventory::{Item, Matrix, Place, is_taken, scheme_for};
+pub use inventory::{Item, Matrix, Place, is_taken, module_and_leaf, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use patches::Patches;
 pub use quantization::{Assigned, Quantization};

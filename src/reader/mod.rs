@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue;
 use crate::checkpoint::gguf::FileSet;
+use crate::config::manual::SIZES;
 use crate::format::sentence;
 pub use crate::hub::Progress;
 use crate::link::ModelLink;
@@ -114,6 +115,12 @@ impl Failure {
 #[must_use]
 pub fn built_in_ids() -> String {
     catalogue::ids().collect::<Vec<_>>().join("\n")
+}
+
+/// The sizes that a model by hand can be given, a line each: the name, `=`, what it is for people.
+#[must_use]
+pub fn sizes() -> String {
+    SIZES.iter().map(|size| [size.name, "=", size.label].concat()).collect::<Vec<_>>().join("\n")
 }
 
 /// The bytes of a message; none when it cannot be written, which [`decode`] then refuses.

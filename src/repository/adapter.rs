@@ -24,7 +24,8 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
     let path = within(folder, CONFIG);
     let config = json::parse(&shelf.text(&path).await?).map_err(RepositoryError::config(&path))?;
     let said = |key: &str| config.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let base_name = said("base_model_name_or_path").ok_or_else(|| RepositoryError::key(&path, "base_model_name_or_path"))?;
+    let no_base = || RepositoryError::Adapter(format!("{CONFIG} does not say which model it was made for (`base_model_name_or_path`)"));
+    let base_name = said("base_model_name_or_path").ok_or_else(no_base)?;
     let base = shelf.base(base_name, said("revision")).await?;
     let mut notes = vec![format!("a {} adapter on `{}`", said("peft_type").unwrap_or("PEFT"), quotable(base_name))];
     notes.extend(base.provenance.notes);

@@ -15,6 +15,8 @@ pub(super) const MODULES: &str = "modules.json";
 
 /// Classes that wrap a model of transformers.
 const MODELS: &[&str] = &["Transformer", "CLIPModel", "MLMTransformer"];
+/// The one of them that loads the head too (`AutoModelForMaskedLM`); the others are `AutoModel`.
+const WITH_HEAD: &str = "MLMTransformer";
 /// Classes that have no weights.
 const WITHOUT_WEIGHTS: &[&str] = &["Pooling", "Normalize", "Dropout", "SpladePooling"];
 
@@ -32,6 +34,9 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
         let anatomy = if MODELS.contains(&class.as_str()) {
             let mut anatomy = config::read(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
             limit_context(shelf, &here, &mut anatomy).await?;
+            if class != WITH_HEAD {
+                without_head(&mut anatomy);
+            }
             anatomy
         } else if let Some((_, shapes)) = SIMPLE.iter().find(|(name, _)| name == class) {
             let value = json::parse(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
@@ -60,6 +65,16 @@ fn modules(text: &str, path: &str) -> Result<Vec<(String, String)>, RepositoryEr
     };
     let modules = list.as_array().and_then(|list| list.iter().map(module).collect::<Option<Vec<_>>>());
     modules.ok_or_else(|| RepositoryError::key(path, "type or path"))
+}
+
+/// Takes the head of the vocabulary away, which the config's own class would have. Where a config describes a quantisation, that counts
+/// tensors, and they stay.
+fn without_head(anatomy: &mut Anatomy) {
+    if anatomy.quantization.is_none() {
+        for component in &mut anatomy.components {
+            component.tensors.retain(|tensor| tensor.role != Role::Head);
+        }
+    }
 }
 
 /// `max_seq_length` of the wrapper cuts texts off before the model's own limit does.

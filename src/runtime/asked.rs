@@ -39,7 +39,6 @@ impl<'a> Asked<'a> {
         kv: Option<(Encoding, &'static str)>,
     ) -> Result<Self, EstimateError> {
         let label = super::label(scenario.runtime);
-        super::settings::check(scenario, model)?;
         let mut choices = Choices::default();
         choices.said("runtime", label.to_owned(), None);
         let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();

@@ -49,7 +49,7 @@ pub(super) fn read(drafting: &DraftModel) -> Result<&Model, EstimateError> {
     let unread = || {
         let name = &drafting.name;
         EstimateError::Unsupported(format!(
-            "the draft model {name} was not read, so it cannot be counted: leave it out, or ask the command line, which reads it"
+            "the draft model {name} was not read, so it cannot be counted: leave it out, open it once as the model, or ask the command line"
         ))
     };
     drafting.model.as_deref().ok_or_else(unread)

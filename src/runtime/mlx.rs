@@ -1,7 +1,7 @@
 //! MLX (mlx-lm) on Apple silicon: one memory for all, of which the system lets the GPU wire so much.
 //!
-//! Read from mlx-lm 0.31 (`generate.py`: `generate_step`, `wired_limit`; `models/cache.py`: `KVCache`, `RotatingKVCache`,
-//! `ArraysCache`) and MLX (`backend/metal/allocator.cpp`).
+//! Read from mlx-lm 0.32.2 (`generate.py`: `generate_step`, `wired_limit`; `models/cache.py`: `KVCache`, `RotatingKVCache`,
+//! `ChunkedKVCache`, `ArraysCache`; `make_cache` of `models/*.py`) and MLX (`backend/metal/allocator.cpp`).
 
 use super::asked::Asked;
 use super::pile::Pile;
@@ -10,17 +10,43 @@ use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
-use crate::model::{FeedForward, Model, Span};
+use crate::model::{CacheGroup, FeedForward, Model, Span};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::{Scenario, Weights};
 use crate::weights::stored;
 
-pub(super) const LABEL: &str = "MLX (mlx-lm 0.31)";
+pub(super) const LABEL: &str = "MLX (mlx-lm 0.32)";
 
 /// Tokens by which a cache grows (`KVCache.step`).
 const STEP: u64 = 256;
 /// Tokens of a prompt that are read at once (`prefill_step_size`).
 const PREFILL: u64 = 2048;
+
+/// Families whose layers with a window have a `RotatingKVCache` (`make_cache` of `models/*.py`); the others keep everything.
+const ROTATING: &[&str] = &[
+    "afmoe",
+    "baichuan_m1",
+    "cohere2",
+    "exaone4",
+    "exaone_moe",
+    "gemma3",
+    "gemma3n",
+    "gemma4",
+    "gpt_oss",
+    "laguna",
+    "llama",
+    "mellum",
+    "mimo_v2_flash",
+    "ministral",
+    "ministral3",
+    "mistral3",
+    "muse_glimmer",
+    "olmo3",
+    "plamo2",
+    "plamo3",
+    "recurrent_gemma",
+    "step3p5",
+];
 
 /// The answer for one scenario.
 pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
@@ -57,6 +83,9 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         ledger: Ledger { stages: Stage::SERVING, entries },
     };
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
+    if asked.model.decoder().layers.iter().any(|run| matches!(run.layer.mixer.span(), Some(Span::Sliding(_)))) && !rotates(asked.model) {
+        assumptions.push("mlx-lm has no rotating cache for this family: every layer keeps the whole context".to_owned());
+    }
     assumptions.push("MLX keeps freed buffers for reuse up to its limit: what the system shows may be more than what is needed".to_owned());
     let capacity = capacity(&asked, &device)?;
     Ok(Estimate { devices: vec![device], host: None, capacity, trainable: None, choices: asked.choices.0, assumptions, warnings: Vec::new() })
@@ -73,33 +102,49 @@ fn weights(asked: &Asked) -> Result<Entry, Overflow> {
     Entry::exact(Term::Weights, formula, if is_read { Basis::Exact } else { Basis::Derived }, source, ALWAYS)
 }
 
-/// Cached tokens of a layer: the context in steps, or its window.
-fn held(asked: &Asked, span: Span) -> Expr {
-    let step = || Expr::leaf(STEP, "", Source::Runtime("mlx-lm cache.py: caches grow by 256 tokens"));
+/// Whether layers with a window give up what is behind it.
+fn rotates(model: &Model) -> bool {
+    let family = model.anatomy.model_type.as_str();
+    ROTATING.contains(&family.strip_suffix("_text").unwrap_or(family))
+}
+
+/// Cached tokens of a layer: the context in steps, or its window; while a prompt is read, with the step that is read.
+fn held(asked: &Asked, span: Span, is_prefill: bool) -> Expr {
+    let step = || Expr::leaf(STEP, "tokens", Source::Runtime("mlx-lm cache.py: caches grow by 256 tokens"));
     let all = Expr::Product(vec![asked.context.leaf("tokens").ceil_div(step()), step()]);
+    let chunk = || Expr::leaf(PREFILL, "tokens of a prefill step", Source::Runtime("mlx-lm prefill_step_size"));
     match span {
-        Span::Full | Span::Chunked(_) => all,
-        Span::Sliding(window) => {
-            let window = Expr::leaf(window, "window", Source::Config("sliding_window".into()));
-            let chunk = Expr::leaf(PREFILL, "tokens of a prefill step", Source::Runtime("mlx-lm prefill_step_size"));
-            Expr::Min(vec![all, Expr::Sum(vec![window, chunk])])
+        Span::Sliding(window) if rotates(asked.model) => {
+            let read = || Expr::Sum(vec![Expr::leaf(window.saturating_sub(1), "window - 1", Source::Config("sliding_window".into())), chunk()]);
+            let held = if is_prefill { read() } else { Expr::leaf(window, "window", Source::Config("sliding_window".into())) };
+            Expr::Min(vec![all, held])
         }
+        // Given up before each step.
+        Span::Chunked(length) => Expr::Min(vec![all, Expr::Sum(vec![Expr::leaf(length, "chunk", Source::Config("attention_chunk_size".into())), chunk()])]),
+        Span::Full | Span::Sliding(_) => all,
     }
 }
 
-fn cache(asked: &Asked) -> Result<Option<Entry>, Overflow> {
+fn cache(asked: &Asked) -> Result<Vec<Entry>, Overflow> {
     let groups = asked.model.decoder().cache_groups();
     if groups.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
+    if groups.iter().any(|group| matches!(group.span, Span::Sliding(_))) && rotates(asked.model) {
+        return Ok(vec![cached(asked, &groups, true, &[Stage::Prefill])?, cached(asked, &groups, false, &[Stage::Sampling, Stage::Decode])?]);
+    }
+    Ok(vec![cached(asked, &groups, false, RUNNING)?])
+}
+
+fn cached(asked: &Asked, groups: &[CacheGroup], is_prefill: bool, stages: &'static [Stage]) -> Result<Entry, Overflow> {
     let parts = groups.iter().map(|group| {
         let elements = Expr::leaf(group.mixer.cache_elements_per_token(), "cached values", Source::Config("the sizes of the layer's attention".into()));
         let layers = Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()));
-        Expr::Product(vec![layers, elements, asked.batch.leaf("requests"), held(asked, group.span)])
+        Expr::Product(vec![layers, elements, asked.batch.leaf("requests"), held(asked, group.span, is_prefill)])
     });
     let formula = Expr::encoded(Expr::sum(parts.collect()), asked.kv_encoding);
-    let source = "mlx-lm cache.py: keys and values in steps of 256 tokens; a rotating cache holds its window and the step that is read";
-    Entry::exact(Term::KvCache, formula, Basis::Derived, source, RUNNING).map(Some)
+    let source = "mlx-lm cache.py: keys and values in steps of 256 tokens; a rotating cache holds its window, and the step of a prompt that is read";
+    Entry::exact(Term::KvCache, formula, Basis::Derived, source, stages)
 }
 
 /// States in the dtype of the model, of the recurrences' matrices in float32.

@@ -12,13 +12,15 @@ mod pile;
 mod settings;
 mod sglang;
 mod tensorrt_llm;
+mod tgi;
 mod transformers;
 mod vllm;
 
 pub use draft::Draft;
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
-pub use settings::{Setting, settings};
+pub use settings::{Setting, set_aside, settings};
+pub(crate) use settings::{check, suits};
 
 use crate::encoding::Encoding;
 use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
@@ -71,6 +73,8 @@ pub enum Fraction {
     Static,
     /// `free_gpu_memory_fraction`: of what is free once the model is loaded.
     Free,
+    /// `cuda_memory_fraction`: of the card, of which a tenth stays free.
+    Cuda,
 }
 
 impl Fraction {
@@ -80,13 +84,14 @@ impl Fraction {
             Self::Utilization => "gpu_memory_utilization",
             Self::Static => "mem_fraction_static",
             Self::Free => "free_gpu_memory_fraction",
+            Self::Cuda => "cuda_memory_fraction",
         }
     }
 
     /// What the user chose for it.
     const fn chosen(self, scenario: &Scenario) -> Option<Decimal> {
         match self {
-            Self::Utilization | Self::Free => scenario.gpu_memory_utilization,
+            Self::Utilization | Self::Free | Self::Cuda => scenario.gpu_memory_utilization,
             Self::Static => scenario.serving.mem_fraction_static,
         }
     }
@@ -179,6 +184,11 @@ pub trait Engine: Sync {
         false
     }
 
+    /// Whether it counts what vision towers work with.
+    fn counts_images(&self) -> bool {
+        false
+    }
+
     /// How many layers each pipeline stage has.
     fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         parallel::even_stages(layers, stages)
@@ -230,6 +240,7 @@ pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
         _ if model.is_pipeline() => Some(&diffusers::Diffusers),
         Runtime::Sglang => Some(&sglang::Sglang),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
+        Runtime::Tgi => Some(&tgi::Tgi),
         Runtime::Transformers => Some(&transformers::Transformers),
         _ => common_engine(model, runtime),
     }
@@ -250,6 +261,7 @@ pub const fn facts(runtime: Runtime) -> Option<&'static Facts> {
         Runtime::Vllm => Some(&vllm::FACTS),
         Runtime::Sglang => Some(&sglang::FACTS),
         Runtime::TensorRtLlm => Some(&tensorrt_llm::FACTS),
+        Runtime::Tgi => Some(&tgi::FACTS),
         Runtime::Transformers => Some(&transformers::FACTS),
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
@@ -264,7 +276,7 @@ pub fn whole(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, Esti
         _ if model.is_pipeline() => None,
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => Some(llama_cpp::estimate(model, scenario)),
         Runtime::Mlx => Some(mlx::estimate(model, scenario)),
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => None,
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Tgi | Runtime::Transformers => None,
     }
 }
 
@@ -275,7 +287,7 @@ pub fn label(runtime: Runtime) -> &'static str {
         Runtime::Ollama => "Ollama (llama.cpp)",
         Runtime::LmStudio => "LM Studio (llama.cpp)",
         Runtime::Mlx => mlx::LABEL,
-        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
+        Runtime::Vllm | Runtime::Sglang | Runtime::TensorRtLlm | Runtime::Tgi | Runtime::Transformers => facts(runtime).map_or("", |facts| facts.label),
     }
 }
 
@@ -353,9 +365,8 @@ const LONGEST_ANSWER: u64 = 2048;
 pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
-    /// Fills in the defaults and checks the ranges.
+    /// Fills in the defaults and checks the ranges; of settings that the engine has ([`check`]).
     pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
-        settings::check(scenario, model)?;
         let card = scenario.card()?;
         let mut choices = Choices::default();
         let newest = engine.newest();

@@ -215,7 +215,7 @@ use choices;
 
 pub use training::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
-    Sharding, Targets, Task, Trainable, Training,
+    Sharding, Targets, Task, Trainable, Trainer, Training,
 };
 
 choices! {
@@ -227,6 +227,8 @@ choices! {
         Sglang = "sglang", "SGLang";
         /// TensorRT-LLM.
         TensorRtLlm = "tensorrt-llm", "TensorRT-LLM";
+        /// Text Generation Inference.
+        Tgi = "tgi", "TGI";
         /// Hugging Face transformers, `generate()`.
         Transformers = "transformers", "transformers";
         /// llama.cpp: its library, server and command-line tools.
@@ -305,7 +307,7 @@ mod tests {
             assert_eq!(kv_cache.encoding().is_none(), *kv_cache == KvCache::Auto);
         }
         let error = "exllama".parse::<Runtime>().unwrap_err();
-        let all = "vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio, mlx";
+        let all = "vllm, sglang, tensorrt-llm, tgi, transformers, llama.cpp, ollama, lmstudio, mlx";
         assert_eq!(error.to_string(), format!("`exllama` is not a runtime; it is one of: {all}"));
     }
 }

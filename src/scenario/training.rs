@@ -8,6 +8,8 @@ use crate::quantity::Decimal;
 /// Everything that training adds to a scenario; `None` means the default, which the estimate reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Training {
+    /// The framework whose defaults are used.
+    pub trainer: Option<Trainer>,
     /// What is trained.
     pub method: Option<Method>,
     /// What is learned from.
@@ -30,6 +32,8 @@ pub struct Training {
     pub global_batch: Option<u64>,
     /// Tokens of one sequence.
     pub seq_len: Option<u64>,
+    /// Seconds of sound in one sample, for models with an audio tower.
+    pub audio_seconds: Option<u64>,
     /// What is recomputed in the backward pass.
     pub checkpointing: Option<Checkpointing>,
     /// Room of each expert in parts of its even share of the tokens (`moe_expert_capacity_factor`); 1 where tokens are spread evenly.
@@ -85,6 +89,20 @@ choices! {
         Serve = "serve", "Run it";
         /// Train it.
         Train = "train", "Train it";
+    }
+}
+
+choices! {
+    /// The framework whose defaults are used.
+    Trainer, "trainer", {
+        /// PyTorch, and PEFT for adapters.
+        Torch = "torch", "PyTorch and PEFT";
+        /// The Trainer of transformers, with PEFT's `prepare_model_for_kbit_training` where weights are quantised.
+        Transformers = "transformers", "transformers";
+        /// TRL's trainers.
+        Trl = "trl", "TRL";
+        /// Unsloth.
+        Unsloth = "unsloth", "Unsloth";
     }
 }
 
@@ -227,6 +245,8 @@ choices! {
         Chunked = "chunked", "Chunked";
         /// Head and loss together, in chunks of tokens (Liger).
         Fused = "fused", "Fused";
+        /// Head and loss together, in tiles of tokens and words that are made again in the backward pass (TRL).
+        Tiled = "tiled", "Tiled";
     }
 }
 

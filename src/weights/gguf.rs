@@ -32,8 +32,11 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
     let mut all = Vec::new();
     let mut tensors = Vec::new();
     for item in anatomy.inventory().filter(Item::is_main) {
-        let parts = parts(&item)?.into_iter().map(|matrix| (matrix, Runs::default())).collect();
-        tensors.push(Converted { kind: category(item.tensor), item, parts });
+        let kind = category(item.tensor);
+        // What the recipes leave has one type in all layers.
+        let runs = if kind.is_some() { Runs::default() } else { Runs::of(item.layers.clone(), unquantised(mix, item.tensor)) };
+        let parts = parts(&item)?.into_iter().map(|matrix| (matrix, runs.clone())).collect();
+        tensors.push(Converted { item, kind, parts });
     }
     let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
     let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
@@ -41,14 +44,11 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
     // What stands in the same layers is gone through layer by layer, as the counters do.
     for run in tensors.chunk_by_mut(|a, b| (a.item.place.component, a.item.place.run) == (b.item.place.component, b.item.place.run)) {
         for layer in run[0].item.layers.clone() {
-            for Converted { item, kind, parts } in &mut *run {
-                let position = kind.map(|kind| (kind, count.position(kind, layer, &facts, mix)));
+            for Converted { kind, parts, .. } in &mut *run {
+                let Some(kind) = *kind else { continue };
+                let position = count.position(kind, layer, &facts, mix);
                 for (matrix, runs) in parts {
-                    let encoding = match position {
-                        Some((kind, position)) => mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts),
-                        None => unquantised(mix, item.tensor),
-                    };
-                    runs.push(layer, encoding);
+                    runs.push(layer, mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts));
                 }
             }
             count.layer_done();
@@ -81,10 +81,15 @@ pub(super) fn type_of_loose(mix: Mix, tensor: &Tensor, matrix: Matrix) -> Encodi
 }
 
 /// Layers in a row with one type.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Runs(Vec<(Range<u64>, Encoding)>);
 
 impl Runs {
+    /// The same in all layers.
+    fn of(layers: Range<u64>, encoding: Encoding) -> Self {
+        Self(if layers.is_empty() { Vec::new() } else { vec![(layers, encoding)] })
+    }
+
     fn push(&mut self, layer: u64, encoding: Encoding) {
         match self.0.last_mut() {
             Some((layers, last)) if layers.end == layer && *last == encoding => layers.end = layer + 1,

@@ -1,8 +1,10 @@
 // Measures the page: the size of its first load, and start-up and update in a throttled Chromium.
 //
 //   node bench.mjs size      bytes by part, raw, gzip and brotli; fails when over the budget
-//   node bench.mjs browser   first paint, ready, cost of a change (VRAMFIT_CHROMIUM names the browser)
-import { readFile, readdir } from "node:fs/promises";
+//   node bench.mjs browser   first paint, ready, cost of a change (VRAMFIT_CHROMIUM names the browser), beside what was last
+//                            recorded on such a machine; fails when it takes more than twice that
+//   node bench.mjs record    the same, and records it
+import { readFile, readdir, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { DIST, brotli, gzip, serveDist } from "./serve-dist.mjs";
@@ -12,6 +14,9 @@ const THROTTLE = 4;
 const STARTS = 7;
 const CHANGES = 60;
 const SETTLE = 2000;
+const RECORDS = path.join(import.meta.dirname, "recorded.json");
+// Another program that runs beside this one only ever adds time, so the quickest of several runs is compared, with room.
+const SLOWER = 2;
 
 const row = (cells, widths) => cells.map((cell, i) => (i === 0 ? String(cell).padEnd(widths[i]) : String(cell).padStart(widths[i]))).join("  ");
 const kb = (bytes) => `${(bytes / 1000).toFixed(1)} KB`;
@@ -121,7 +126,26 @@ function installChange() {
   return true;
 }
 
-async function browser() {
+// The quickest runs beside the last record of such a machine; false when much slower.
+async function compare(machine, quickest, isRecorded) {
+  const records = JSON.parse(await readFile(RECORDS, "utf8"));
+  const last = records[machine];
+  if (isRecorded) {
+    records[machine] = { date: new Date().toISOString().slice(0, 10), ...Object.fromEntries(Object.entries(quickest).map(([name, value]) => [name, Number(value.toFixed(1))])) };
+    await writeFile(RECORDS, `${JSON.stringify(records, null, 2)}\n`);
+    console.log(`Recorded for ${machine}.`);
+  }
+  if (!last) {
+    console.log(`Nothing is recorded for such a machine (${machine}); \`node bench.mjs record\` does.`);
+    return true;
+  }
+  const slow = Object.entries(quickest).filter(([name, value]) => !(value <= SLOWER * last[name]));
+  console.log(`Quickest runs, and as recorded on such a machine on ${last.date}: ${Object.entries(quickest).map(([name, value]) => `${name} ${ms(value)} (${ms(last[name])})`).join(", ")}`);
+  for (const [name] of slow) console.log(`Much slower than recorded: ${name}`);
+  return isRecorded || slow.length === 0;
+}
+
+async function browser(isRecorded) {
   const { chromium } = await import("playwright-core");
   const executablePath = process.env.VRAMFIT_CHROMIUM;
   if (!executablePath) throw new Error("VRAMFIT_CHROMIUM is not set; scripts/bench sets it");
@@ -220,6 +244,9 @@ async function browser() {
     console.log(`Requests of a first load: ${asked.length}; of the WebAssembly: ${wasm}${wasm === 1 ? "" : " (should be 1)"}`);
     if (foreign.size) console.log(`Requests to other hosts at start-up (should be none): ${[...foreign].join(", ")}`);
     for (const text of complaints) console.log(`The browser complained: ${text}`);
+    const machine = `${os.cpus().length} x ${os.cpus()[0]?.model.trim() || "unknown CPU"}, ${os.platform()}, Chromium ${chrome.version().split(".")[0]}`;
+    const quickest = { "first paint": Math.min(...paints), "ready to use": Math.min(...readies), "a change": quantile(costs, 0.1) };
+    return await compare(machine, quickest, isRecorded);
   } finally {
     await chrome.close();
     await server.close();
@@ -229,8 +256,8 @@ async function browser() {
 const what = process.argv[2];
 try {
   if (what === "size") process.exitCode = (await size()) ? 0 : 1;
-  else if (what === "browser") await browser();
-  else throw new Error("say what to measure: size or browser");
+  else if (["browser", "record"].includes(what)) process.exitCode = (await browser(what === "record")) ? 0 : 1;
+  else throw new Error("say what to measure: size, browser or record");
 } catch (error) {
   console.error(`bench: ${error.message}`);
   process.exit(1);

@@ -1,7 +1,8 @@
 // The native command line against the stand-in, and the figures that need a config only.
 import { test, before, after, beforeEach } from "node:test";
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { access, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -168,6 +169,56 @@ test("163 shards: one request each, at most eight in flight", async () => {
   assert.ok(hub.maxInFlight >= 2, "not one after the other");
 });
 
+test("163 shards: progress is seen on a terminal, Ctrl-C leaves nothing running", async (t) => {
+  const id = "stand-in/many-shards";
+  hub.set(`${id}:*.safetensors`, { delay: 100 });
+  // `script` of util-linux gives it a terminal.
+  const child = spawn("script", ["-qec", `'${VRAMFIT}' inspect ${id} --endpoint ${hub.endpoint}`, "/dev/null"], { stdio: ["pipe", "pipe", "ignore"] });
+  let shown = "";
+  child.stdout.on("data", (text) => (shown += text));
+  const ended = once(child, "exit").catch(() => "no script");
+  const until = async (holds, what) => {
+    for (const end = Date.now() + 20_000; !holds(); await new Promise((next) => setTimeout(next, 20))) {
+      if (child.exitCode !== null || Date.now() > end) assert.fail(`${what}; shown: ${shown.slice(-300)}`);
+    }
+  };
+  if ((await Promise.race([ended, new Promise((next) => setTimeout(next, 50))])) === "no script") return t.skip("there is no `script` here");
+  const counted = () => Number([...shown.matchAll(/(\d+)\/163 files/g)].at(-1)?.[1] ?? 0);
+  await until(() => counted() > 8, "files should be counted");
+  assert.match(shown, /\d+\/163 files \d+ KB/);
+  child.stdin.write("\x03");
+  await ended;
+  await new Promise((next) => setTimeout(next, 300));
+  assert.equal(hub.inFlight, 0, "nothing is in flight");
+  const asked = hub.requests.length;
+  await new Promise((next) => setTimeout(next, 500));
+  assert.equal(hub.requests.length, asked, "nothing is asked for any more");
+  assert.ok(hub.log("resolve", id).length < 120, "it was broken off");
+});
+
+test("rate limits: as long as the Hub asks to wait, or at once how long that is", async () => {
+  const id = "stand-in/mixed-dtypes";
+  hub.set(`${id}:api`, { status: 429, retryAfter: 1, times: 1 });
+  assert.equal((await json(onHub("inspect", id))).model.stored_bytes, 2_200_281_088);
+  assert.deepEqual(hub.log("api", id).map((asked) => asked.status), [429, 200]);
+  hub.requests.length = 0;
+  hub.set(`${id}:api`, { status: 429, retryAfter: 120 });
+  const { code, err } = await vramfit(onHub("inspect", id));
+  assert.equal(code, 2);
+  assert.match(err, /asks to wait 2 minutes.*try again then/is);
+  assert.equal(hub.log("api", id).length, 1, "nobody waits that long in silence");
+  assert.match((await vramfit(onHub("inspect", "busy/rate-limited"))).err, /asks to wait 55 seconds/, "as the Hub's own header says it");
+});
+
+test("files tell the quantisation that their config leaves out", async () => {
+  const report = await json(onHub("estimate", "stand-in/unsaid-gptq", ...CARD, "--runtime", "transformers"));
+  assert.match(JSON.stringify(report.assumptions), /GPTQ, 4 bits, groups of 128/);
+  assert.equal(report.model.parameters.total, 1_100_048_384);
+  assert.equal(entry(report, "weights"), report.model.stored_bytes);
+  const unpacked = await json(onHub("estimate", "stand-in/unsaid-gptq", ...CARD, "--runtime", "transformers", "--weights", "fp16"));
+  assert.equal(entry(unpacked, "weights"), 2 * 1_100_048_384, "what it would take unpacked");
+});
+
 test("errors: exit code 2, on stderr, with what to do", async () => {
   const cases = [
     [GATED, /gated/i, /token/i],
@@ -194,6 +245,16 @@ test("errors: exit code 2, on stderr, with what to do", async () => {
   const nobody = await vramfit(["estimate", MISTRAL, "--endpoint", gone.endpoint, ...CARD]);
   assert.equal(nobody.code, 2);
   assert.match(nobody.err, /reach|connect|network|offline/i);
+  // The Hub itself behind a proxy that is not there: a built-in model stands in, and it is said.
+  const offline = { env: { HTTPS_PROXY: gone.endpoint, https_proxy: gone.endpoint, NO_PROXY: "", no_proxy: "" } };
+  const { model } = await json(["inspect", MISTRAL], offline);
+  assert.deepEqual([model.source, model.parameters.total], ["catalogue", 7_241_732_096]);
+  assert.match(JSON.stringify(model.assumptions), /cannot be reached.*built-in figures of \d{4}-\d\d-\d\d/);
+  for (const args of [[MISTRAL, "--revision", "main"], ["nobody/nothing"]]) {
+    const { code, err } = await vramfit(["inspect", ...args], offline);
+    assert.equal(code, 2, err);
+    assert.match(err, /reach/i);
+  }
 });
 
 test("broken headers are never believed", async () => {
@@ -251,6 +312,10 @@ test("a model by hand", async () => {
   assert.deepEqual([report.model.source, report.model.parameters.total, report.model.id], ["manual", 7_241_732_096, null]);
   assert.equal(steady(report, "kv_cache"), 4_294_967_296);
   assert.match(report.model.assumptions.join(), /by hand.*llama/);
+  const latent = "layers=27,hidden=2048,heads=16,intermediate=10944,vocab=102400,experts=64,active-experts=6,expert-intermediate=1408,shared-experts=2,dense-layers=1,kv-lora-rank=512";
+  const lite = await json(["inspect", "--manual", latent]);
+  assert.equal(lite.model.parameters.total, 15_706_484_224, "DeepSeek-V2-Lite");
+  assert.equal(lite.model.layers[0].cache_elements_per_token, 576);
   const { code, err } = await vramfit(["inspect", "--manual", "layers=32,hidden=4096,heads=32,vocab=32000"]);
   assert.equal(code, 2);
   assert.match(err, /intermediate/);

@@ -84,6 +84,17 @@ test("rate limited: says to wait", failing(async (page) => {
   await alive(page);
 }));
 
+test("rate limited: how long the Hub asks to wait, where a page may read it", failing(async (page) => {
+  page.hub.set(`${SMALL}:api`, { status: 429, retryAfter: 120 });
+  await page.open({ m: SMALL });
+  await page.fails(/asks to wait 2 minutes/, /try again then/i);
+  assert.equal(page.hub.log("api", SMALL).length, 1, "it is not asked again before");
+  page.hub.set(`${SMALL}:api`, { status: 429, retryAfter: 2, times: 1 });
+  await page.button("Try again").click();
+  await until(() => page.tab.locator("#progress-text").innerText(), (text) => /once more in 2 s/i.test(text), "the pause is as long as it asks for");
+  await page.known(/1\.10?\s*B/, /header/i);
+}));
+
 test("a server in trouble: Try again", failing(async (page) => {
   page.hub.set(SMALL, { status: 503 });
   await page.open({ m: SMALL, rt: "transformers" });
@@ -177,6 +188,7 @@ test("files that are damaged, or no model", failing(async (page) => {
     ["page.gguf", Buffer.from("<!doctype html>"), /neither/],
     ["pointer.safetensors", Buffer.from("version https://git-lfs.github.com/spec/v1\n"), /Git LFS pointer/],
     ["alone.safetensors", Buffer.from(safetensorsHead([tensor("a", "F16", 1)])), /no config\.json/],
+    ["model.safetensors.index.json", Buffer.from('{"weight_map": [1]}'), /not a valid index/],
     ["config.json", Buffer.from('{"model_type": "llama", '), /JSON|EOF/],
   ]) {
     await page.drop([{ name, buffer }]);

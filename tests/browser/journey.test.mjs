@@ -323,6 +323,36 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
   await page.known(/8\.03\s*B/, /By hand/);
   await page.remarked(/`intermediate` of 14,3\d\d follows/);
   await until(() => size("Hidden size").inputValue(), (value) => value === "4096", "the form should say what the box said");
+
+  // Latent attention, and a recurrence in three of four layers.
+  await page.choose("layers=27,hidden=2048,heads=16,intermediate=10944,vocab=102400,experts=64,active-experts=6,expert-intermediate=1408,shared-experts=2,dense-layers=1,kv-lora-rank=512");
+  await page.known(/15\.71\s*B/, /By hand/);
+  await until(() => size("Latent rank of keys and values (MLA)").inputValue(), (value) => value === "512", "the form has the latent rank");
+  await page.choose("layers=24,hidden=2048,heads=16,intermediate=8192,vocab=32000,recurrent=mamba2,state-heads=64,state-head-dim=64,state-size=128,full-every=4");
+  await page.known(/By hand/);
+  const runs = async () => (await page.downloadJson()).model.layers.map((run) => run.count).join();
+  await until(runs, (counts) => counts === "3,1,3,1,3,1,3,1,3,1,3,1", "recurrences and attention take turns");
+}));
+
+test("repositories of several parts: a pipeline by component, an adapter, sentence-transformers", lab.journey(async (page) => {
+  const parts = async () => JSON.stringify((await page.downloadJson()).model.stored_bytes_by_part ?? {});
+  await page.open({ m: "stand-in/pipeline" });
+  await page.known(/Headers of 2 files read/);
+  assert.deepEqual(JSON.parse(await parts()), { transformer: 2 * 3072 * 64 * 2, vae: 512 * 16 * 9 * 2 });
+  const parameters = async () => (await page.downloadJson()).model.parameters.by_component;
+  const { hidden_size: hidden, num_hidden_layers: layers } = configs.tinyLlama;
+  await page.choose("stand-in/lora");
+  await until(parameters, ({ adapter }) => adapter === layers * 8 * (2 * hidden + hidden + 256), "the adapter stands beside its base");
+  await page.choose("stand-in/embedder");
+  await until(parameters, (counts) => counts["2_Dense"] === 64 * hidden + 64, "a dense layer stands behind the model");
+}));
+
+test("files tell the quantisation that their config leaves out", lab.journey(async (page) => {
+  await page.open({ m: "stand-in/unsaid-gptq", rt: "transformers" });
+  await page.known(/1\.10\s*B/, /header/i);
+  await page.remarked(/GPTQ, 4 bits, groups of 128/);
+  const { model } = await page.downloadJson();
+  await page.term("weights", model.stored_bytes);
 }));
 
 test("rarer engines are answered by the second part of the page", lab.journey({ csp: true }, async (page) => {

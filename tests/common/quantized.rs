@@ -24,6 +24,12 @@ const SHAPES: &[(&str, &str)] = &[
         r#"{"model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64, "num_hidden_layers": 80,
             "num_key_value_heads": 8, "vocab_size": 32000, "torch_dtype": "float16"}"#,
     ),
+    (
+        "ERNIE-4.5-300B",
+        r#"{"model_type": "ernie4_5_moe", "hidden_size": 8192, "intermediate_size": 28672, "moe_intermediate_size": 3584, "moe_num_experts": 64, "moe_k": 8,
+            "moe_num_shared_experts": 0, "moe_layer_start_index": 3, "num_attention_heads": 64, "num_hidden_layers": 54, "num_key_value_heads": 8,
+            "tie_word_embeddings": false, "vocab_size": 103424, "torch_dtype": "bfloat16"}"#,
+    ),
 ];
 
 /// Configs of published models, with the fields that matter.

@@ -117,6 +117,19 @@ export function ggufLayout(config, type, headType = type) {
   });
 }
 
+/** The same tensors as GPTQ packs them: four bits, groups of 128 inputs. */
+export function gptqLayout(config) {
+  return llamaLayout(config).flatMap((t) => {
+    if (!/_proj\.weight$/.test(t.name)) return [t];
+    const [outputs, inputs] = t.shape;
+    const part = (name, dtype, ...shape) => tensor(t.name.replace(/weight$/, name), dtype, ...shape);
+    return [
+      part("qweight", "I32", inputs / 8, outputs), part("qzeros", "I32", inputs / 128, outputs / 8),
+      part("scales", "F16", inputs / 128, outputs), part("g_idx", "I32", inputs),
+    ];
+  });
+}
+
 /** Fill shards in the order of the tensors, opening the next one when a tensor would not fit any more. */
 export function splitBySize(tensors, limit) {
   const shards = [[]];
@@ -642,6 +655,7 @@ export function repositories() {
     }),
 
     repository({ id: "stand-in/mixed-dtypes", config: configs.tinyLlama, shards: [llamaLayout(configs.tinyLlama, { normType: "F32" })] }),
+    repository({ id: "stand-in/unsaid-gptq", config: configs.tinyLlama, shards: [gptqLayout(configs.tinyLlama)] }),
     repository({ id: "stand-in/only-bin", config: configs.tinyLlama, files: [largeFile("pytorch_model.bin", tinyBytes + 61_077)] }),
     repository({ id: "stand-in/long-header", config: manyNames, shards: [llamaLayout(manyNames)] }),
     repository({ id: "stand-in/unknown-family", config: unknownFamily, shards: [llamaLayout(unknownFamily)] }),

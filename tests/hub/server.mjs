@@ -16,7 +16,7 @@
 //   hub.set("org/name:model.safetensors", { hold: true })       answers when hub.release("org/name") is called
 //   hub.set("org/name", null)                                   as usual again
 //
-// Fields: status, code, message (answer an error); times; delay, hold; body (other text instead);
+// Fields: status, code, message (answer an error); retryAfter (seconds, with it, which pages may read); times; delay, hold; body (other text instead);
 // chunkBytes, chunkDelay (slow); cutAfter (share of the body after which the connection breaks);
 // shortBy (the body ends that many bytes before Content-Length says, then the connection breaks);
 // sizeOff (the size said in Content-Range and X-Linked-Size is wrong by that much); ignoreRange (200 and everything);
@@ -208,7 +208,7 @@ class Hub {
       headers.vary = "Origin";
       if (cors && request.headers.origin !== undefined) {
         headers["access-control-allow-origin"] = request.headers.origin;
-        headers["access-control-expose-headers"] = EXPOSED;
+        headers["access-control-expose-headers"] = "retry-after" in headers ? `${EXPOSED},Retry-After` : EXPOSED;
         headers["access-control-max-age"] = "86400";
       }
     }
@@ -273,6 +273,7 @@ class Hub {
         });
       });
     }
+    if (rule.retryAfter !== undefined) call.extra = { "retry-after": String(rule.retryAfter) };
     if (rule.status) throw new Refusal(rule.status, rule.message, rule.code);
   }
 

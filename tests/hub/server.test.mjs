@@ -194,7 +194,11 @@ test("errors on demand, for a number of times", async () => {
   assert.deepEqual(statuses, [503, 503, 200]);
   const limited = await get("/api/models/busy/rate-limited");
   assert.equal(limited.status, 429);
-  assert.doesNotMatch(limited.headers.get("access-control-expose-headers"), /ratelimit/i);
+  assert.doesNotMatch(limited.headers.get("access-control-expose-headers"), /ratelimit|retry-after/i);
+  hub.set(`${SMALL}:api`, { status: 429, retryAfter: 7 });
+  const told = await get(`/api/models/${SMALL}`);
+  assert.equal(told.headers.get("retry-after"), "7");
+  assert.match(told.headers.get("access-control-expose-headers"), /retry-after/i);
   hub.set(`${SMALL}:api`, { body: '{"id": ' });
   await assert.rejects(get(`/api/models/${SMALL}`).then((answer) => answer.json()), SyntaxError);
   hub.set(`${SMALL}:config.json`, { body: "<html>" });

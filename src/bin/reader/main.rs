@@ -32,6 +32,12 @@ mod module {
         reader::built_in_ids()
     }
 
+    /// [`reader::sizes`].
+    #[wasm_bindgen]
+    pub fn sizes() -> String {
+        reader::sizes()
+    }
+
     /// What the Hub at `endpoint` (the default one where it is empty) has for a text that is being typed: a line of what is worth
     /// saying, then ids, a line each.
     #[wasm_bindgen]
@@ -45,6 +51,8 @@ mod module {
     thread_local! {
         /// The model that figures are asked of.
         static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
+        /// What may draft tokens for it.
+        static DRAFTS: RefCell<desk::Drafts> = RefCell::default();
         static SUGGESTIONS: Rc<Suggestions> = Rc::default();
     }
 
@@ -55,39 +63,39 @@ mod module {
     }
 
     /// What is said of that model, or why it cannot be.
-    fn of_model<T>(say: impl FnOnce(&Model) -> Result<T, String>) -> Result<T, String> {
-        MODEL.with_borrow(|model| model.as_ref().map_or_else(|| Err(OTHER_VERSION.to_owned()), say))
+    fn of_model<T>(say: impl FnOnce(&Model, &desk::Drafts) -> Result<T, String>) -> Result<T, String> {
+        DRAFTS.with_borrow(|drafts| MODEL.with_borrow(|model| model.as_ref().map_or_else(|| Err(OTHER_VERSION.to_owned()), |model| say(model, drafts))))
     }
 
     /// The bytes of [`desk::estimate`].
     #[wasm_bindgen]
     pub fn estimate(query: &str) -> Vec<u8> {
-        reader::encode(&of_model(|model| desk::estimate(model, query)))
+        reader::encode(&of_model(|model, drafts| desk::estimate(model, query, drafts)))
     }
 
     /// The bytes of [`desk::sweep`].
     #[wasm_bindgen]
     pub fn sweep(query: &str) -> Vec<u8> {
-        reader::encode(&of_model(|model| desk::sweep(model, query)))
+        reader::encode(&of_model(|model, drafts| desk::sweep(model, query, drafts)))
     }
 
     /// The bytes of [`desk::timeline`].
     #[wasm_bindgen]
     pub fn timeline(query: &str, is_decimal: bool, width: u32) -> Vec<u8> {
         let unit = if is_decimal { Unit::Gb } else { Unit::Gib };
-        reader::encode(&of_model(|model| desk::timeline(model, query, unit, width)))
+        reader::encode(&of_model(|model, drafts| desk::timeline(model, query, drafts, (unit, width))))
     }
 
     /// The bytes of [`desk::anatomy`].
     #[wasm_bindgen]
     pub fn anatomy() -> Vec<u8> {
-        reader::encode(&of_model(desk::anatomy))
+        reader::encode(&of_model(|model, _| desk::anatomy(model)))
     }
 
     /// The bytes of [`desk::report`].
     #[wasm_bindgen]
     pub fn report(query: &str) -> Vec<u8> {
-        reader::encode(&of_model(|model| desk::report(model, query)))
+        reader::encode(&of_model(|model, drafts| desk::report(model, query, drafts)))
     }
 
     /// Reads the model that the bytes of a [`Wish`] ask for; the bytes of its [`Answer`]. `progress` is called with the files read,
@@ -107,6 +115,9 @@ mod module {
             }
             None => Answer { endpoint: None, result: Err(Failure::new(OTHER_VERSION, "Reload the page.")) },
         };
+        if let Ok(found) = &answer.result {
+            DRAFTS.with_borrow_mut(|drafts| drafts.keep(&found.model));
+        }
         reader::encode(&answer)
     }
 }

@@ -29,6 +29,8 @@ impl Transport for FetchTransport {
             error_message: given.get("x-error-message"),
             content_range: given.get("content-range"),
             content_length: given.get("content-length"),
+            retry_after: given.get("retry-after"),
+            rate_limit: given.get("ratelimit"),
         };
         let limit = request.max_bytes;
         let body = match answer.body() {

@@ -35,11 +35,37 @@ pub fn open<B: Bases>(paths: &[String], quant_config: Option<&Path>, bases: &B) 
 
 /// A folder.
 pub fn open_folder<B: Bases>(folder: &str, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
-    let path = folder.trim_end_matches('/');
+    let path = snapshot(folder.trim_end_matches('/'))?;
     let mut files = Vec::new();
-    list(path, DEEPEST, MOST_FILES, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
+    list(&path, DEEPEST, MOST_FILES, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
     files.sort();
-    open_named(Named::Folder { path, files: &files }, quant_config, bases)
+    let mut model = open_named(Named::Folder { path: &path, files: &files }, quant_config, bases)?;
+    if let Some((id, commit)) = cached(&path) {
+        (model.provenance.id, model.provenance.revision) = (Some(id), Some(commit));
+    }
+    Ok(model)
+}
+
+/// The folder of files behind a folder: of a repository in the Hub's cache (`models--ORG--NAME`) the snapshot of `main`, else the only
+/// one; any other folder itself. The layout is `huggingface_hub`'s (`file_download.py`).
+fn snapshot(folder: &str) -> Result<String, FilesError> {
+    let snapshots = format!("{folder}/snapshots");
+    let Ok(entries) = std::fs::read_dir(&snapshots) else { return Ok(folder.to_owned()) };
+    let commits: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let main = std::fs::read_to_string(format!("{folder}/refs/main")).unwrap_or_default();
+    match commits.iter().find(|commit| *commit == main.trim()).or(if let [only] = commits.as_slice() { Some(only) } else { None }) {
+        Some(commit) => Ok(format!("{snapshots}/{commit}")),
+        None => Err(FilesError::Snapshots(folder.to_owned())),
+    }
+}
+
+/// The id and the commit that the path of a snapshot in the Hub's cache says.
+fn cached(path: &str) -> Option<(String, String)> {
+    let path = std::path::absolute(path).ok()?;
+    let mut names = path.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let (commit, snapshots, repository) = (names.next()?, names.next()?, names.next()?);
+    let id = repository.strip_prefix("models--")?.replace("--", "/");
+    (snapshots == "snapshots").then(|| (id, commit.to_owned()))
 }
 
 fn open_named<B: Bases>(named: Named<'_>, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
@@ -104,6 +130,26 @@ impl Disk for Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_in_the_hubs_cache_is_its_snapshot() {
+        let root = std::env::temp_dir().join(format!("vramfit-{}-cache", std::process::id()));
+        let folder = root.join("models--org--a-name");
+        let path = folder.to_str().unwrap();
+        for commit in ["aaa", "bbb"] {
+            std::fs::create_dir_all(folder.join("snapshots").join(commit)).unwrap();
+        }
+        assert_eq!(snapshot(path), Err(FilesError::Snapshots(path.to_owned())));
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), "bbb").unwrap();
+        let found = snapshot(path).unwrap();
+        assert_eq!(cached(&found), Some(("org/a-name".to_owned(), "bbb".to_owned())));
+        std::fs::remove_file(folder.join("refs/main")).unwrap();
+        std::fs::remove_dir(folder.join("snapshots/bbb")).unwrap();
+        assert!(snapshot(path).unwrap().ends_with("snapshots/aaa"));
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!((snapshot("a/b").unwrap().as_str(), cached("a/b/c")), ("a/b", None));
+    }
 
     #[test]
     fn a_folder_has_its_own_files_first_and_what_else_can_be_read() {

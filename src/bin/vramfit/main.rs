@@ -18,9 +18,10 @@ fn main() {}
 
 #[cfg(not(target_family = "wasm"))]
 fn main() -> std::process::ExitCode {
-    use clap::Parser;
-    let arguments = args::Arguments::parse();
-    match run(&arguments) {
+    use clap::{CommandFactory, FromArgMatches};
+    let matches = args::Arguments::command().get_matches();
+    let arguments = args::Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(&arguments, &matches) {
         Ok(fits) => std::process::ExitCode::from(u8::from(!fits)),
         Err(message) => {
             print::error(&message);
@@ -31,16 +32,18 @@ fn main() -> std::process::ExitCode {
 
 /// Does what is asked; `Ok(false)` when `--check` was given and the answer is no.
 #[cfg(not(target_family = "wasm"))]
-fn run(arguments: &args::Arguments) -> Result<bool, String> {
+fn run(arguments: &args::Arguments, matches: &clap::ArgMatches) -> Result<bool, String> {
     use args::Verb;
     use vramfit::{memory, plan, report};
 
     let text = |error: &dyn std::fmt::Display| error.to_string();
     match &arguments.verb {
         Verb::Estimate { model, scenario, check, format } => {
+            let said = args::Arguments::of_the_other_task(matches, scenario.task());
             let scenario = with_draft(scenario.to_scenario(), model)?;
             let model = source::open(model)?;
-            let estimate = memory::estimate(&model, &scenario).map_err(|error| text(&error))?;
+            let mut estimate = memory::estimate(&model, &scenario).map_err(|error| text(&error))?;
+            estimate.warnings.extend(said);
             let longest = plan::longest_context(&model, &scenario).map_err(|error| text(&error))?;
             match format {
                 args::Format::Json => print::json(&report::estimate_json(&model, &scenario, &estimate, longest).map_err(|error| text(&error))?),
@@ -61,6 +64,9 @@ fn run(arguments: &args::Arguments) -> Result<bool, String> {
             let scenario = with_draft(scenario.to_scenario(), model)?;
             let model = source::open(model)?;
             let question = question.meant();
+            if let Some(said) = args::Arguments::of_the_other_task(matches, scenario.task) {
+                print::error(&said);
+            }
             let found = plan::solve(&model, &scenario, question).map_err(|error| text(&error))?;
             match format {
                 args::Format::Json => print::json(&report::solve_json(&model, question, found)),

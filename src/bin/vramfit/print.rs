@@ -6,10 +6,10 @@ use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
-use vramfit::estimate::{Choice, Device, Estimate, Ledger};
+use vramfit::estimate::{Basis, Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
-use vramfit::model::{Model, Origin};
+use vramfit::model::{Model, Origin, Work};
 use vramfit::plan::{Largest, LongestContext, Question};
 use vramfit::quantity::Overflow;
 use vramfit::report;
@@ -76,7 +76,7 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
             grouped(capacity.kv_cache_tokens)
         );
     }
-    if !model.is_pipeline() {
+    if !model.is_pipeline() && !matches!(model.decoder().work, Work::Images(_)) {
         let max = model.anatomy.max_context.map(|max| format!("  the model's maximum is {}", grouped(max))).unwrap_or_default();
         println!("{:<28}{:>10}{max}", "Longest context that fits", tokens(longest));
     }
@@ -110,8 +110,8 @@ fn ledger(title: &str, ledger: &Ledger) -> Result<(), Overflow> {
             continue;
         }
         let entries = || ledger.entries.iter().filter(|entry| entry.term == term && entry.stages.contains(&peak_stage));
-        let basis = entries().next().map_or("", |entry| entry.basis.name());
-        let band = if amount.is_exact() { String::new() } else { format!(" ({} to {})", unit.number(amount.low), unit.number(amount.high)) };
+        let basis = ledger.basis_at(term, peak_stage).map_or("", Basis::name);
+        let band = unit.range(amount.low, amount.high).map_or_else(String::new, |range| format!(" ({range})"));
         let name = term.label();
         println!("{name:<28}{:>10}{:>9}  {basis}{band}", unit.number(amount.expected), percent(amount.expected, peak.expected));
         for entry in entries() {
@@ -192,10 +192,14 @@ fn keeps(model: &Model) -> Result<(), Overflow> {
 
 /// The answer to `solve --for context`.
 pub fn solved(model: &Model, question: Question, found: Largest) {
+    let is_one = found == Largest::Count(1);
     let what = match question {
+        Question::Context if is_one => "token per sequence fits",
         Question::Context => "tokens per sequence fit",
-        Question::MicroBatch => "sequences in one forward pass fit",
+        Question::MicroBatch if is_one => "sample in one forward pass fits",
+        Question::MicroBatch => "samples in one forward pass fit",
         Question::LoraRank => "is the highest rank that fits",
+        Question::Gpus if is_one => "GPU is enough",
         Question::Gpus => "GPUs are the fewest that fit",
         Question::Sharding => "is the least sharding that fits",
     };

@@ -4,11 +4,13 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use vramfit::catalogue;
 use vramfit::config::manual;
 use vramfit::files::{Bases, FilesError, NoBases};
 use vramfit::format::Unit;
 use vramfit::hub::{self, Endpoint, HubError, ModelRef, Progress};
 use vramfit::model::{Model, Origin, Provenance};
+use vramfit::repository::RepositoryError;
 
 use crate::args::ModelArguments;
 use crate::files;
@@ -47,7 +49,8 @@ impl Bases for AnyBase<'_> {
         if let Some(base) = places.iter().filter(|_| !name.is_empty()).find(|place| place.is_dir()).and_then(|place| place.to_str()) {
             return files::open_folder(base, None, &NoBases);
         }
-        let mut reference: ModelRef = name.parse().map_err(base)?;
+        let no_model = |_| RepositoryError::Adapter(format!("its base is `{}`, which is neither a folder here nor a model on the Hub", name.escape_debug()));
+        let mut reference: ModelRef = name.parse().map_err(no_model)?;
         reference.revision = reference.revision.or_else(|| revision.map(str::to_owned));
         fetch(self.arguments, reference).map_err(base)
     }
@@ -92,7 +95,19 @@ fn fetch(arguments: &ModelArguments, mut reference: ModelRef) -> Result<Model, H
     };
     let model = pollster::block_on(hub::open(&Http::new(), &endpoint, &reference, token.as_deref(), &report));
     bar.finish_and_clear();
-    model
+    match model {
+        Err(HubError::Offline { .. } | HubError::TimedOut) if arguments.endpoint.is_none() => built_in(&reference).map_or(model, Ok),
+        model => model,
+    }
+}
+
+/// The built-in model of a plain id, which stands in where the Hub cannot be reached.
+fn built_in(reference: &ModelRef) -> Option<Model> {
+    let ModelRef { id, revision: None, folder: None, file: None, endpoint: None } = reference else { return None };
+    let date = catalogue::find(id.as_str())?.date;
+    let mut model = catalogue::open(id.as_str())?.ok()?;
+    model.provenance.notes.push(format!("the Hub cannot be reached, so these are the built-in figures of {date}, not those of the files"));
+    Some(model)
 }
 
 /// What is wrong and what to do; with the files where one is to be chosen.

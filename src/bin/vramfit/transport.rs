@@ -75,6 +75,8 @@ fn fetch(agent: &Agent, request: Request) -> Result<Response, TransportError> {
             error_message: header("x-error-message"),
             content_range: header("content-range"),
             content_length: header("content-length"),
+            retry_after: header("retry-after"),
+            rate_limit: header("ratelimit"),
         };
         let mut body = Vec::new();
         let limit = request.max_bytes;

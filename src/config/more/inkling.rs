@@ -107,7 +107,11 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
         } else {
             t.linear("mlp.gate", hidden, experts.saturating_add(shared), false).tensor("mlp.gate.global_scale", Role::Other, &[1]);
             fused_experts(&mut t, "mlp.experts", experts, hidden, expert_width);
-            for (name, role, of) in [("gate_proj", Role::Gate, [expert_width, hidden]), ("up_proj", Role::Up, [expert_width, hidden]), ("down_proj", Role::Down, [hidden, expert_width])] {
+            for (name, role, of) in [
+                ("gate_proj", Role::Gate, [expert_width, hidden]),
+                ("up_proj", Role::Up, [expert_width, hidden]),
+                ("down_proj", Role::Down, [hidden, expert_width]),
+            ] {
                 t.tensor(&format!("mlp.shared_experts.{name}"), role, &[shared, of[0], of[1]]);
             }
             FeedForward::MixtureOfExperts { experts, active, intermediate: expert_width, shared: shared.saturating_mul(expert_width) }
@@ -162,7 +166,8 @@ fn tower(v: &Fields, width: u64) -> Result<Component, ConfigError> {
     let mut t = Tensors::default();
     for (number, pair) in (1..).zip(steps.windows(2)) {
         let (from, to) = (grids[pair[0]], grids[pair[1]]);
-        let (module, folded) = (format!("model.vision_tower.encoder_layers.{}", number - 1), to.frames / from.frames * (to.side / from.side) * (to.side / from.side));
+        let (module, folded) =
+            (format!("model.vision_tower.encoder_layers.{}", number - 1), to.frames / from.frames * (to.side / from.side) * (to.side / from.side));
         let outputs = if number == layers { width } else { to.channels };
         t.tensor(&format!("{module}.projection.weight"), Role::Other, &[outputs, from.channels.saturating_mul(folded)]);
         if number != layers {

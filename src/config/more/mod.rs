@@ -19,6 +19,7 @@ mod bert_kin;
 mod bert_more;
 mod blip;
 mod bloom;
+mod by_hand;
 mod chameleon;
 mod chatglm;
 mod clap;
@@ -241,6 +242,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("bloom", bloom::read),
     family("bros", bert_more::read_bros),
     family("btlm", gpt2_kin::jais),
+    family("by_hand", by_hand::read),
     family("camembert", bert::read_xlm_roberta),
     family("canine", bert_more::read_canine),
     family("chameleon", chameleon::read),

@@ -23,7 +23,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let is_mamba = |number| has_mamba && if shape.layers <= step / 2 { number != shape.layers - 1 } else { number % step != step / 2 };
     let window = f.optional_count("attention_window_size")?;
     let full = f.layer_numbers("full_attention_idx")?;
-    let recurrence = Recurrence { kind: RecurrenceKind::Mamba2, conv_channels: inner, conv_kernel: kernel, state: inner.saturating_mul(state), state_dtype: None };
+    let recurrence =
+        Recurrence { kind: RecurrenceKind::Mamba2, conv_channels: inner, conv_kernel: kernel, state: inner.saturating_mul(state), state_dtype: None };
     let (queries, keys) = (shape.heads.saturating_mul(head_dim), shape.kv_heads.saturating_mul(head_dim));
     let layers = (0..shape.layers).map(|number| {
         let mut t = Tensors::default();

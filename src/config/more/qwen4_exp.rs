@@ -37,10 +37,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(DEFAULTS);
     let shape = Shape::read(f)?;
-    let streams = Streams { hidden: shape.hidden, width: shape.hidden.saturating_mul(f.count("hc_count")?), rank: f.count("hc_lowrank")?, count: f.count("hc_count")? };
+    let streams =
+        Streams { hidden: shape.hidden, width: shape.hidden.saturating_mul(f.count("hc_count")?), rank: f.count("hc_lowrank")?, count: f.count("hc_count")? };
     let interval = f.optional_count("full_attention_interval")?.unwrap_or(4);
-    let kinds = kinds_of_layers(f, "layer_types", shape.layers, KINDS)?
-        .unwrap_or_else(|| periodic(shape.layers, interval, interval - 1, Kind::Full, Kind::Recurrent));
+    let kinds =
+        kinds_of_layers(f, "layer_types", shape.layers, KINDS)?.unwrap_or_else(|| periodic(shape.layers, interval, interval - 1, Kind::Full, Kind::Recurrent));
     let attention_bias = f.flag("attention_bias", false)?;
     let delta = DeltaNet::read(f, shape.hidden)?;
     let indexer = match f.optional_count("indexer_n_heads")? {
@@ -48,8 +49,7 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
         Some(heads) => Some((heads.saturating_add(f.optional_count("indexer_kv_heads")?.unwrap_or(1)), f.count("indexer_head_dim")?)),
     };
     let experts = f.count("num_experts")?;
-    let (active, width, shared) =
-        (f.active_experts(experts, experts)?, f.count("moe_intermediate_size")?, f.count("shared_expert_intermediate_size")?);
+    let (active, width, shared) = (f.active_experts(experts, experts)?, f.count("moe_intermediate_size")?, f.count("shared_expert_intermediate_size")?);
     let mut embedded = f.layer_numbers("ple_layer_ids")?;
     embedded.sort_unstable();
     embedded.dedup();
@@ -91,7 +91,9 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = Draft::from(decoder);
     if let Some((_, dim)) = indexer {
         let ratio = f.optional_count("indexer_compress_ratio")?.unwrap_or(1);
-        draft.assumptions.push(format!("the indexer also keeps {dim} elements for every {ratio} tokens in each full layer; they are not in the cache's figure"));
+        draft
+            .assumptions
+            .push(format!("the indexer also keeps {dim} elements for every {ratio} tokens in each full layer; they are not in the cache's figure"));
     }
     if f.optional_count_or_zero("mtp_num_hidden_layers")?.is_some_and(|layers| layers > 0) {
         draft.assumptions.push("the files also hold a module of multi-token prediction, which no class builds: it is not counted".to_owned());
@@ -111,9 +113,11 @@ struct Streams {
 impl Streams {
     /// What reads one input out of all copies, and gives the output back to them.
     fn mix(&self, t: &mut Tensors, at: &str, gives_back: bool) {
-        t.norm(&format!("{at}.hc_norm"), self.width, false)
-            .tensor(&format!("{at}.input_mix_weight_down"), Role::Other, &[self.rank, self.width])
-            .tensor(&format!("{at}.input_mix_weight_up"), Role::Other, &[self.width, self.rank]);
+        t.norm(&format!("{at}.hc_norm"), self.width, false).tensor(&format!("{at}.input_mix_weight_down"), Role::Other, &[self.rank, self.width]).tensor(
+            &format!("{at}.input_mix_weight_up"),
+            Role::Other,
+            &[self.width, self.rank],
+        );
         if gives_back {
             t.tensor(&format!("{at}.block_inject_weight"), Role::Other, &[self.count, self.width]);
         }
@@ -157,5 +161,5 @@ fn n_gram_tables(f: &Fields, layers: u64) -> Result<Vec<u64>, ConfigError> {
 }
 
 fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
+    number >= 2 && (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }

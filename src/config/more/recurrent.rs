@@ -150,7 +150,13 @@ pub struct Mamba1 {
 impl Mamba1 {
     /// What it keeps.
     pub fn recurrence(&self) -> Recurrence {
-        Recurrence { kind: RecurrenceKind::Mamba1, conv_channels: self.inner, conv_kernel: self.kernel, state: self.inner.saturating_mul(self.state), state_dtype: None }
+        Recurrence {
+            kind: RecurrenceKind::Mamba1,
+            conv_channels: self.inner,
+            conv_kernel: self.kernel,
+            state: self.inner.saturating_mul(self.state),
+            state_dtype: None,
+        }
     }
 
     /// Its tensors under `at`.

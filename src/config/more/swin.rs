@@ -2,9 +2,9 @@
 //! network, no bias on keys, and norms after instead of before.
 
 use super::decoder::{Draft, Tensors};
-use super::vision::{Encoder, Patches, Style, Task, VIT, bare, block, classifier, depths, linear, norm, per_stage_of, staged, task};
+use super::vision::{Encoder, Patches, Steps, Style, Task, VIT, bare, block, classifier, depths, linear, norm, per_stage_of, staged, task};
 use super::{ConfigError, Fields};
-use crate::model::{Role, Tensor};
+use crate::model::{Role, Step, Tensor, Window};
 
 /// Swin.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
@@ -25,7 +25,6 @@ pub(super) fn read_donut(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// Swin 2.
 pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
-    f.touch("window_size");
     f.touch("pretrained_window_sizes");
     let bias = f.flag("qkv_bias", true)?;
     let style = Style { qkv: &["attention.self.query", "attention.self.key", "attention.self.value"], qkv_bias: [bias, false, bias], ..VIT };
@@ -69,6 +68,10 @@ fn stages(
         t.tensor(&format!("{base}.embeddings.position_embeddings"), Role::Position, &[1, patches.number + more_positions, first]);
     }
     norm(&mut t, &format!("{base}.embeddings.norm"), first, true);
+    let side = f.optional_count("window_size")?.unwrap_or(7).clamp(1, 10_000);
+    let is_second = merged_norm == 2;
+    let patch = f.count("patch_size").unwrap_or(4).max(1);
+    let mut steps = Steps::default().then(Step::Convolution(Window::tight(patch, patch), first)).then(Step::LayerNorm);
     let mut width = first;
     let mut layers = Vec::new();
     for (stage, (&depth, &heads)) in depths.iter().zip(&heads).enumerate() {
@@ -77,6 +80,7 @@ fn stages(
             linear(&mut t, Role::Other, &format!("{name}.reduction"), 4 * width, 2 * width, false);
             norm(&mut t, &format!("{name}.norm"), merged_norm * width, true);
             width *= 2;
+            steps = in_order(steps.then(Step::Fold), Steps::default().convolution(1, 1, width), is_second);
         }
         if !width.is_multiple_of(heads) {
             return Err(f.impossible("num_heads", "each must divide its stage's width"));
@@ -89,6 +93,11 @@ fn stages(
         for number in 0..depth {
             t.nested(&format!("{base}.encoder.layers.{stage}.blocks.{number}"), block_tensors.clone());
             layers.push(block(width, heads, intermediate));
+            let attention = Steps::default().then(Step::Windows { heads, side, is_cosine: is_second });
+            let matrices = Steps::default().convolution(1, 1, intermediate).then(Step::Smooth).convolution(1, 1, width);
+            for part in [attention, matrices] {
+                steps = steps.residual(in_order(Steps::default(), part, is_second), Steps::default());
+            }
         }
     }
     norm(&mut t, &format!("{base}.layernorm"), width, true);
@@ -102,9 +111,17 @@ fn stages(
     } else {
         f.touch("encoder_stride");
     }
-    let mut draft = staged(width, t.build(), layers, base);
+    let steps = steps.then(Step::LayerNorm);
+    let steps = if is_masked { steps } else { steps.then(Step::GlobalPool).classified(task) };
+    let mut draft = Draft { work: steps.work(f, patches.channels)?, ..staged(width, t.build(), layers, base) };
     if task == Task::Other && !is_masked {
         bare(&mut draft, &class);
     }
     Ok(draft)
+}
+
+/// A norm before what it is for, or in the second version behind it.
+fn in_order(before: Steps, part: Steps, is_second: bool) -> Steps {
+    let (first, last) = if is_second { (None, Some(Step::LayerNorm)) } else { (Some(Step::LayerNorm), None) };
+    Steps(before.0.into_iter().chain(first).chain(part.0).chain(last).collect())
 }

@@ -401,7 +401,7 @@ impl Steps {
     /// As what a network works on, for images of the size that its config names, or of 224 × 224.
     pub(super) fn work(self, f: &Fields, channels: u64) -> Result<Work, ConfigError> {
         let [height, width] = if f.raw("image_size").is_some_and(|size| !size.is_null()) { pair(f, "image_size")? } else { [224, 224] };
-        Ok(Work::Images(Images { channels, size: (width, height), steps: self.0 }))
+        Ok(Work::Images(Images::new(channels, (width, height), &self.0)))
     }
 }
 

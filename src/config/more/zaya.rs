@@ -44,7 +44,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     };
     let (queries, keys) = (shape.heads.saturating_mul(shape.head_dim), shape.kv_heads.saturating_mul(shape.head_dim));
     let channels = queries.saturating_add(keys);
-    let recurrence = Recurrence { kind: RecurrenceKind::ShortConvolution, conv_channels: channels, conv_kernel: first + second - 2, state: keys / 2, state_dtype: None };
+    let recurrence =
+        Recurrence { kind: RecurrenceKind::ShortConvolution, conv_channels: channels, conv_kernel: first + second - 2, state: keys / 2, state_dtype: None };
     let layers = (0..shape.layers).zip(spans).map(|(number, span)| {
         let mut t = Tensors::default();
         t.norms(&["input_layernorm", "post_attention_layernorm"], hidden)

@@ -5,6 +5,7 @@
 
 mod codebooks;
 mod gptq;
+mod headers;
 mod methods;
 mod patterns;
 mod tensors;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{ConfigError, Fields};
 use crate::model::{Anatomy, Assigned, Item, Quantization, is_taken};
 use crate::weight_format::{Group, Scheme};
+pub use headers::quantization_of_files;
 use patterns::Patterns;
 
 /// What a method says.

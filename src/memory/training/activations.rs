@@ -4,15 +4,16 @@ use super::holdings::parts;
 use super::images::walk as walk_images;
 use super::layer::{norm_kind, softmax_in_float32, walk};
 use super::modules::modules;
-use super::run::Run;
+use super::run::{Fp8, Run};
 use super::stages::{BACKWARD, FORWARD_AND_LOSS};
 use super::tape::{Kept, Linear, PerToken, Rules, Tape};
+use super::towers;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Images, Patches, Role, Work};
+use crate::model::{Component, ComponentKind, Images, Role, Work};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
-use crate::scenario::{Checkpointing, Kernels, Offload, Schedule};
+use crate::scenario::{Checkpointing, Kernels, Loss, Offload, Schedule};
 
 /// The moment of the backward pass through layers that holds the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(super) enum Fullest {
 }
 
 /// Equal layers in a row.
-struct Group {
+pub(super) struct Group {
     count: u64,
     kept: Kept,
     /// The layer's input, where a gradient flows out of the layer.
@@ -38,18 +39,19 @@ pub(super) struct Pass {
     tail: PerToken,
     /// What is worked with outside of them.
     working: Vec<(Expr, u64)>,
-    /// The passes through vision towers, with the tokens that they read.
+    /// The passes through towers and projectors, with the tokens that they read.
     towers: Vec<(Expr, Pass)>,
 }
 
 /// How the pass is computed; `sequence` is the tokens that attend to each other.
-fn rules(run: &Run, sequence: Expr) -> Rules {
+pub(super) fn rules(run: &Run, sequence: Expr) -> Rules {
     let computation = &run.model.anatomy.computation;
     let is_adapter = run.method.is_adapter();
     Rules {
         compute: run.recipe.compute.block_bytes,
         autocast: run.recipe.casts_weights,
-        fp8: run.is_fp8,
+        // torchao casts what it keeps once more in the backward pass (float8/float8_linear.py).
+        fp8: run.fp8 == Some(Fp8::TransformerEngine),
         fused: run.kernels == Kernels::Fused,
         attention: run.scenario.attention,
         sequence,
@@ -76,15 +78,8 @@ impl Pass {
         let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
-        let mut towers = Vec::new();
+        let towers = if run.place.is_first { towers::of(run) } else { Vec::new() };
         for (index, component) in run.model.anatomy.counted().enumerate() {
-            if index > 0
-                && run.place.is_first
-                && let Some(patches) = run.reads(component)
-            {
-                towers.push((run.tower_tokens(&patches), Self::of_tower(run, &patches, component)));
-                continue;
-            }
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
             if !is_read {
                 continue;
@@ -95,7 +90,13 @@ impl Pass {
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
+        let towers = towers.into_iter().map(|tower| (tower.tokens, tower.pass)).collect();
         Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new(), towers })
+    }
+
+    /// A pass of these layers, and of what is outside of them.
+    pub fn new(groups: Vec<Group>, tail: PerToken) -> Self {
+        Self { groups, tail, working: Vec::new(), towers: Vec::new() }
     }
 
     /// The same of a network of convolutions: equal blocks in a row are told together.
@@ -109,22 +110,6 @@ impl Pass {
             }
         }
         Ok(Self { groups, tail: maps.outside, working: maps.working, towers: Vec::new() })
-    }
-
-    /// The pass through a vision tower, of one token. The convolution that makes patches keeps their pixels.
-    fn of_tower(run: &Run, patches: &Patches, component: &Component) -> Self {
-        let rules = &rules(run, run.patches(patches));
-        let mut flows = run.method == crate::scenario::Method::Full;
-        let mut tail = PerToken::default();
-        if flows {
-            let pixels = patches.side.0.saturating_mul(patches.side.1).saturating_mul(patches.channels);
-            tail.add(&Expr::leaf(pixels, "values of a patch", Source::Config("patch_size".into())), rules.compute);
-        }
-        let mut groups = Vec::new();
-        for part in parts(run, component, false) {
-            flows = walk_part(run, rules, component, &part, flows, &mut groups);
-        }
-        Self { groups, tail, working: Vec::new(), towers: Vec::new() }
     }
 
     /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
@@ -232,7 +217,8 @@ impl Pass {
             kept.push(per_pass(vec![self.tail.expr()]));
         }
         let (by_towers, towers_layer) = self.towers(run)?;
-        kept.extend(by_towers.iter().cloned());
+        // They read for the first chunk of layers, so that every micro-batch that is under way has been through them.
+        kept.extend(by_towers.iter().map(|one| flight.as_ref().map_or_else(|| one.clone(), |flight| flight.of_first_chunk(one.clone()))));
         let decoders_layer = self.at_layer(&run.tokens(), again(run))?;
         // Towers come first in the forward pass and last in the backward pass: until then all that they keep is held.
         let after: Vec<Expr> = by_towers.iter().cloned().chain(self.at_layer(&run.tokens(), Some(1))?).collect();
@@ -277,7 +263,7 @@ fn value(parts: &[Expr]) -> Result<u64, Overflow> {
 }
 
 /// Walks equal layers; the first of them may be the one at which gradients begin to flow.
-fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> bool {
+pub(super) fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> bool {
     let mut flows = flows;
     let mut left = part.count;
     while left > 0 {
@@ -306,7 +292,8 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
         at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
     }
     let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && (run.trains(tensor.role, false) || run.saves(tensor.role)));
-    if super::loss::has_logits(run) {
+    // A fused head keeps what it reads itself: told with the logits.
+    if super::loss::has_logits(run) && run.loss != Loss::Tiled {
         tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });
     }
     tape.finish().saved
@@ -316,14 +303,22 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
 struct Flight {
     passes: u64,
     chunks: u64,
+    /// Of them, those that have been through the stage's first chunk of layers.
+    first: u64,
 }
 
 impl Flight {
     fn of(&self, one: Expr) -> Expr {
-        let passes =
-            Expr::leaf(self.passes, if self.chunks == 1 { "micro-batches in flight" } else { "chunks in flight" }, Source::Derived("pipeline schedule".into()));
-        let all = Expr::Product(vec![passes, one]);
-        if self.chunks == 1 { all } else { all.ceil_div(Expr::named(self.chunks, "chunks")) }
+        if self.chunks == 1 {
+            return self.of_first_chunk(one);
+        }
+        let passes = Expr::leaf(self.passes, "chunks in flight", Source::Derived("pipeline schedule".into()));
+        Expr::Product(vec![passes, one]).ceil_div(Expr::named(self.chunks, "chunks"))
+    }
+
+    fn of_first_chunk(&self, one: Expr) -> Expr {
+        let passes = Expr::leaf(self.first, "micro-batches in flight", Source::Derived("pipeline schedule".into()));
+        Expr::Product(vec![passes, one])
     }
 }
 
@@ -336,11 +331,12 @@ fn in_flight(run: &Run) -> Option<Flight> {
     }
     let (passes, after) = (run.accumulation.value, stages - run.place.stage - 1);
     Some(match run.schedule {
-        Schedule::Gpipe => Flight { passes, chunks: 1 },
-        Schedule::OneForwardOneBackward => Flight { passes: passes.min(after + 1), chunks: 1 },
+        Schedule::Gpipe => Flight { passes, chunks: 1, first: passes },
+        Schedule::OneForwardOneBackward => Flight { passes: passes.min(after + 1), chunks: 1, first: passes.min(after + 1) },
         Schedule::Interleaved => {
             let chunks = run.virtual_stages.value;
-            Flight { passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)), chunks }
+            // Groups of as many micro-batches as stages go through the first chunk before the next one.
+            Flight { passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)), chunks, first: passes.min(2 * after + 1) }
         }
     })
 }
@@ -359,6 +355,9 @@ pub(super) fn casts(run: &Run, holdings: &super::holdings::Holdings) -> Result<V
             && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
     };
     let all = holdings.sum(is_matrix)?;
+    if all == [0, 0] {
+        return Ok(Vec::new());
+    }
     let head = holdings.sum(|held| is_matrix(held) && !held.is_in_layer)?;
     let source = "torch 2.15 aten/src/ATen/autocast_mode.cpp: 16-bit copies of float32 matrices, cached in the forward pass and kept for the backward pass";
     let entry = |counts: [u64; 2], stages| {

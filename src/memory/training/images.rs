@@ -21,7 +21,8 @@ pub(super) fn walk(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) 
     let mut map = images.map(size);
     // The state of the map between tapes: its bytes, whether a gradient flows into it, whether it is kept already.
     let mut state = (rules.stream(), false, false);
-    for steps in blocks(&images.steps) {
+    let all = images.steps();
+    for steps in blocks(&all) {
         let mut tape = Tape::new(rules);
         let first = tape.value(elements(&map)?, state.0, state.1);
         if state.2 {
@@ -31,7 +32,8 @@ pub(super) fn walk(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) 
         if state.1 {
             input.add(&elements(&map)?, state.0);
         }
-        let mut network = Network { run, tape, is_trained: run.method == Method::Full };
+        // Adapters are taken to read what whole matrices would.
+        let mut network = Network { run, tape, is_trained: run.method == Method::Full || run.method.is_adapter() };
         let (last, after) = network.steps(steps, first, map)?;
         state = (network.tape.bytes(last), network.tape.needs_gradient(last), network.tape.is_kept(last));
         map = after;
@@ -123,8 +125,9 @@ impl Network<'_, '_> {
                 self.tape.like(value, elements(&after)?)
             }
             Step::AveragePool(_) | Step::AdaptivePool(_) => self.pooled(value, after)?,
-            Step::GlobalPool => self.tape.like(value, elements(&after)?),
             Step::Flatten => value,
+            Step::GlobalPool | Step::Pad(_) | Step::PadSame(_) | Step::Fold => self.tape.like(value, elements(&after)?),
+            Step::Windows { heads, side, is_cosine } => self.windows(value, map, [*heads, *side], *is_cosine)?,
             Step::Scale => {
                 if flows {
                     self.tape.save(value);
@@ -176,6 +179,38 @@ impl Network<'_, '_> {
             self.tape.save(value);
         }
         Ok(self.tape.like(value, elements(&after)?))
+    }
+
+    /// Attention within windows, written out: queries, keys, values, softmax.
+    fn windows(&mut self, value: Value, map: Map, [heads, side]: [u64; 2], is_cosine: bool) -> Result<Value, EstimateError> {
+        let side = side.min(map.width).min(map.height).max(1);
+        let whole = map.in_windows(side).ok_or(Overflow)?;
+        let per_pixel = |count: u64| elements(&Map { channels: count, ..whole });
+        // Pixels are put in the order of windows: a copy.
+        let read = self.tape.like(value, elements(&whole)?);
+        let made = [(); 3].map(|()| self.product(read, &whole));
+        for one in made {
+            let one = one?;
+            if self.tape.needs_gradient(one) {
+                self.tape.save(one);
+            }
+        }
+        let (low, flows) = (self.tape.rules.compute, self.tape.needs_gradient(read) || self.is_trained);
+        let scores = per_pixel(heads.checked_mul(side.checked_mul(side).ok_or(Overflow)?).ok_or(Overflow)?)?;
+        if flows {
+            let softmax = if self.tape.rules.autocast { 4 + low } else { low };
+            self.tape.keep(&scores, softmax);
+            if is_cosine {
+                // Queries and keys as they were and their lengths; scores before they are scaled.
+                self.tape.keep(&elements(&whole)?, 2 * low);
+                self.tape.keep(&per_pixel(heads)?, 4 * low);
+                self.tape.keep(&scores, low);
+            }
+        }
+        self.tape.works_with(scores, 2 * low);
+        let context = self.tape.value(elements(&whole)?, low, flows);
+        let result = self.product(context, &whole)?;
+        Ok(self.tape.like(result, elements(&map)?))
     }
 
     fn gate(&mut self, value: Value, map: Map, inner: u64) -> Result<Value, EstimateError> {

@@ -5,11 +5,17 @@ use super::stages::PASSES;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Role, Tensor};
-use crate::quantity::Overflow;
-use crate::scenario::{Algorithm, Loss};
+use crate::quantity::{Bytes, GIB, Overflow};
+use crate::scenario::{Algorithm, Loss, Schedule, Trainer};
 
 /// Chunks of torchtune 0.6 `CEWithChunkedOutputLoss`.
 const CHUNKS: u64 = 8;
+/// TRL 1.16 `kernels/chunked_logprob.py:TOKEN_CHUNK_SIZE`: tokens of a tile.
+const TILE_TOKENS: u64 = 4096;
+/// TRL 1.16 `trainer/utils.py:_CHUNKED_LOGPROB_CHUNK_SIZE`: words of a tile.
+const TILE_WORDS: u64 = 32_768;
+/// Unsloth 2026.10 `unsloth_zoo/fused_losses/cross_entropy_loss.py:_CE_BYTES_PER_LOGIT`, and `_CE_TARGET_GB_CAP`: what a chunk takes at most.
+const UNSLOTH: (u64, u64) = (16, 4 * GIB);
 
 /// Whether an embedding serves as the head too.
 pub(super) fn is_tied(decoder: &Component, tensor: &Tensor) -> bool {
@@ -45,10 +51,11 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
     match run.loss {
         Loss::Standard => {
             let capped = if caps { low } else { 0 };
+            let earlier = earlier_passes(run, times(4 + capped, logits(run)))?;
             let widened = if low < 4 { 4 } else { 0 };
             let forward = times(low + widened + 4 + capped, logits(run));
             let backward = times(12 + capped, logits(run));
-            Ok(vec![
+            let mut entries = vec![
                 Entry::modelled(
                     Term::Logits,
                     forward,
@@ -63,7 +70,9 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
                     "backward of cross-entropy: log-softmax, its gradient and that of the logits in float32; two bytes more where the outputs are still held",
                     &[Stage::Loss],
                 )?,
-            ])
+            ];
+            entries.extend(earlier);
+            Ok(entries)
         }
         Loss::Chunked => {
             let chunk = times(12, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
@@ -71,8 +80,48 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
             let source = "torchtune 0.6 modules/loss/ce_chunked_output_loss.py: logits and their gradient whole, float32 copies of an eighth of the tokens";
             Ok(vec![Entry::modelled(Term::Logits, Expr::Sum(vec![kept, chunk]), (75, 130), source, &[Stage::Forward, Stage::Loss])?])
         }
+        Loss::Fused if run.trainer == Trainer::Unsloth => fused_by_free_memory(run, low, is_head_trained),
         Loss::Fused => fused(run, low, is_head_trained),
+        Loss::Tiled => tiled(run, low, is_head_trained),
     }
+}
+
+/// All forward passes come before the first backward pass (`GPipe`): what the earlier ones keep of their losses.
+fn earlier_passes(run: &Run, one: Expr) -> Result<Option<Entry>, Overflow> {
+    let passes = run.accumulation.value.saturating_sub(1);
+    if run.world.pipeline.value == 1 || run.schedule != Schedule::Gpipe || passes == 0 {
+        return Ok(None);
+    }
+    let passes = Expr::leaf(passes, "earlier micro-batches", Source::Derived("pipeline schedule".into()));
+    Entry::modelled(Term::Logits, Expr::Product(vec![passes, one]), (90, 110), "log-softmax of the micro-batches that wait for their backward passes", PASSES)
+        .map(Some)
+}
+
+/// The tile of logits of TRL's kernel.
+pub(super) fn tile(run: &Run) -> Result<Expr, Overflow> {
+    let tokens = run.tokens().evaluate()?.min(TILE_TOKENS);
+    let words = run.model.decoder().vocab_size.min(TILE_WORDS);
+    let tile = Expr::Product(vec![Expr::named(tokens, "tokens of a tile"), Expr::named(words, "words of a tile")]);
+    Ok(Expr::encoded(tile, run.recipe.compute))
+}
+
+/// TRL: logits in tiles, made once more in the backward pass; the hidden states of the scored tokens are copied, gradients summed in float32.
+fn tiled(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overflow> {
+    let hidden = || Expr::leaf(run.model.decoder().hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let stream = if run.recipe.casts_weights { 4 } else { low };
+    let of_tokens = |bytes: u64| Expr::Product(vec![Expr::named(bytes, "B"), run.tokens(), hidden()]);
+    let source =
+        "TRL 1.16 kernels/chunked_logprob.py `ChunkedLogProbFunction`: scored hidden states, a tile of 4,096 tokens by 32,768 words, float32 gradients";
+    // Their gradient in float32, and as it is handed on.
+    let mut backward = vec![of_tokens(stream + 4 + stream), tile(run)?];
+    if is_head_trained {
+        let words = run.width(run.model.decoder().vocab_size, "vocab_size", Source::Config("vocab_size".into()), true);
+        backward.push(Expr::Product(vec![Expr::named(4 + run.recipe.weight.block_bytes, "B"), words, hidden()]));
+    }
+    Ok(vec![
+        Entry::modelled(Term::Logits, Expr::Sum(vec![of_tokens(stream), tile(run)?]), (75, 150), source, &[Stage::Forward])?,
+        Entry::modelled(Term::Logits, Expr::sum(backward), (75, 125), source, &[Stage::Loss])?,
+    ])
 }
 
 /// Liger: logits of a chunk of tokens at a time, with the gradients of hidden states and head made in the forward pass.
@@ -96,4 +145,23 @@ fn fused(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overf
         Entry::exact(Term::Logits, Expr::sum(kept), Basis::Derived, liger, PASSES)?,
         Entry::modelled(Term::Logits, one, (75, 200), liger, &[Stage::Forward])?,
     ])
+}
+
+/// Unsloth: chunks by fours, so that none takes more than half of what is free or 4 GiB.
+fn fused_by_free_memory(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overflow> {
+    let decoder = run.model.decoder();
+    let all = Expr::Product(vec![Expr::named(UNSLOTH.0, "B"), logits(run)]);
+    let chunks = all.evaluate()?.div_ceil(UNSLOTH.1).max(1).next_multiple_of(4);
+    let one = all.ceil_div(Expr::leaf(chunks, "chunks", Source::Derived("by fours, none above 4 GiB".into())));
+    let source =
+        "Unsloth 2026.10 unsloth_zoo/fused_losses/cross_entropy_loss.py: gradients of hidden states and head, and chunks that shrink with what is free";
+    let hidden = || Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let mut kept = vec![Expr::Product(vec![Expr::named(low, "B"), run.tokens(), hidden()])];
+    if is_head_trained {
+        let words = run.width(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()), true);
+        kept.push(Expr::Product(vec![Expr::named(low, "B"), words, hidden()]));
+    }
+    let chunk = Entry::exact(Term::Logits, one, Basis::Modelled, source, &[Stage::Forward])?;
+    let most = chunk.amount.expected;
+    Ok(vec![Entry::exact(Term::Logits, Expr::sum(kept), Basis::Derived, source, PASSES)?, chunk.with_band(Bytes::ZERO, most, Basis::Modelled)])
 }

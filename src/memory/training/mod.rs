@@ -1,7 +1,9 @@
 //! Training: a ledger per rank over the stages of one step, from the model's own tensors and layers.
 
 mod activations;
+mod habits;
 mod holdings;
+mod idle;
 mod images;
 mod layer;
 mod loss;
@@ -10,18 +12,20 @@ mod optimizer;
 mod phases;
 mod recipe;
 mod run;
+mod samples;
 mod segments;
 mod sharding;
 mod stages;
 mod states;
 mod tape;
 mod targets;
+mod towers;
 mod world;
 
 use super::{EstimateError, UNMAPPED, is_alike, widen, widen_activations};
 use crate::estimate::{Basis, Device, Entry, Estimate, Ledger, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{ComponentKind, Model};
+use crate::model::{Component, ComponentKind, Model, Work};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow, ParamCount};
 use crate::scenario::{Kernels, Offload, OffloadDevice, Scenario};
@@ -169,17 +173,18 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings: Vec<String> = run.model.is_input_unmapped(true).then(|| UNMAPPED.to_owned()).into_iter().collect();
-    let others: Vec<&str> = run
-        .model
-        .anatomy
-        .counted()
-        .skip(1)
-        .filter(|part| part.kind != ComponentKind::TextEncoder && run.reads(part).is_none())
-        .map(|part| part.name.as_ref())
-        .collect();
+    let counted = towers::of(run);
+    let is_counted = |part: &Component| part.kind == ComponentKind::TextEncoder || counted.iter().any(|tower| std::ptr::eq(tower.part, part));
+    let others: Vec<&Component> = run.model.anatomy.counted().skip(1).filter(|part| !is_counted(part)).collect();
     if !others.is_empty() {
-        let hint = if run.images.value == 0 { " (--images says how many images there are in a sample)" } else { "" };
-        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", others.join(", ")));
+        let names: Vec<&str> = others.iter().map(|part| part.name.as_ref()).collect();
+        let hints = [
+            (run.images.value == 0 && others.iter().any(|part| part.patches().is_some()), "--images says how many images there are in a sample"),
+            (run.seconds.value == 0 && others.iter().any(|part| part.frames().is_some()), "--audio-seconds says how much sound there is in a sample"),
+        ];
+        let hints: Vec<&str> = hints.into_iter().filter_map(|(is_open, hint)| is_open.then_some(hint)).collect();
+        let hint = if hints.is_empty() { String::new() } else { format!(" ({})", hints.join("; ")) };
+        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", names.join(", ")));
     }
     if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
         let name = run.model.anatomy.computation.activation.as_deref().unwrap_or_default();
@@ -191,5 +196,9 @@ fn warnings(run: &Run) -> Vec<String> {
         let method = &method.method;
         warnings.push(format!("the config says `{method}` quantisation: weights are counted in {} as they would be after loading unquantised", run.base));
     }
+    if matches!(run.model.decoder().work, Work::Images(_)) {
+        warnings.push("what cuDNN works with in convolutions is not counted: 0 to about 1 GiB, by the algorithm that it picks".to_owned());
+    }
+    warnings.extend(idle::told(run));
     warnings
 }

@@ -3,14 +3,14 @@
 
 use super::activations::Pass;
 use super::holdings::Holdings;
-use super::loss::{has_logits, logits};
+use super::loss::{has_logits, logits, tile};
 use super::run::Run;
 use super::stages::{ALL, GENERATE, ROLLED, SCORE, SCORED, STEPPING, SUPERVISED};
 use super::states::share_of;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{Algorithm, Reference, Rollout};
+use crate::scenario::{Algorithm, Loss, Reference, Rollout};
 
 /// The stages of a step.
 pub(super) fn stages(run: &Run) -> &'static [Stage] {
@@ -35,8 +35,13 @@ pub(super) fn entries(run: &Run, holdings: &Holdings, pass: &Pass, own: &[Entry]
         entries.extend(pass.inference(run, Term::Activations, SCORE)?);
         if has_logits(run) && run.place.is_last {
             let low = run.recipe.compute.block_bytes;
-            let formula = Expr::Product(vec![Expr::named(low + 4, "B"), logits(run)]);
-            let source = "log-probabilities of all answers: logits and their float32 copy (TRL 1.16 `selective_log_softmax`)";
+            let (formula, source) = match run.loss {
+                Loss::Tiled => (tile(run)?, "log-probabilities of all answers, a tile of logits at a time (TRL 1.16 kernels/chunked_logprob.py)"),
+                _ => (
+                    Expr::Product(vec![Expr::named(low + 4, "B"), logits(run)]),
+                    "log-probabilities of all answers: logits and their float32 copy (TRL 1.16 `selective_log_softmax`)",
+                ),
+            };
             entries.push(Entry::modelled(Term::Logits, formula, (50, 200), source, SCORE)?);
         }
     }

@@ -1,18 +1,20 @@
 //! A training run with every default filled in.
 
+use super::habits::{Habits, Usual};
 use super::modules::Module;
 use super::recipe::{Recipe, default_recipe};
+use super::samples::{accumulation, check_capacity_factor, image, rows, seconds};
 use super::targets;
 use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Component, FeedForward, Model, Patches, Role, Span, Work};
+use crate::model::{Model, Role, Span, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Scenario, Schedule,
-    Sharding, Targets, Trainable, Weights,
+    Sharding, Targets, Trainable, Trainer, Weights,
 };
 use crate::weights::{Stored, of_architecture};
 
@@ -31,6 +33,8 @@ pub(super) struct Run<'a> {
     pub world: World,
     /// The rank that is computed.
     pub place: Place,
+    /// The framework whose defaults are used.
+    pub trainer: Trainer,
     /// What is trained.
     pub method: Method,
     /// What is learned from.
@@ -47,8 +51,8 @@ pub(super) struct Run<'a> {
     pub packed: Option<Vec<Stored<'a>>>,
     /// Whether 16-bit computation goes with wider states.
     pub is_mixed: bool,
-    /// Matrices in 8-bit float.
-    pub is_fp8: bool,
+    /// What computes matrices in 8-bit float.
+    pub fp8: Option<Fp8>,
     /// Sequences of one forward pass.
     pub rows: Chosen,
     /// Forward passes per step.
@@ -59,6 +63,8 @@ pub(super) struct Run<'a> {
     pub image: Option<(u64, u64)>,
     /// Images of one sample, for models with a vision tower beside the language model.
     pub images: Chosen,
+    /// Seconds of sound in one sample, for models that hear.
+    pub seconds: Chosen,
     /// What is recomputed.
     pub checkpointing: Checkpointing,
     /// How the loss is computed.
@@ -99,16 +105,30 @@ pub(super) struct Run<'a> {
     pub assumptions: Vec<String>,
 }
 
+/// What computes matrices in 8-bit float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fp8 {
+    /// NVIDIA's `TransformerEngine`, as Megatron-LM uses it.
+    TransformerEngine,
+    /// torchao, as torchtitan uses it with FSDP.
+    TorchAo,
+}
+
 /// A choice, with the rule of its default said.
-fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, default: T, rule: &str) -> T {
+pub(super) fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, default: T, rule: &str) -> T {
     let is_default = asked.is_none();
     let value = asked.unwrap_or(default);
     choices.said(key, value.to_string(), is_default.then(|| rule.to_owned()));
     value
 }
 
+/// The same, where a framework has a default of its own.
+fn usual<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, (default, rule): Usual<T>) -> T {
+    pick(choices, key, asked, default, rule)
+}
+
 /// The list that a setting is told in.
-fn told<'c>(is_told: bool, choices: &'c mut Choices, aside: &'c mut Choices) -> &'c mut Choices {
+pub(super) fn told<'c>(is_told: bool, choices: &'c mut Choices, aside: &'c mut Choices) -> &'c mut Choices {
     if is_told { choices } else { aside }
 }
 
@@ -123,6 +143,7 @@ impl<'a> Run<'a> {
         let mut assumptions: Vec<String> = card.notes.clone();
         choices.said("gpu", card.name.clone(), scenario.gpu.is_none().then(|| "none was named".to_owned()));
         let world = World::new(model, scenario, &mut choices)?;
+        let trainer = pick(&mut choices, "trainer", asked.trainer, Trainer::Torch, "PyTorch, and PEFT for adapters");
         let method = pick(&mut choices, "method", asked.method, Method::Full, "every weight is trained");
         let algorithm = pick(&mut choices, "algorithm", asked.algorithm, Algorithm::Sft, "supervised");
         let optimizer = pick(&mut choices, "optimizer", asked.optimizer, Optimizer::Adamw, "transformers' default, fused");
@@ -133,7 +154,9 @@ impl<'a> Run<'a> {
             "as in GaLore's examples",
             1 << 20,
         )?;
-        let precision = pick(&mut choices, "precision", asked.precision, Precision::Bf16, "transformers 5 loads in the dtype of the files");
+        let format = packed_format(model, scenario.weights, method)?;
+        let habits = Habits::of(trainer, algorithm, method, format.is_some());
+        let precision = usual(&mut choices, "precision", asked.precision, habits.precision);
         let sharding = match world.data.value * world.context.value {
             1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
             _ => pick(&mut choices, "sharding", asked.sharding, Sharding::Ddp, "several replicas"),
@@ -141,18 +164,30 @@ impl<'a> Run<'a> {
         let (recipe, rule) = default_recipe(sharding, world.tensor.value * world.pipeline.value > 1);
         let is_mixed = matches!(precision, Precision::Bf16Mixed | Precision::Fp16Mixed);
         let recipe = if is_mixed { pick(&mut choices, "mixed_recipe", asked.mixed_recipe, recipe, rule) } else { recipe };
-        let mut recipe = Recipe::of(precision, recipe);
+        let fp8 = (precision == Precision::Fp8).then_some(if sharding.shares_weights() { Fp8::TorchAo } else { Fp8::TransformerEngine });
+        let mut recipe = match asked.mixed_recipe.filter(|_| fp8.is_some()) {
+            // Matrices in 8-bit float over the states of mixed precision.
+            Some(asked) => {
+                choices.said("mixed_recipe", asked.to_string(), None);
+                Recipe::of(Precision::Bf16Mixed, asked)
+            }
+            None => Recipe::of(precision, recipe),
+        };
+        let widens = habits.widens_frozen.filter(|_| method.is_adapter() && (format.is_some() || is_mixed) && scenario.weights.encoding().is_none());
         let base = match (method.is_adapter(), scenario.weights.encoding()) {
             (true, Some(asked)) => asked,
+            (true, None) if widens.is_some() => Encoding::F32,
             (true, None) => recipe.compute,
             (false, _) => recipe.weight,
         };
         if method.is_adapter() {
-            let adapter =
-                pick(&mut choices, "adapter_dtype", asked.adapter_dtype, AdapterDtype::Fp32, "PEFT casts 16-bit adapters up (autocast_adapter_dtype)");
-            recipe = recipe.of_adapters(if adapter == AdapterDtype::Fp32 { Encoding::F32 } else { recipe.compute });
+            let adapter = usual(&mut choices, "adapter_dtype", asked.adapter_dtype, habits.adapter);
+            let is_wide = adapter == AdapterDtype::Fp32 || (widens.is_some() && format.is_none());
+            // What is not quantised and wide makes a wide hidden state, which matrix products cast.
+            recipe = Recipe { casts_weights: widens.is_some(), ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute }) };
         }
-        let packed = packed(model, scenario.weights, method, base)?;
+        assumptions.extend(widens.map(|why| format!("frozen values that are not quantised are float32 ({why})")));
+        let packed = format.map(|format| of_architecture(&model.anatomy, format, base)).transpose()?;
         choices.said("weights", scenario.weights.name().into_owned(), None);
 
         let micro_batch = choices.count("micro_batch", asked.micro_batch, 1, "one sequence", MAX_COUNT)?;
@@ -171,6 +206,7 @@ impl<'a> Run<'a> {
         }
         let images = told(has_tower, &mut choices, &mut aside).count("images", count, 0, "texts alone", MAX_COUNT)?;
         let image = image(model, scenario, is_seeing || images.value > 0, &mut choices)?;
+        let seconds = seconds(model, asked.audio_seconds, &mut choices)?;
         let length = told(!is_seeing, &mut choices, &mut aside).count("seq_len", asked.seq_len, default, rule, MAX_COUNT)?;
         if model.anatomy.max_context.is_some_and(|max| length.value > max) {
             let max = crate::format::grouped(max);
@@ -178,19 +214,24 @@ impl<'a> Run<'a> {
         }
         let rows = rows(algorithm, &micro_batch);
         check_capacity_factor(model, asked.capacity_factor, &mut choices)?;
-        let checkpointing = pick(&mut choices, "gradient_checkpointing", asked.checkpointing, Checkpointing::None, "nothing is recomputed");
-        let loss = pick(&mut choices, "loss", asked.loss, Loss::Standard, "all logits at once");
-        let kernels = pick(&mut choices, "kernels", asked.kernels, Kernels::Standard, "PyTorch's own operators");
+        let checkpointing = usual(&mut choices, "gradient_checkpointing", asked.checkpointing, habits.checkpointing);
+        let loss = usual(&mut choices, "loss", asked.loss, habits.loss);
+        let kernels = usual(&mut choices, "kernels", asked.kernels, habits.kernels);
         choices.said("attention", scenario.attention.name().to_owned(), None);
-        // QLoRA's paper (Dettmers et al., arXiv 2305.14314, appendix B) fixes both rank and targets.
-        let (rank, rule) = if method == Method::Qlora { (64, "the QLoRA paper's") } else { (8, "PEFT's default") };
+        let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
-        let targets = targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?;
+        let usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
+        let named = usual_targets.map(|(names, _)| Targets::Named(names.iter().map(|name| (*name).to_owned()).collect()));
+        let targets = targets::resolve(model, method, asked.lora_targets.as_ref().or(named.as_ref()), &mut assumptions)?;
         if method.is_low_rank() || method == Method::Ia3 {
             choices.said(
                 "lora_targets",
                 targets.to_string(),
-                asked.lora_targets.is_none().then(|| if method == Method::Qlora { "the QLoRA paper's" } else { "PEFT's for the family" }.to_owned()),
+                asked.lora_targets.is_none().then(|| match usual_targets {
+                    Some((_, why)) => why.to_owned(),
+                    None if method == Method::Qlora => "the QLoRA paper's".to_owned(),
+                    None => "PEFT's for the family".to_owned(),
+                }),
             );
         }
         let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
@@ -210,7 +251,7 @@ impl<'a> Run<'a> {
         }
         let gathers = sharding.shares_weights() || asked.offload == Some(Offload::Params);
         let prefetch = told(gathers, &mut choices, &mut aside).count("prefetch", asked.prefetch, 1, "one unit ahead", 64)?;
-        let offload = pick(&mut choices, "offload", asked.offload, Offload::None, "nothing");
+        let offload = usual(&mut choices, "offload", asked.offload, habits.offload);
         let offload_device =
             pick(told(offload != Offload::None, &mut choices, &mut aside), "offload_device", asked.offload_device, OffloadDevice::Cpu, "host memory");
         let schedule = pick(
@@ -246,6 +287,11 @@ impl<'a> Run<'a> {
                 must: "it must be above 0 and at most 1",
             });
         }
+        told(is_rolled && matches!(rollout, Rollout::Colocate | Rollout::ColocateAsleep), &mut choices, &mut aside).said(
+            "rollout_memory_fraction",
+            rollout_memory.to_string(),
+            asked.rollout_memory.is_none().then(|| "TRL's vllm_gpu_memory_utilization".to_owned()),
+        );
         let completions = rows.value.saturating_mul(accumulation.value).saturating_mul(world.data.value);
         if is_rolled && !completions.is_multiple_of(generations.value) {
             assumptions.push(format!("a step of {completions} completions holds no whole groups of {}: trainers ask for a multiple", generations.value));
@@ -257,6 +303,7 @@ impl<'a> Run<'a> {
             card,
             place: Place { stage: 0, is_first: true, is_last: true, layers: 0..model.decoder().layer_count() },
             world,
+            trainer,
             method,
             algorithm,
             optimizer,
@@ -265,12 +312,13 @@ impl<'a> Run<'a> {
             base,
             packed,
             is_mixed,
-            is_fp8: precision == Precision::Fp8,
+            fp8,
             rows,
             accumulation,
             length,
             image,
             images,
+            seconds,
             checkpointing,
             loss,
             kernels,
@@ -298,52 +346,6 @@ impl<'a> Run<'a> {
     pub fn width(&self, value: u64, name: &'static str, source: Source, splits: bool) -> Expr {
         let whole = Expr::leaf(value, name, source);
         if self.world.tensor.value > 1 && (splits || self.scenario.training.sequence_parallel) { whole.ceil_div(self.world.tensor.leaf("GPUs")) } else { whole }
-    }
-
-    /// Tokens of one forward pass on this rank.
-    pub fn tokens(&self) -> Expr {
-        if let Some(tokens) = self.per_image() {
-            return Expr::Product(std::iter::once(self.rows.leaf("images")).chain(tokens).collect());
-        }
-        let mut length = self.length.leaf("tokens");
-        if self.method == Method::Prompt {
-            length = Expr::Sum(vec![length, self.virtual_tokens.leaf("virtual tokens")]);
-        }
-        Expr::Product(vec![self.rows.leaf("sequences"), self.world.of_context(length)])
-    }
-
-    /// Tokens of one sequence on this rank.
-    pub fn sequence(&self) -> Expr {
-        self.per_image().and_then(|mut factors| factors.pop()).unwrap_or_else(|| self.length.leaf("tokens"))
-    }
-
-    /// For models that read images alone: the tokens of one as a factor, or no factor where there are only feature maps.
-    fn per_image(&self) -> Option<Vec<Expr>> {
-        let decoder = self.model.decoder();
-        match (&decoder.work, decoder.patches()) {
-            (Work::Images(_), _) => Some(Vec::new()),
-            (_, Some(patches)) => Some(vec![self.patches(&patches)]),
-            _ => None,
-        }
-    }
-
-    /// Tokens of one image.
-    pub fn patches(&self, patches: &Patches) -> Expr {
-        let size = self.image.unwrap_or_default();
-        let source = Source::Derived(
-            format!("{} × {} pixels in patches of {} × {}, and {} more", size.0, size.1, patches.side.0, patches.side.1, patches.others).into(),
-        );
-        Expr::leaf(patches.tokens(size).unwrap_or_default(), "tokens of an image", source)
-    }
-
-    /// How a vision tower beside the language model cuts its images; `None` where it reads none.
-    pub fn reads(&self, tower: &Component) -> Option<Patches> {
-        tower.patches().filter(|_| self.images.value > 0)
-    }
-
-    /// Tokens that a vision tower beside the language model reads in one pass.
-    pub fn tower_tokens(&self, patches: &Patches) -> Expr {
-        Expr::Product(vec![self.rows.leaf("sequences"), self.images.leaf("images"), self.patches(patches)])
     }
 
     /// Whether a tensor of this role is trained, in a layer (or outside) that is or is not.
@@ -390,48 +392,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Says what room experts have. None gets more tokens than there are, so that more than as many even shares is never filled.
-fn check_capacity_factor(model: &Model, asked: Option<Decimal>, choices: &mut Choices) -> Result<(), EstimateError> {
-    let mixtures = model.anatomy.counted().flat_map(|part| &part.layers).filter_map(|run| match run.layer.feed_forward {
-        FeedForward::MixtureOfExperts { experts, active, .. } => Some((experts, active)),
-        FeedForward::Dense { .. } | FeedForward::None => None,
-    });
-    let mixtures: Vec<(u64, u64)> = mixtures.collect();
-    let (numerator, denominator) = asked.unwrap_or(Decimal::new(1, 0)).parts();
-    let has_room = |&(experts, active): &(u64, u64)| u128::from(numerator) * u128::from(active) <= u128::from(denominator) * u128::from(experts);
-    if let Some(factor) = asked
-        && (numerator == 0 || !mixtures.is_empty() && !mixtures.iter().any(has_room))
-    {
-        let must = "it must be above 0, and at most experts / experts per token: none gets more tokens than there are";
-        return Err(EstimateError::OutOfRange { what: "expert_capacity_factor", value: factor.to_string(), must });
-    }
-    if !mixtures.is_empty() {
-        pick(choices, "expert_capacity_factor", asked, Decimal::new(1, 0), "tokens are spread evenly");
-    }
-    Ok(())
-}
-
-/// The size of images, for networks that read them.
-fn image(model: &Model, scenario: &Scenario, is_read: bool, choices: &mut Choices) -> Result<Option<(u64, u64)>, EstimateError> {
-    if !is_read {
-        return Ok(None);
-    }
-    let patches = || model.anatomy.counted().find_map(Component::patches);
-    let own = if let Work::Images(images) = &model.decoder().work { Some(images.size) } else { patches().and_then(|patches| patches.size) };
-    let Some((width, height)) = scenario.picture.size.or(own) else {
-        return Err(unsupported("this model reads images of any size: say theirs, such as --image-size 1024x768".to_owned()));
-    };
-    if patches().is_some_and(|patches| patches.tokens((width, height)).is_none()) {
-        return Err(unsupported("images of this size are smaller than one patch".to_owned()));
-    }
-    choices.said("image_size", format!("{width}x{height}"), scenario.picture.size.is_none().then(|| "what the network was made for".to_owned()));
-    Ok(Some((width, height)))
-}
-
-/// Frozen tensors as a quantised format stores them: what one asks for, what the config says, for QLoRA the paper's.
-fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Result<Option<Vec<Stored<'_>>>, EstimateError> {
-    let anatomy = &model.anatomy;
-    let is_packed_already = anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
+/// The format that quantises frozen tensors, where one does: what one asks for, what the config says, for QLoRA the paper's.
+fn packed_format(model: &Model, asked: Weights, method: Method) -> Result<Option<Weights>, EstimateError> {
+    let is_packed_already = model.anatomy.quantization.as_ref().is_some_and(|quantization| !quantization.schemes.is_empty());
     let format = match asked {
         Weights::AsStored if method == Method::Qlora && !is_packed_already => PAPER.parse().unwrap_or(asked),
         Weights::Mix(_) | Weights::Bytes(_) => return Err(unsupported(format!("{} is a format to run models in, not to train them", asked.name()))),
@@ -440,7 +403,7 @@ fn packed(model: &Model, asked: Weights, method: Method, base: Encoding) -> Resu
     let is_packed = format.scheme().is_some() || format == Weights::AsStored && is_packed_already && method.is_adapter();
     match (is_packed, method.is_adapter()) {
         (false, _) => Ok(None),
-        (true, true) => Ok(Some(of_architecture(anatomy, format, base)?)),
+        (true, true) => Ok(Some(format)),
         (true, false) => Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned())),
     }
 }
@@ -450,37 +413,6 @@ const PAPER: &str = "nf4-dq";
 
 pub(super) fn unsupported(sentence: String) -> EstimateError {
     EstimateError::Unsupported(sentence)
-}
-
-/// Forward passes per step: chosen, or what a global batch takes.
-fn accumulation(scenario: &Scenario, world: &World, micro_batch: u64, choices: &mut Choices) -> Result<Chosen, EstimateError> {
-    let asked = &scenario.training;
-    let Some(global) = asked.global_batch else {
-        // A pipeline with fewer micro-batches than stages would stand still most of the time.
-        let (default, rule) =
-            if world.pipeline.value > 1 { (world.pipeline.value, "as many as pipeline stages") } else { (1, "a step after every forward pass") };
-        return choices.count("grad_accum", asked.grad_accum, default, rule, MAX_COUNT);
-    };
-    let at_once = micro_batch.checked_mul(world.data.value).ok_or(crate::quantity::Overflow)?;
-    if !global.is_multiple_of(at_once) || global == 0 {
-        return Err(unsupported(format!(
-            "a global batch of {global} sequences is no multiple of {micro_batch} (micro-batch) × {} (replicas)",
-            world.data.value
-        )));
-    }
-    let value = global / at_once;
-    choices.said("grad_accum", value.to_string(), Some(format!("{global} sequences over {} replicas of {micro_batch}", world.data.value)));
-    Ok(Chosen { value, source: Source::Derived("global batch / (micro-batch × replicas)".into()) })
-}
-
-/// Sequences of one forward pass: preference methods put the chosen and the rejected answer into one batch.
-fn rows(algorithm: Algorithm, micro_batch: &Chosen) -> Chosen {
-    match algorithm {
-        Algorithm::Dpo | Algorithm::Orpo | Algorithm::Reward => {
-            Chosen { value: micro_batch.value.saturating_mul(2), source: Source::Derived("chosen and rejected answers in one batch (TRL 1.16)".into()) }
-        }
-        Algorithm::Sft | Algorithm::Kto | Algorithm::Ppo | Algorithm::Grpo => micro_batch.clone(),
-    }
 }
 
 /// What answers are compared with.

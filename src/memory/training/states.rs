@@ -3,7 +3,7 @@
 use super::activations::Fullest;
 use super::holdings::{Holdings, is_quantised};
 use super::optimizer::{all_states, is_paged, source, steps_in_backward};
-use super::run::Run;
+use super::run::{Fp8, Run};
 use super::stages::{ALL, AT_STEP, BACKWARD, BACKWARD_AND_STEP, IN_MATRICES, STEPPING};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Entry, Stage, Term};
@@ -73,6 +73,7 @@ pub(super) fn entries(run: &Run, holdings: &Holdings, fullest: Fullest) -> Resul
     entries.extend(gradients(run, holdings, trained, fullest)?);
     entries.extend(optimizer(run, holdings, trained)?);
     entries.extend(dequantised(run, holdings)?);
+    entries.extend(fp8_copies(run, holdings)?);
     Ok(entries)
 }
 
@@ -178,6 +179,22 @@ fn dequantised(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Overflow
     let formula = Expr::encoded(Expr::leaf(largest, "parameters of the largest matrix", counted(run)), run.recipe.compute);
     let source = "bitsandbytes 0.50 autograd/_functions.py `MatMul4Bit`: a matrix is dequantised for its product, forward and backward";
     Entry::exact(Term::Workspace, formula, Basis::Derived, source, IN_MATRICES).map(Some)
+}
+
+/// Copies of matrices in 8-bit float. torchao makes them anew in each pass and keeps none.
+fn fp8_copies(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Overflow> {
+    if run.fp8 != Some(Fp8::TransformerEngine) {
+        return Ok(None);
+    }
+    let is_matrix = |held: &super::holdings::Held| {
+        held.is_in_layer && held.tensor.shape.len() > 1 && !matches!(held.tensor.role, Role::Router | Role::Norm | Role::Position)
+    };
+    let counts = holdings.sum(is_matrix)?;
+    let formula = Expr::Product(vec![Expr::named(2, "B"), Expr::leaf(counts[0].checked_add(counts[1]).ok_or(Overflow)?, "values of matrices", counted(run))]);
+    let source = "TransformerEngine pytorch/module/linear.py: every matrix in 8-bit float and transposed, kept over micro-batches; one of the two on Blackwell";
+    let entry = Entry::exact(Term::Weights, formula, Basis::Modelled, source, STEPPING)?;
+    let expected = entry.amount.expected;
+    Ok(Some(entry.with_band(Bytes(expected.get() / 2), expected, Basis::Modelled)))
 }
 
 /// The stages in which a term is held on the host when it is offloaded.

@@ -5,26 +5,24 @@ use crate::model::{Model, Role, Tensor};
 use crate::runtime::EstimateError;
 use crate::scenario::{Method, Targets};
 
-/// PEFT 0.21 `utils/constants.py:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`: (families, modules). Families of one name with
-/// a number behind it are meant too.
+/// PEFT 0.21.2 `utils/constants.py:TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING`: (families, modules).
 const LORA: &[(&[&str], &[&str])] = &[
-    (&["t5", "mt5", "umt5", "longt5"], &["q", "v"]),
-    (&["bart", "mbart", "whisper", "opt", "gptj", "gpt_j", "blip_2"], &["q_proj", "v_proj"]),
+    (&["t5", "mt5"], &["q", "v"]),
+    (&["bart", "opt", "gptj", "gpt_neo"], &["q_proj", "v_proj"]),
+    (&["llama", "llama4", "mistral", "mixtral", "stablelm", "gemma", "gemma2", "gemma3_text", "gemma4", "qwen2", "qwen3"], &["q_proj", "v_proj"]),
+    (&["nemotron_h"], &["q_proj", "k_proj", "v_proj", "o_proj"]),
+    (&["blip-2"], &["q", "v", "q_proj", "v_proj"]),
     (&["gpt2", "gpt_bigcode"], &["c_attn"]),
     (&["bloom", "gpt_neox", "falcon", "chatglm", "RefinedWeb", "RefinedWebModel"], &["query_key_value"]),
-    (&["bert", "roberta", "xlm-roberta", "electra"], &["query", "value"]),
+    (&["bert", "roberta", "xlm-roberta", "electra", "layoutlm"], &["query", "value"]),
     (&["deberta-v2"], &["query_proj", "value_proj"]),
     (&["deberta"], &["in_proj"]),
-    (&["layoutlm", "vit"], &["query", "value"]),
     (&["mpt"], &["Wqkv"]),
-    (&["phi3"], &["qkv_proj"]),
+    (&["codegen"], &["qkv_proj"]),
     (&["phi"], &["q_proj", "v_proj", "fc1", "fc2"]),
-    (&["dbrx"], &["Wqkv"]),
-    (&["distilbert"], &["q_lin", "v_lin"]),
-    (&["mamba"], &["in_proj", "x_proj"]),
 ];
 
-/// Every other family: the first of these that its layers have.
+/// Every other family: the first of these that its layers have (queries and values: Hu et al., arXiv 2106.09685, section 7.1).
 const LORA_ROLES: &[&[Role]] = &[&[Role::Query, Role::Value], &[Role::Qkv], &[Role::MixerInput]];
 
 /// The same for IA3 (`TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING`).
@@ -56,7 +54,7 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
         Some(Targets::AllLinear) => return Ok(Targets::AllLinear),
         Some(Targets::Named(names)) => names.clone(),
         None if method == Method::Qlora => return Ok(Targets::AllLinear), // the QLoRA paper's
-        None => defaults(model, method),
+        None => defaults(model, method, assumptions),
     };
     let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
     let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
@@ -84,12 +82,15 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
     Ok(Targets::Named(found))
 }
 
-/// What PEFT takes for the family; of families that it does not list, what their attention has by these roles.
-fn defaults(model: &Model, method: Method) -> Vec<String> {
+/// What PEFT takes for the family; of families that it does not list, what their layers have by these roles.
+fn defaults(model: &Model, method: Method, assumptions: &mut Vec<String>) -> Vec<String> {
     let (table, roles) = if method == Method::Ia3 { (IA3, IA3_ROLES) } else { (LORA, LORA_ROLES) };
     let model_type = model.anatomy.model_type.as_str();
     if let Some((_, modules)) = table.iter().find(|(families, _)| families.contains(&model_type)) {
         return modules.iter().map(|name| (*name).to_owned()).collect();
+    }
+    if method != Method::Ia3 {
+        assumptions.push(format!("PEFT asks for the modules of {model_type}: queries and values are taken, as in LoRA's paper"));
     }
     let mut names: Vec<String> = Vec::new();
     let tensors = || model.decoder().layers.iter().flat_map(|run| &run.tensors).filter(|tensor| tensor.shape.len() == 2);

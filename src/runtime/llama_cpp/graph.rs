@@ -11,7 +11,6 @@ use crate::model::{LayerRun, Mixer, Role, Span};
 use crate::quantity::Overflow;
 
 /// The longest each buffer gets.
-#[derive(Clone)]
 pub(super) struct Buffers {
     /// One per device.
     pub devices: Vec<Pool>,
@@ -59,8 +58,7 @@ pub(super) struct Graph<'a> {
 
 /// The buffers of a run; `is_pipelined` when several devices work on different micro-batches at once.
 pub(super) fn buffers(run: &Run, is_pipelined: bool) -> Result<Buffers, Overflow> {
-    let device = Pool::new(ALIGNMENT.0);
-    let mut pools = vec![device; run.devices.len()];
+    let mut pools: Vec<Pool> = run.devices.iter().map(|_| Pool::new(ALIGNMENT.0)).collect();
     pools.push(Pool::new(ALIGNMENT.1));
     let host = pools.len() - 1;
     let mut graph = Graph {
@@ -323,19 +321,15 @@ impl Graph<'_> {
         }
     }
 
-    /// True when no later layer of this pool reads a kind of input.
-    pub fn is_last_reader(&self, kind: Input) -> bool {
+    /// Drops the inputs that attention of a span read for the last time: no later layer of this pool reads them.
+    pub fn drop_read(&mut self, span: Span) {
         let end = self.run.stretch(self.layer);
         // Layers on the host are followed by those of the first device in the same pool.
         let end = if self.run.is_on_host(self.layer) { self.run.stretch(end) } else { end };
-        self.layer + 1 >= end || !self.inputs_of(self.layer + 1..end).contains(&kind)
-    }
-
-    /// Drops the inputs that attention of a span read for the last time.
-    pub fn drop_read(&mut self, span: Span) {
+        let read_later = if self.layer + 1 < end { self.inputs_of(self.layer + 1..end) } else { Vec::new() };
         let is_windowed = self.run.is_windowed(span);
         for kind in [Input::Positions, Input::KeyRows(is_windowed), Input::ValueRows(is_windowed), Input::Mask(is_windowed)] {
-            if self.is_last_reader(kind) {
+            if !read_later.contains(&kind) {
                 self.drop_input(kind);
             }
         }

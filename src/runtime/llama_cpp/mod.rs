@@ -20,7 +20,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::Model;
+use crate::model::{Mixer, Model};
 use crate::quantity::{Bytes, GIB, Overflow};
 use crate::scenario::{KvCache, Runtime, Scenario};
 use pool::Pool;
@@ -43,7 +43,8 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     run.staged = std::mem::take(&mut weighed.staged);
     let buffers = graph::buffers(&run, false)?;
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
-    let most = if run.can_pipeline { graph::buffers(&run, true)? } else { buffers.clone() };
+    let most = if run.can_pipeline { Some(graph::buffers(&run, true)?) } else { None };
+    let most = most.as_ref().unwrap_or(&buffers);
 
     let drafting = draft::Drafting::new(scenario, asked.context.value, &mut choices)?;
 
@@ -67,9 +68,13 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     host.push(output(&run)?);
     drafting.add_to_host(&mut host);
     warnings.extend(towers::note(&asked));
+    warnings.extend(shared_cache(&asked, &run));
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
-    let assumptions = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
+    let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
+    if model.decoder().layers.iter().any(|layers| matches!(layers.layer.mixer, Mixer::Latent(_))) {
+        assumptions.push(FORK.to_owned());
+    }
     Ok(Estimate { devices: merged(devices), host, capacity, trainable: None, choices: choices.0, assumptions, warnings })
 }
 
@@ -80,10 +85,23 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
         Runtime::Ollama if memory >= 47 * GIB => (262_144, "Ollama with at least 47 GiB of GPU memory"),
         Runtime::Ollama if memory >= 23 * GIB => (32_768, "Ollama with at least 23 GiB of GPU memory"),
         Runtime::Ollama => (4096, "Ollama with less than 23 GiB of GPU memory"),
-        Runtime::LmStudio => (4096, "LM Studio's default"),
+        Runtime::LmStudio => (4096, "LM Studio 0.4 resets to 4,096 (lmstudio-bug-tracker 2174)"),
         _ => (DEFAULT_CONTEXT, "8,192 tokens"),
     }
 }
+
+/// LM Studio 0.4 (docs: parallel requests; engine 2.11: short caches for windows) plans four requests that share one cache.
+fn shared_cache(asked: &Asked, run: &Run) -> Option<String> {
+    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(|span| run.is_windowed(span));
+    let has_more = asked.model.decoder().layers.iter().any(|layers| keeps(&layers.layer.mixer));
+    let is_default = asked.scenario.runtime == Runtime::LmStudio && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
+    (is_default && has_more).then(|| {
+        "LM Studio plans 4 requests by default (Max Concurrent Predictions), which share one cache; windows and recurrent states of only one are counted here".to_owned()
+    })
+}
+
+/// Of 34 public logs of the fork with DeepSeek's models (docs/measured.md, `compute_mla`), but one without flash attention.
+const FORK: &str = "compute buffers are those of llama.cpp: ik_llama.cpp, a fork, computes MLA by graphs and options of its own (-mla, -amb, -fmoe), and its public logs show 0.8 to 20 times these buffers";
 
 /// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
 fn compute((need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {

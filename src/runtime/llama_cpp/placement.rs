@@ -108,6 +108,10 @@ impl Weighed {
             };
             let spot = spot_of(layer);
             let start = layer;
+            layer += 1;
+            if overrides.is_empty() && stored.place.is_some() {
+                layer = run.stretch(start).min(stored.layers.end).max(layer);
+            }
             while layer < stored.layers.end && spot_of(layer) == spot {
                 layer += 1;
             }

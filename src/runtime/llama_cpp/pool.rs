@@ -49,7 +49,7 @@ impl Factor {
 }
 
 /// The most factors of a value.
-const RANK: usize = 4;
+const RANK: usize = 3;
 
 /// A value of the graph: what it is, its shape and the bytes of one element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,9 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// A value of 4-byte elements; more than four factors are not made.
+    /// A value of 4-byte elements; more than three factors are not made.
     pub(super) fn new(what: &'static str, factors: &[Factor]) -> Self {
+        debug_assert!(factors.len() <= RANK, "{what}");
         let mut own = [None; RANK];
         for (place, factor) in own.iter_mut().zip(factors) {
             *place = Some(*factor);
@@ -88,14 +89,28 @@ impl Value {
 
 /// A value's place in a pool, until it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ticket(u32);
+pub(super) struct Ticket {
+    slot: usize,
+    /// How many values were taken before.
+    number: u32,
+}
 
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    ticket: Ticket,
+/// A value that is held, or was when the buffer was longest.
+#[derive(Clone, Debug)]
+struct Slot {
+    number: u32,
+    /// How many values had been taken when it was given back.
+    given: Option<u32>,
     at: u64,
     size: u64,
     value: Value,
+}
+
+impl Slot {
+    /// Whether it was held when the value with this number had been taken.
+    fn was_held(&self, number: u32) -> bool {
+        self.number <= number && self.given.is_none_or(|given| given > number)
+    }
 }
 
 /// A stretch that is free.
@@ -105,22 +120,29 @@ pub(super) struct Hole {
     size: u64,
 }
 
-/// One buffer.
+/// Values of a pool at once, in most graphs.
+const USUAL: usize = 32;
+
+/// One buffer. What it held when it was longest is not copied each time it grows: the slots of then are kept, the others are filled anew.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     alignment: u64,
     /// Holes in order; behind the last one the buffer may grow without end.
     holes: Vec<Hole>,
-    held: Vec<Held>,
-    tickets: u32,
+    slots: Vec<Slot>,
+    /// Slots that nobody needs.
+    spare: Vec<usize>,
+    taken: u32,
     top: u64,
-    at_top: Vec<Held>,
+    /// The value that made it so long.
+    at_top: Option<u32>,
 }
 
 impl Pool {
     /// An empty buffer whose values start at multiples of `alignment`.
     pub(super) fn new(alignment: u64) -> Self {
-        Self { alignment, holes: vec![Hole { at: 0, size: u64::MAX }], held: Vec::new(), tickets: 0, top: 0, at_top: Vec::new() }
+        let holes = vec![Hole { at: 0, size: u64::MAX }];
+        Self { alignment, holes, slots: Vec::with_capacity(USUAL), spare: Vec::new(), taken: 0, top: 0, at_top: None }
     }
 
     /// Room for a value.
@@ -138,20 +160,33 @@ impl Pool {
         if hole.size == 0 {
             self.holes.remove(index);
         }
-        let ticket = Ticket(self.tickets);
-        self.tickets += 1;
-        self.held.push(Held { ticket, at, size, value });
+        let number = self.taken;
+        self.taken += 1;
+        let held = Slot { number, given: None, at, size, value };
+        let slot = match self.spare.pop() {
+            Some(slot) => {
+                self.slots[slot] = held;
+                slot
+            }
+            None => {
+                self.slots.push(held);
+                self.slots.len() - 1
+            }
+        };
         if end > self.top {
-            self.top = end;
-            self.at_top.clone_from(&self.held);
+            (self.top, self.at_top) = (end, Some(number));
         }
-        Ok(ticket)
+        Ok(Ticket { slot, number })
     }
 
     /// Gives a value's room back.
     pub(super) fn give(&mut self, ticket: Ticket) {
-        let Some(index) = self.held.iter().position(|held| held.ticket == ticket) else { return };
-        let Held { at, size, .. } = self.held.swap_remove(index);
+        let Some(slot) = self.slots.get_mut(ticket.slot).filter(|slot| slot.number == ticket.number && slot.given.is_none()) else { return };
+        slot.given = Some(self.taken);
+        let (at, size) = (slot.at, slot.size);
+        if self.at_top.is_none_or(|top| !slot.was_held(top)) {
+            self.spare.push(ticket.slot);
+        }
         let next = self.holes.partition_point(|hole| hole.at < at);
         let touches_next = self.holes.get(next).is_some_and(|hole| at + size == hole.at);
         let touches_before = next > 0 && self.holes[next - 1].at + self.holes[next - 1].size == at;
@@ -171,7 +206,8 @@ impl Pool {
 
     /// What the next values will be placed by: holes, and where a value lies.
     pub(super) fn state(&self, of: Ticket) -> (Vec<Hole>, Option<u64>) {
-        (self.holes.clone(), self.held.iter().find(|held| held.ticket == of).map(|held| held.at))
+        let slot = self.slots.get(of.slot).filter(|slot| slot.number == of.number && slot.given.is_none());
+        (self.holes.clone(), slot.map(|slot| slot.at))
     }
 
     /// Its length in bytes.
@@ -181,15 +217,13 @@ impl Pool {
 
     /// Its length, as the values that were held when it was longest; `None` when nothing ever was.
     pub(super) fn formula(&self) -> Option<Expr> {
-        if self.at_top.is_empty() {
-            return None;
-        }
-        let mut held = self.at_top.clone();
-        crate::order::sort_short(&mut held, |held| held.at);
+        let top = self.at_top?;
         // What is smaller than a thousandth (positions, row numbers) is told with the gaps.
-        let is_told = |held: &&Held| held.size * 1000 >= self.top;
-        let mut parts: Vec<Expr> = held.iter().filter(is_told).map(|held| held.value.expr()).collect();
-        let told: u64 = held.iter().filter(is_told).filter_map(|held| held.value.bytes().ok()).sum();
+        let is_told = |slot: &&Slot| slot.was_held(top) && slot.size.saturating_mul(1000) >= self.top;
+        let mut held: Vec<&Slot> = self.slots.iter().filter(is_told).collect();
+        crate::order::sort_short(&mut held, |slot| slot.at);
+        let mut parts: Vec<Expr> = held.iter().map(|slot| slot.value.expr()).collect();
+        let told: u64 = held.iter().filter_map(|slot| slot.value.bytes().ok()).sum();
         if self.top > told {
             parts.push(Expr::leaf(
                 self.top - told,

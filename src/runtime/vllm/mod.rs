@@ -68,6 +68,10 @@ impl Engine for Vllm {
         setup.check_division(true)
     }
 
+    fn counts_images(&self) -> bool {
+        true
+    }
+
     fn shard_rules(&self) -> ShardRules {
         ShardRules {
             vocabulary_padding: 64,

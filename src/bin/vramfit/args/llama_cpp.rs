@@ -10,34 +10,34 @@ pub struct LlamaCppArguments {
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', help_heading = "Hardware")]
     tensor_split: Vec<Decimal>,
     /// Layers on the GPUs, the output layer counted first [default: all]
-    #[arg(long, value_name = "N", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]
     gpu_layers: Option<u64>,
     /// Layers, from the first, whose experts stay on the host [default: 0]
-    #[arg(long, value_name = "N", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]
     n_cpu_moe: Option<u64>,
     /// Where tensors whose GGUF names fit a regular expression go: `exps=CPU`, `blk\.[0-9]\.=CUDA1` (repeatable, or joined by commas)
-    #[arg(long, value_name = "P=DEV", value_delimiter = ',', help_heading = "llama.cpp")]
+    #[arg(long, value_name = "P=DEV", value_delimiter = ',', help_heading = super::LLAMA_CPP)]
     override_tensor: Vec<TensorOverride>,
     /// Tokens that one micro-batch computes [default: 512]
-    #[arg(long, value_name = "N", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]
     ubatch: Option<u64>,
     /// Flash attention: on, off or auto
-    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Task")]
     flash_attention: FlashAttention,
     /// Caches of sliding windows as long as the context
-    #[arg(long, help_heading = "llama.cpp")]
+    #[arg(long, help_heading = super::LLAMA_CPP)]
     swa_full: bool,
     /// Sequences at once, each with a cache of the chosen context [default: --batch]
-    #[arg(long, value_name = "N", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]
     parallel: Option<u64>,
     /// Format of keys [default: --kv-cache]
-    #[arg(long, value_name = "T", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "T", help_heading = super::LLAMA_CPP)]
     kv_cache_k: Option<KvCache>,
     /// Format of values [default: --kv-cache]
-    #[arg(long, value_name = "T", help_heading = "llama.cpp")]
+    #[arg(long, value_name = "T", help_heading = super::LLAMA_CPP)]
     kv_cache_v: Option<KvCache>,
     /// With the towers' file beside the model
-    #[arg(long, help_heading = "llama.cpp")]
+    #[arg(long, help_heading = super::LLAMA_CPP)]
     mmproj: bool,
 }
 

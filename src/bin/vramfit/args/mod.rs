@@ -4,10 +4,18 @@ mod llama_cpp;
 mod serving;
 mod training;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use vramfit::plan;
 use vramfit::quantity::{Bytes, Decimal};
 use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Picture, Runtime, Scenario, Task, Weights};
+
+/// Heading of flags of serving.
+const SERVING: &str = "Serving";
+/// Heading of flags of training.
+const TRAINING: &str = "Training";
+/// Heading of flags of llama.cpp.
+const LLAMA_CPP: &str = "llama.cpp";
 
 /// Will a neural network fit a GPU, and why?
 #[derive(Parser)]
@@ -17,20 +25,38 @@ pub struct Arguments {
     pub verb: Verb,
 }
 
+impl Arguments {
+    /// What is said of flags that were given and belong to the other task.
+    pub fn of_the_other_task(matches: &ArgMatches, task: Task) -> Option<String> {
+        let (verb, given) = matches.subcommand()?;
+        let command = Self::command();
+        let (others, advice) = match task {
+            Task::Serve => (&[TRAINING][..], "they are of training (--task train)"),
+            Task::Train => (&[SERVING, LLAMA_CPP][..], "they are of serving; lengths and batches of training are --seq-len and --micro-batch"),
+        };
+        let of_others = command.find_subcommand(verb)?.get_arguments().filter(|argument| {
+            let is_given = given.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
+            is_given && argument.get_help_heading().is_some_and(|heading| others.contains(&heading))
+        });
+        let flags: Vec<String> = of_others.filter_map(|argument| argument.get_long().map(|long| format!("--{long}"))).collect();
+        (!flags.is_empty()).then(|| format!("without a part in this task: {} ({advice})", flags.join(", ")))
+    }
+}
+
 #[derive(Subcommand)]
 pub enum Verb {
     /// The answer for one scenario
     Estimate {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// Exit with 1 when it does not fit
         #[arg(long)]
         check: bool,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The anatomy of a model
     Inspect {
@@ -44,14 +70,14 @@ pub enum Verb {
     Solve {
         #[command(flatten)]
         model: ModelArguments,
-        #[command(flatten)]
-        scenario: ScenarioArguments,
         /// What to look for
         #[arg(long = "for", value_enum)]
         question: Question,
         /// How to print
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        #[command(flatten)]
+        scenario: ScenarioArguments,
     },
     /// The GPUs that are known
     Gpus {
@@ -109,7 +135,9 @@ pub struct ModelArguments {
     pub model: Vec<String>,
     /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
     /// experts, active-experts, expert-intermediate, shared-experts, dense-layers, window, context, tied=yes, dtype; params=8B in the place of
-    /// intermediate
+    /// intermediate. Latent attention: kv-lora-rank, q-lora-rank, rope-head-dim, nope-head-dim, v-head-dim. A recurrence in the place of
+    /// attention: recurrent=mamba2 or gated-delta-net with state-heads, state-head-dim, state-size, state-groups, conv-kernel.
+    /// full-every=4: every fourth layer attends to everything, the others have the window or the recurrence
     #[arg(long, value_name = "SIZES", conflicts_with_all = ["model", "revision", "endpoint", "quant_config"])]
     pub manual: Option<String>,
     /// Branch, tag or commit on the Hub
@@ -126,6 +154,7 @@ pub struct ModelArguments {
     pub token_env: String,
 }
 
+/// Stands last in a verb: the heading of its last flags would go on to what follows.
 #[derive(Args)]
 pub struct ScenarioArguments {
     /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
@@ -143,14 +172,14 @@ pub struct ScenarioArguments {
     /// What the model is for: serve or train
     #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
-    /// Engine: vllm, sglang, tensorrt-llm, transformers, llama.cpp, ollama, lmstudio or mlx
-    #[arg(long, default_value = "vllm", help_heading = "Task")]
+    /// Engine: vllm, sglang, tensorrt-llm, tgi, transformers, llama.cpp, ollama, lmstudio or mlx
+    #[arg(long, default_value = "vllm", help_heading = SERVING)]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = SERVING)]
     context: Option<u64>,
     /// Requests at once [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = SERVING)]
     batch: Option<u64>,
     /// Weight format: as-stored, or one that `vramfit formats` lists (bf16, fp8, nf4, awq-int4, `q4_k_m` ...)
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
@@ -159,19 +188,19 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
     /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
-    #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = "Task")]
+    #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = SERVING)]
     kv_cache: KvCache,
     /// Share of the card that vLLM may use [default: 0.92]
-    #[arg(long, value_name = "X", help_heading = "Task")]
+    #[arg(long, value_name = "X", help_heading = SERVING)]
     gpu_memory_utilization: Option<Decimal>,
     /// Tokens that one step of vLLM processes at most [default: by card]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = SERVING)]
     max_num_batched_tokens: Option<u64>,
     /// Sequences that one step of vLLM processes at most [default: by card]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = SERVING)]
     max_num_seqs: Option<u64>,
     /// Without CUDA graphs
-    #[arg(long, help_heading = "Task")]
+    #[arg(long, help_heading = SERVING)]
     enforce_eager: bool,
     /// How attention is computed in transformers and in training: eager, sdpa or flash
     #[arg(long, value_name = "HOW", default_value = "sdpa", help_heading = "Task")]
@@ -196,6 +225,11 @@ pub struct ScenarioArguments {
 }
 
 impl ScenarioArguments {
+    /// What the model is for.
+    pub const fn task(&self) -> Task {
+        self.task
+    }
+
     /// The scenario that the flags name.
     pub fn to_scenario(&self) -> Scenario {
         let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
@@ -224,6 +258,24 @@ impl ScenarioArguments {
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_the_other_task_are_said_by_name() {
+        let said = |task: Task, flags: &str| {
+            let words = ["vramfit", "estimate", "MODEL"].into_iter().chain(flags.split_whitespace());
+            Arguments::of_the_other_task(&Arguments::command().get_matches_from(words), task).unwrap_or_default()
+        };
+        assert_eq!(said(Task::Serve, "--format json --check --context 9"), "");
+        assert_eq!(said(Task::Train, "--task train --format json --seq-len 9 --gpus 8"), "");
+        for (task, flag) in [(Task::Serve, "--lora-rank"), (Task::Train, "--context"), (Task::Train, "--gpu-layers")] {
+            assert!(said(task, &format!("--task {task} {flag} 8")).contains(flag), "{flag}");
         }
     }
 }

@@ -32,34 +32,34 @@ impl ParallelArguments {
 #[derive(Args)]
 pub struct ServingArguments {
     /// Version of the engine: its rules and defaults are used [default: the newest that is known]
-    #[arg(long, value_name = "V", help_heading = "Task")]
+    #[arg(long, value_name = "V", help_heading = super::SERVING)]
     runtime_version: Option<Version>,
     /// Share of the card for weights and cache in SGLang [default: its own rule]
-    #[arg(long, value_name = "X", help_heading = "Task")]
+    #[arg(long, value_name = "X", help_heading = super::SERVING)]
     mem_fraction_static: Option<Decimal>,
     /// Share of every request's tokens that is a prefix common to all of them, cached once [default: 0]
-    #[arg(long, value_name = "X", help_heading = "Task")]
+    #[arg(long, value_name = "X", help_heading = super::SERVING)]
     prefix_share: Option<Decimal>,
     /// GiB of each GPU's weights that lie on the host instead [default: 0]
-    #[arg(long, value_name = "X", value_parser = gibibytes, help_heading = "Task")]
+    #[arg(long, value_name = "X", value_parser = gibibytes, help_heading = super::SERVING)]
     cpu_offload_gib: Option<Bytes>,
     /// LoRA adapters that are on the GPU at once [default: none]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = super::SERVING)]
     max_loras: Option<u64>,
     /// The largest rank of an adapter [default: 16]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = super::SERVING)]
     max_lora_rank: Option<u64>,
     /// How many of the context's tokens are the answer, in transformers [default: half of them, at most 2,048]
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = super::SERVING)]
     answer_tokens: Option<u64>,
     /// What keeps keys and values in transformers: dynamic, static, offloaded or quantized
-    #[arg(long, value_name = "KIND", default_value = "dynamic", help_heading = "Task")]
+    #[arg(long, value_name = "KIND", default_value = "dynamic", help_heading = super::SERVING)]
     cache_implementation: CacheImplementation,
     /// A model that drafts tokens: a Hub id or URL, a directory, or a path
-    #[arg(long, value_name = "MODEL", help_heading = "Task")]
+    #[arg(long, value_name = "MODEL", help_heading = super::SERVING)]
     pub draft_model: Option<String>,
     /// Tokens that are drafted at once; without --draft-model by the model's own multi-token-prediction module
-    #[arg(long, value_name = "N", help_heading = "Task")]
+    #[arg(long, value_name = "N", help_heading = super::SERVING)]
     speculative_tokens: Option<u64>,
 }
 

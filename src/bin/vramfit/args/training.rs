@@ -4,12 +4,15 @@ use clap::Args;
 use vramfit::quantity::Decimal;
 use vramfit::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, MixedRecipe, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Schedule,
-    Sharding, Targets, Trainable, Training,
+    Sharding, Targets, Trainable, Trainer, Training,
 };
 
 #[derive(Args)]
-#[command(next_help_heading = "Training")]
+#[command(next_help_heading = super::TRAINING)]
 pub struct TrainingArguments {
+    /// Framework whose defaults are used: torch, transformers (with PEFT's `prepare_model_for_kbit_training`), trl or unsloth [default: torch]
+    #[arg(long, value_name = "NAME")]
+    trainer: Option<Trainer>,
     /// What is trained: full, freeze, lora, rslora, dora, qlora, ia3, prefix or prompt [default: full]
     #[arg(long, value_name = "METHOD")]
     method: Option<Method>,
@@ -43,13 +46,16 @@ pub struct TrainingArguments {
     /// Tokens of one sequence [default: 2048, or the model's maximum when shorter]
     #[arg(long, value_name = "N")]
     seq_len: Option<u64>,
-    /// What is recomputed: none, selective, full, every-N or uniform-N [default: none]
+    /// Seconds of sound in one sample that a model with an audio tower is trained on [default: 0; one window for Whisper]
+    #[arg(long, value_name = "N")]
+    audio_seconds: Option<u64>,
+    /// What is recomputed: none, selective, full, every-N or uniform-N [default: by --trainer, else none]
     #[arg(long, value_name = "HOW")]
     gradient_checkpointing: Option<Checkpointing>,
     /// Room of each expert in parts of its even share of the tokens [default: 1]
     #[arg(long, value_name = "X")]
     expert_capacity_factor: Option<Decimal>,
-    /// Logits and loss: standard, chunked or fused [default: standard]
+    /// Logits and loss: standard, chunked, fused (Liger) or tiled (TRL) [default: by --trainer and --algorithm, else standard]
     #[arg(long, value_name = "HOW")]
     loss: Option<Loss>,
     /// Operators of norms and feed-forwards: standard (PyTorch's), transformers, or fused (Liger, Unsloth, compiled) [default: standard]
@@ -117,6 +123,7 @@ pub struct TrainingArguments {
 impl TrainingArguments {
     pub fn to_training(&self) -> Training {
         Training {
+            trainer: self.trainer,
             method: self.method,
             algorithm: self.algorithm,
             optimizer: self.optimizer,
@@ -128,6 +135,7 @@ impl TrainingArguments {
             grad_accum: self.grad_accum,
             global_batch: self.global_batch,
             seq_len: self.seq_len,
+            audio_seconds: self.audio_seconds,
             checkpointing: self.gradient_checkpointing,
             capacity_factor: self.expert_capacity_factor,
             loss: self.loss,

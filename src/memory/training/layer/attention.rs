@@ -28,7 +28,8 @@ impl<'a> Walk<'a, '_> {
             }
         } else {
             query = part.query.map_or(input, |query| self.linear(input, &query, "query width", true));
-            let reads = if part.is_cross() { self.encoder_states(input) } else { input };
+            let is_cross = part.is_cross();
+            let reads = if is_cross { self.encoder_states(input) } else { input };
             // Layers without keys of their own read those of an earlier one.
             key = match part.key {
                 Some(key) => self.linear(reads, &key, "KV width", true),
@@ -42,7 +43,11 @@ impl<'a> Walk<'a, '_> {
             }
             key = if part.key.is_some() { self.head_norm(key, part.key_norm, kv_heads, &keys) } else { key };
             if part.value.is_some() && self.tape.width(value) != values {
-                value = self.tape.like(value, values);
+                value = self.tape.like(value, values.clone());
+            }
+            // There are as many keys and values as the encoder has tokens.
+            if is_cross && self.run.encoder_tokens().is_some() {
+                (key, value) = (self.tape.like(key, self.of_encoder(keys)), self.tape.like(value, self.of_encoder(values)));
             }
             if gated {
                 // The other half of the query projection gates the result: its sigmoid and both factors are kept.
@@ -128,10 +133,16 @@ impl<'a> Walk<'a, '_> {
 
     /// What a decoder's cross-attention reads: kept once for all layers.
     pub(super) fn encoder_states(&mut self, like: Value) -> Value {
-        let width = self.hidden();
+        let width = self.of_encoder(self.hidden());
         let states = self.tape.like(like, width);
         self.tape.is_kept_elsewhere(states);
         states
+    }
+
+    /// What the encoder's tokens take, told per token of the decoder.
+    fn of_encoder(&self, width: Expr) -> Expr {
+        let Some(tokens) = self.run.encoder_tokens() else { return width };
+        Expr::Product(vec![width, tokens]).ceil_div(self.run.decoder_tokens())
     }
 
     /// Keys and values that another layer keeps.

@@ -163,15 +163,20 @@ impl<'a> Walk<'a, '_> {
     }
 
     pub(super) fn linear_of(&self, module: &Module<'a>, outputs: Expr) -> Linear {
-        let adapts = self.run.adapts(module);
-        let low_rank = adapts && self.run.method.is_low_rank();
-        Linear {
-            outputs,
-            is_trained: self.trains(module),
-            rank: low_rank.then(|| self.run.lora_rank.leaf("rank")),
-            magnitudes: low_rank && self.run.has_magnitudes(),
-            factors: (adapts && !low_rank).then(|| is_feed_forward(module)),
-        }
+        linear_of(self.run, module, outputs, self.is_trained)
+    }
+}
+
+/// A matrix, with what adapts it; `is_trained` where its layer is.
+pub(super) fn linear_of(run: &Run, module: &Module, outputs: Expr, is_trained: bool) -> Linear {
+    let adapts = run.adapts(module);
+    let low_rank = adapts && run.method.is_low_rank();
+    Linear {
+        outputs,
+        is_trained: run.trains(module.role, is_trained),
+        rank: low_rank.then(|| run.lora_rank.leaf("rank")),
+        magnitudes: low_rank && run.has_magnitudes(),
+        factors: (adapts && !low_rank).then(|| is_feed_forward(module)),
     }
 }
 

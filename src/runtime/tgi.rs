@@ -1,0 +1,358 @@
+//! Text Generation Inference (TGI): a prompt as long as a step may be first, then what is free of nine tenths of the card for blocks of
+//! keys and values; CUDA graphs are captured in the tenth that is left.
+//!
+//! Read from TGI 3.3.7, its last release (in maintenance since December 2025): `server/text_generation_server/models/flash_causal_lm.py`
+//! (`warmup`, `init_kv_cache`, `cuda_graph_warmup`), `models/globals.py` (`TGI_WIGGLE_ROOM`, `BLOCK_SIZE` by attention),
+//! `models/__init__.py` (`head_size` of DeepSeek), `models/model.py` (`window_size=None`: no block is given up behind a window),
+//! `utils/import_utils.py` (`get_cuda_free_memory`), `layers/attention/flashinfer.py` (a workspace of 128 MiB),
+//! `layers/tensor_parallel.py` and `speculative.py` (a head that is the embedding is read once more), and `launcher/src/main.rs`
+//! (`resolve_attention`, `compute_optimal`, `vram_maximum`, `--cuda-graphs` 1, 2, 4, 8, 16, 32). Two public logs were compared
+//! (tests/measured/tgi.jsonl): what is not in its source has wide bands.
+
+use super::common::{self, communication, context, feed_forward_width};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules};
+use crate::encoding::Encoding;
+use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::formula::{Expr, Source};
+use crate::gpu::{Card, Vendor};
+use crate::model::{Attention, CacheGroup, ComponentKind, FeedForward, Mixer, Model, Role};
+use crate::quantity::{Bytes, Decimal, MIB, Overflow};
+use crate::scenario::{Version, Weights};
+
+pub(super) struct Tgi;
+
+/// What is known of it before it computes anything.
+pub(super) static FACTS: Facts = Facts { label: "TGI", fraction: Some(Fraction::Cuda), ways: &[] };
+
+/// The first version whose rules are known: those before it plan without chunks of prompts.
+const OLDEST: Version = Version(3, 0, 0);
+
+/// `TGI_WIGGLE_ROOM`, what the server plans with of what it may use, in hundredths: (from this version, share), the newest first.
+const WIGGLE_ROOMS: &[(Version, u64)] = &[(Version(3, 3, 0), 90), (Version(3, 1, 0), 93), (OLDEST, 95)];
+
+/// The heads that FlashInfer has kernels for (`resolve_attention`).
+const FLASHINFER_HEADS: &[u64] = &[64, 128, 256];
+
+/// Families that FlashInfer is not used for.
+const WITHOUT_FLASHINFER: &[&str] = &["falcon", "deepseek_v2"];
+
+/// FlashInfer's workspace (`get_workspace`).
+const WORKSPACE: u64 = 128 * MIB;
+
+/// Graphs by default: the most requests of one.
+const LARGEST_GRAPH: u64 = 32;
+
+/// (card, TFLOPS in 16 bits) of the cards that the launcher knows by what `nvidia-smi` calls them (`f16_flop`). It looks for
+/// `nvidia-t4` and `nvidia-4090`, which are called `Tesla T4` and `NVIDIA GeForce RTX 4090`, and so does not find them.
+const SPEEDS: &[(&str, u64)] = &[
+    ("L4", 121),
+    ("L40", 181),
+    ("L40S", 363),
+    ("A10G", 125),
+    ("A40", 149),
+    ("A100 40GB SXM/PCIe", 312),
+    ("A100 80GB SXM", 312),
+    ("A100 80GB PCIe", 312),
+    ("H100 SXM5 80GB", 900),
+    ("H100 NVL 94GB", 900),
+    ("H200 SXM", 989),
+];
+
+/// Tokens of a prompt at once where the launcher cannot compute what suits the card, by family.
+const LONGEST_PROMPTS: &[(&str, u64)] = &[("qwen2_vl", 10_000), ("qwen2_5_vl", 10_000), ("gemma3", 8000)];
+
+impl Engine for Tgi {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn newest(&self) -> Version {
+        Version(3, 3, 7)
+    }
+
+    fn compute_dtype(&self, stored: Encoding) -> Encoding {
+        // Two bytes either way: `--dtype` says which, float16 or bfloat16 by the family when it is not given.
+        if stored == Encoding::F32 { Encoding::F16 } else { stored }
+    }
+
+    fn defaults(&self, known: &Known) -> Defaults {
+        Defaults { utilization: Some(Decimal::new(1, 0)), step_tokens: Some(prompt_tokens(known)), step_sequences: None }
+    }
+
+    fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
+        common::check_not_apple(setup)?;
+        common::check_kv_cache(setup)?;
+        let refused = |sentence: &str| Err(EstimateError::Unsupported(sentence.to_owned()));
+        if !matches!(vendor(&setup.card), Vendor::Nvidia | Vendor::Amd) {
+            return refused("TGI is counted on NVIDIA and AMD cards only: choose one of those, or another runtime");
+        }
+        if setup.version < OLDEST {
+            return refused("the rules of TGI are known from version 3.0 on: choose that or a later one");
+        }
+        if matches!(setup.weights, Weights::Mix(_)) {
+            return refused("TGI's own server loads no GGUF files (its llama.cpp backend is llama.cpp): choose another format, or llama.cpp");
+        }
+        let decoder = setup.model.decoder();
+        if decoder.layers.iter().any(|run| run.layer.mixer.recurrence().is_some()) {
+            return refused("TGI pages keys and values of attention only: models with recurrent layers run in vLLM, SGLang or transformers");
+        }
+        if setup.model.anatomy.counted().any(|part| part.kind == ComponentKind::TextEncoder) {
+            return refused("TGI runs encoder-decoders without its paged cache, which is not counted: choose transformers");
+        }
+        setup.check_division(false)
+    }
+
+    fn shard_rules(&self) -> ShardRules {
+        ShardRules {
+            vocabulary_padding: 1,
+            splits_embedding: true,
+            packing: Packing::Fused,
+            source: "TGI 3.3.7 layers/tensor_parallel.py: projections, embedding and head are split, norms and routers are whole on every rank",
+        }
+    }
+
+    fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
+        let groups = setup.cache_groups();
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (block, rule) = block(setup);
+        let held = || {
+            let tokens = setup.context.leaf("tokens");
+            if block == 1 {
+                return vec![tokens];
+            }
+            let size = || Expr::leaf(block, "tokens per block", Source::Runtime(rule));
+            vec![tokens.ceil_div(size()), size()]
+        };
+        let parts = groups.iter().map(|group| {
+            let mut product = vec![setup.batch.leaf("requests")];
+            product.extend(held());
+            product.push(cell(setup, group));
+            Expr::Product(product)
+        });
+        let source = "TGI 3.3.7 flash_causal_lm.py: blocks for every layer over the whole context, also behind a window (model.py: window_size=None)";
+        Ok(vec![Entry::exact(Term::KvCache, Expr::sum(parts.collect()), Basis::Derived, source, RUNNING)?])
+    }
+
+    fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
+        let decoder = setup.model.decoder();
+        let step = |tokens: Expr| {
+            let hidden = Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+            let per_token = Expr::Sum(vec![feed_forward_width(setup), Expr::Product(vec![Expr::constant(4), hidden])]);
+            Expr::encoded(Expr::Product(vec![tokens, per_token]), setup.dtype)
+        };
+        let source = "one layer over the longest prompt (max_batch_prefill_tokens), which the server tries before it counts its blocks: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM; two public logs were compared";
+        let mut entries = vec![
+            Entry::modelled(Term::Activations, step(setup.step_tokens.leaf("tokens per step")), (50, 250), source, &[Stage::Prefill])?,
+            Entry::modelled(Term::Activations, step(setup.batch.leaf("requests")), (50, 250), source, &[Stage::Decode])?,
+        ];
+        let vocabulary = || Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
+        let values = || Expr::Product(vec![setup.batch.leaf("requests"), vocabulary()]);
+        let logits = Expr::Sum(vec![Expr::encoded(values(), setup.dtype), Expr::encoded(Expr::Product(vec![Expr::constant(2), values()]), Encoding::F32)]);
+        let source = "TGI 3.3.7 flash_causal_lm.py (generate_token), utils/tokens.py: logits of the last position of each request, their float32 copy, and its logarithms";
+        entries.push(Entry::modelled(Term::Logits, logits, (50, 300), source, &[Stage::Sampling, Stage::Decode])?);
+        if uses_flashinfer(setup.model, &setup.card) {
+            let workspace = Expr::leaf(WORKSPACE, "B", Source::Runtime("TGI layers/attention/flashinfer.py:get_workspace"));
+            entries.push(Entry::exact(Term::Workspace, workspace, Basis::Derived, "one workspace for FlashInfer's attention", RUNNING)?);
+        }
+        entries.extend(tied_head(setup)?);
+        entries.extend(common::rotary_table(setup, 1, setup.dtype)?);
+        entries.extend(graphs(setup)?);
+        entries.push(context(setup)?);
+        entries.extend(communication(setup)?);
+        Ok(entries)
+    }
+
+    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow> {
+        let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
+        let total = Expr::leaf(setup.card.usable.get(), "B", setup.card.usable_source.clone());
+        let allowed = Expr::Fraction { ratio, name: Fraction::Cuda.key(), source, of: Box::new(total) };
+        let wiggle = Source::Runtime("TGI models/globals.py: 0.90 by default, 0.93 before 3.3, 0.95 in 3.0");
+        let hundredths = WIGGLE_ROOMS.iter().find(|(from, _)| setup.version >= *from).map_or(90, |(_, share)| *share);
+        let formula = Expr::Fraction { ratio: Decimal::new(hundredths, 2), name: "TGI_WIGGLE_ROOM", source: wiggle, of: Box::new(allowed) };
+        // What is free is read from the driver: the context counts, graphs come afterwards.
+        Ok(Some(Budget { bytes: Bytes(formula.evaluate()?), formula, name: "TGI budget", outside: &[Term::CudaGraphs] }))
+    }
+
+    fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
+        let (block, _) = block(setup);
+        let cells = setup.cache_groups().iter().try_fold(0u64, |sum, group| sum.checked_add(cell(setup, group).evaluate()?).ok_or(Overflow))?;
+        let blocks = room.get() / cells.checked_mul(block).ok_or(Overflow)?.max(1);
+        let tokens = blocks * block;
+        let padded = setup.context.value.checked_next_multiple_of(block).ok_or(Overflow)?;
+        let hundredths = u128::from(tokens) * 100 / u128::from(padded.max(1));
+        let concurrency_hundredths = u64::try_from(hundredths).unwrap_or(u64::MAX);
+        Ok(Capacity { kv_cache_bytes: Bytes(tokens.checked_mul(cells).ok_or(Overflow)?), kv_cache_tokens: tokens, concurrency_hundredths })
+    }
+}
+
+fn vendor(card: &Card) -> Vendor {
+    card.gpu.map_or(Vendor::Nvidia, |gpu| gpu.vendor)
+}
+
+/// The width of a head by config.json, where it is that of keys.
+fn head_dim(model: &Model) -> Option<u64> {
+    model.decoder().cache_groups().iter().find_map(|group| group.mixer.attention().map(|attention| attention.key_dim))
+}
+
+/// Whether FlashInfer computes attention; the images for AMD set another (`Dockerfile_amd`).
+fn uses_flashinfer(model: &Model, card: &Card) -> bool {
+    let has_kernel = head_dim(model).is_some_and(|width| FLASHINFER_HEADS.contains(&width));
+    vendor(card) == Vendor::Nvidia && has_kernel && !WITHOUT_FLASHINFER.contains(&model.anatomy.model_type.as_str())
+}
+
+/// Tokens of a block, and the rule.
+fn block(setup: &Setup) -> (u64, &'static str) {
+    let capability = |gpu: &crate::gpu::Gpu| gpu.compute_capability.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    // Of a card that is not known newer kernels are assumed.
+    let is_recent = vendor(&setup.card) == Vendor::Nvidia && setup.card.gpu.and_then(capability).is_none_or(|major| major >= 8);
+    match (uses_flashinfer(setup.model, &setup.card), is_recent) {
+        (true, _) => (1, "FlashInfer: blocks of one token"),
+        (false, true) => (256, "flash decoding: blocks of 256 tokens"),
+        (false, false) => (16, "paged attention: blocks of 16 tokens"),
+    }
+}
+
+/// Bytes of one token in the layers of a group on one rank.
+fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
+    let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
+    match group.mixer {
+        // Latents are kept as whole keys and values, both as wide as the wider of the two; the launcher reads keys that DeepSeek's
+        // configs do not have, and takes 128 + 64 for them.
+        Mixer::Latent(latent) => product.extend([
+            Expr::named(2, "(K and V)"),
+            setup.spread.per_rank(Expr::leaf(latent.heads, "KV heads", Source::Config("num_key_value_heads".into()))),
+            Expr::Max(vec![
+                Expr::leaf(192, "head_size", Source::Runtime("TGI models/__init__.py: qk_nope_dim 128 + qk_rope_dim 64")),
+                Expr::leaf(latent.value_dim, "v_head_dim", Source::Config("v_head_dim".into())),
+            ]),
+        ]),
+        _ => product.extend(setup.cache_elements(&group.mixer)),
+    }
+    Expr::encoded(Expr::Product(product), setup.kv_encoding)
+}
+
+/// A head that is the embedding is read from the files once more.
+fn tied_head(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let decoder = setup.model.decoder();
+    if decoder.tensors.iter().any(|tensor| tensor.role == Role::Head && tensor.is_matrix()) {
+        return Ok(None);
+    }
+    let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
+    let hidden = Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
+    let source = "TGI layers/tensor_parallel.py (TensorParallelHead): the embedding is read once more as the head, split over the ranks";
+    common::copies(setup, vec![setup.spread.per_rank(Expr::Product(vec![vocabulary, hidden]))], source)
+}
+
+/// Captured graphs of up to 32 requests, which share one pool.
+fn graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    if setup.scenario.enforce_eager {
+        return Ok(None);
+    }
+    let requests = || Expr::leaf(LARGEST_GRAPH, "requests", Source::Runtime("--cuda-graphs: 1, 2, 4, 8, 16, 32"));
+    let tables = Expr::Product(vec![requests(), setup.context.leaf("tokens"), Expr::named(4, "B of a block's number")]);
+    let vocabulary = Expr::leaf(setup.model.decoder().vocab_size, "vocab_size", Source::Config("vocab_size".into()));
+    let logits = Expr::encoded(Expr::Product(vec![requests(), vocabulary]), setup.dtype);
+    let own = Expr::leaf(6 * 8 * MIB, "B", Source::Default("6 graphs of 8 MiB, about vLLM's median of one; no public log of TGI was compared".into()));
+    let source = "captured graphs: tables of blocks and logits of the largest (cuda_graph_warmup, in descending order from one pool), and what the driver keeps for each; behind the budget, in the tenth that is left";
+    let entry = Entry::exact(Term::CudaGraphs, Expr::Sum(vec![tables, logits, own]), Basis::RuleOfThumb, source, RUNNING)?;
+    let high = entry.amount.expected.plus(Bytes(1000 * MIB))?;
+    Ok(Some(entry.with_band(Bytes::ZERO, high, Basis::RuleOfThumb)))
+}
+
+/// `max_batch_prefill_tokens` where it is not given: what the card computes in a second, at most the model's maximum and what the
+/// launcher thinks fits.
+fn prompt_tokens(known: &Known) -> u64 {
+    let Known { model, card, spread, .. } = known;
+    let of_family = || LONGEST_PROMPTS.iter().find(|(family, _)| *family == model.anatomy.model_type).map_or(4096, |(_, tokens)| *tokens);
+    let ranks = u128::from(spread.tensor.value);
+    let sizes = Sizes::of(model);
+    let suited = sizes.as_ref().zip(speed(card)).map(|(sizes, speed)| product(&[speed.into(), ranks]) / sizes.operations().max(1));
+    let suited = suited.and_then(|tokens| u64::try_from(tokens).ok()).filter(|tokens| *tokens > 100);
+    let tokens = suited.unwrap_or_else(of_family).min(model.anatomy.max_context.unwrap_or(u64::MAX));
+    let is_nvidia = vendor(card) == Vendor::Nvidia;
+    let fitting = sizes.filter(|_| is_nvidia && model.anatomy.quantization.is_none()).and_then(|sizes| {
+        // The launcher leaves a twentieth, the server a tenth.
+        let share = known.scenario.gpu_memory_utilization.map_or(Ok(card.capacity.get()), |share| share.floor_of(card.capacity.get()));
+        let available = product(&[share.ok()?.into(), ranks, 95]) / 100;
+        available.checked_sub(sizes.weights()).map(|free| free / sizes.token().max(1))
+    });
+    fitting.and_then(|fitting| u64::try_from(fitting).ok()).map_or(tokens, |fitting| tokens.min(fitting)).max(1)
+}
+
+/// Operations per second in 16 bits.
+fn speed(card: &Card) -> Option<u64> {
+    let name = card.gpu?.name;
+    SPEEDS.iter().find(|(known, _)| *known == name).map(|(_, tera)| tera * 1_000_000_000_000)
+}
+
+/// What the launcher reads from config.json to guess the cost of a token.
+struct Sizes {
+    heads: u128,
+    kv_heads: u128,
+    head_dim: u128,
+    hidden: u128,
+    intermediate: u128,
+    /// Experts of a token, shared ones too.
+    active: u128,
+    experts: u128,
+    layers: u128,
+    vocabulary: u128,
+}
+
+impl Sizes {
+    /// `None` for pictures and latents, where the launcher does not guess or guesses from keys that are not there.
+    fn of(model: &Model) -> Option<Self> {
+        let decoder = model.decoder();
+        if model.anatomy.counted().any(|part| part.kind == ComponentKind::VisionTower) {
+            return None;
+        }
+        let Attention { heads, kv_heads, key_dim, .. } = decoder.cache_groups().iter().find_map(|group| group.mixer.attention().copied())?;
+        let (intermediate, active, experts) = match decoder.widest_feed_forward()? {
+            FeedForward::Dense { intermediate, .. } => (intermediate, 1, 1),
+            FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => {
+                (intermediate, active.saturating_add(shared / intermediate.max(1)), experts)
+            }
+            FeedForward::None => return None,
+        };
+        Some(Self {
+            heads: heads.into(),
+            kv_heads: kv_heads.into(),
+            head_dim: key_dim.into(),
+            hidden: decoder.hidden_size.into(),
+            intermediate: intermediate.into(),
+            active: active.into(),
+            experts: experts.into(),
+            layers: decoder.layer_count().into(),
+            vocabulary: decoder.vocab_size.into(),
+        })
+    }
+
+    /// `flop`: of one token.
+    fn operations(&self) -> u128 {
+        let attention = product(&[2, self.head_dim, self.hidden, 3 * self.heads + 2 * self.kv_heads]);
+        let feed_forward = product(&[6, self.hidden, self.intermediate, self.active]);
+        product(&[attention.saturating_add(feed_forward), self.layers])
+    }
+
+    /// `model_vram`: its bytes, as the launcher guesses them.
+    fn weights(&self) -> u128 {
+        let projections = product(&[self.heads + 2 * self.kv_heads, self.head_dim]);
+        let output = product(&[self.heads, self.head_dim, self.hidden]);
+        let feed_forward = product(&[3, self.intermediate, self.experts, self.hidden]);
+        let layer = projections.saturating_add(output).saturating_add(feed_forward);
+        product(&[2, product(&[layer, self.layers]).saturating_add(product(&[2, self.hidden, self.vocabulary]))])
+    }
+
+    /// `token_vram`: bytes of a token's keys, values and feed-forward, as the launcher guesses them.
+    fn token(&self) -> u128 {
+        let cache = product(&[4, self.kv_heads, self.head_dim, self.layers]);
+        cache.saturating_add(product(&[6, self.intermediate + self.intermediate / 2, self.experts]))
+    }
+}
+
+/// The launcher's guesses need no more than an order of magnitude: what is too large stays so.
+fn product(factors: &[u128]) -> u128 {
+    factors.iter().fold(1, |product: u128, factor| product.saturating_mul(*factor))
+}

@@ -1,0 +1,164 @@
+//! Methods, adapters and algorithms.
+
+use crate::common::{fixture, model};
+use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, QWEN3_30B_A3B, answer, full, held, lora, peak, scenario, spread, states};
+use vramfit::estimate::{Device, Estimate, Stage, Term};
+use vramfit::memory::{EstimateError, estimate};
+use vramfit::scenario::{
+    AdapterDtype, Algorithm, Checkpointing, Loss, Method, MixedRecipe, Offload, Precision, Reference, Rollout, Scenario, Sharding, Targets, Trainer, Training,
+    Weights,
+};
+
+/// Modules that are trained whole beside adapters (PEFT's `modules_to_save`): Mistral 7B 0.3 with rank 128, embedding and head, as public
+/// logs count it.
+#[test]
+fn modules_are_trained_whole_beside_adapters() {
+    let config = fixture::MISTRAL_7B.replace("32000", "32768");
+    let all = Training { method: Some(Method::Lora), lora_rank: Some(128), lora_targets: Some(Targets::AllLinear), ..full() };
+    let whole = Training { trainable: Some("embedding,head".parse().unwrap()), ..all.clone() };
+    let (adapters, both) = (answer(&config, all), answer(&config, whole));
+    assert_eq!(adapters.trainable.unwrap().get(), 335_544_320);
+    assert_eq!(both.trainable.unwrap().get(), 603_979_776);
+    // The originals stay.
+    let weights = |answer: &Estimate| held(&answer.devices[0], Term::Weights, Stage::Load);
+    assert_eq!(weights(&adapters), weights(&both));
+    let embedding = Training { lora_targets: Some(Targets::Named(vec!["q_proj".into(), "embed_tokens".into()])), ..lora(8, Targets::AllLinear) };
+    assert_eq!(answer(&config, embedding).trainable.unwrap().get(), 8 * (32 * (4096 + 4096) + 32_768 + 4096));
+}
+
+/// A matrix of full rank has two adapters as large as it is, or larger: training those exceeds training the matrix.
+#[test]
+fn adapters_of_full_rank_exceed_the_base() {
+    let base = model(LLAMA_8B).anatomy.parameters().unwrap().get();
+    let of = |rank| answer(LLAMA_8B, Training { adapter_dtype: Some(AdapterDtype::Model), ..lora(rank, Targets::AllLinear) });
+    let whole = of(4096);
+    assert!(whole.trainable.unwrap().get() > base, "{:?}", whole.trainable);
+    assert!(peak(&whole) > peak(&answer(LLAMA_8B, full())));
+    let peaks: Vec<u64> = [8, 64, 512, 4096].map(|rank| peak(&of(rank))).to_vec();
+    assert!(peaks.is_sorted(), "{peaks:?}");
+}
+
+#[test]
+fn adapters_have_the_sizes_of_their_modules() {
+    let trained = |training: Training| answer(LLAMA_8B, training).trainable.unwrap().get();
+    let query_value = || Targets::Named(vec!["q_proj".into(), "v_proj".into()]);
+    assert_eq!(trained(lora(8, query_value())), 3_407_872);
+    assert_eq!(trained(Training { method: Some(Method::Lora), ..Training::default() }), 3_407_872, "PEFT's default");
+    assert_eq!(trained(lora(16, Targets::AllLinear)), 41_943_040);
+    assert_eq!(trained(lora(64, Targets::AllLinear)), 167_772_160);
+    let of = |method, training: Training| trained(Training { method: Some(method), ..training });
+    assert_eq!(of(Method::Dora, lora(16, Targets::AllLinear)), 41_943_040 + 1_376_256);
+    assert_eq!(of(Method::Rslora, lora(16, Targets::AllLinear)), 41_943_040);
+    assert_eq!(of(Method::Ia3, Training::default()), 524_288);
+    assert_eq!(of(Method::Prompt, Training { virtual_tokens: Some(20), ..Training::default() }), 20 * 4096);
+    assert_eq!(of(Method::Prefix, Training { virtual_tokens: Some(20), ..Training::default() }), 20 * 32 * 2 * 1024);
+    assert_eq!(of(Method::Full, Training::default()), LLAMA_8B_PARAMETERS);
+    let layer = 218_112_000;
+    assert_eq!(of(Method::Freeze, Training { trainable: Some("last-2,norm".parse().unwrap()), ..Training::default() }), 2 * layer + 30 * 8192 + 4096);
+    // Adapters of full rank on every matrix have more values than the matrices.
+    assert!(trained(lora(4096, Targets::AllLinear)) > LLAMA_8B_PARAMETERS);
+    // LoRA on GPT-2's fused matrix, which is kept the other way round: 8 × (768 + 2,304) in 12 layers.
+    let gpt2 = answer(fixture::GPT2, Training { method: Some(Method::Lora), seq_len: Some(512), ..Training::default() });
+    assert_eq!(gpt2.trainable.unwrap().get(), 12 * 8 * (768 + 2304));
+}
+
+#[test]
+fn experts_get_adapters_when_they_are_named() {
+    let trained = |training: Training| answer(QWEN3_30B_A3B, training).trainable.unwrap().get();
+    let attention = 48 * 8 * ((2048 + 4096) + 2 * (2048 + 512) + (4096 + 2048));
+    assert_eq!(trained(lora(8, Targets::AllLinear)), attention);
+    let named = Targets::Named(vec!["gate_proj".into(), "up_proj".into(), "down_proj".into()]);
+    assert_eq!(trained(lora(8, named)), 48 * 128 * 3 * 8 * (2048 + 768));
+}
+
+/// QLoRA: 4 bits and a float32 scale per 64 of each matrix; embedding and head stay in 16 bits. Llama-3.1-8B loads at 5.31 GiB.
+#[test]
+fn quantised_weights_of_qlora() {
+    let training =
+        Training { method: Some(Method::Qlora), lora_rank: Some(16), checkpointing: Some(Checkpointing::Full), seq_len: Some(2048), ..Training::default() };
+    let device = &answer(LLAMA_8B, training.clone()).devices[0];
+    let (matrices, tables) = (32 * 218_103_808, 2 * 128_256 * 4096 + 32 * 8192 + 4096);
+    let scales = matrices / 64;
+    // bitsandbytes keeps a table of 1 to 2 KiB with each of the 224 matrices besides.
+    let of = |expected: u64, device: &Device| held(device, Term::Weights, Stage::Load).checked_sub(expected).unwrap();
+    assert!(of(matrices / 2 + scales + scales / 256 * 4 + tables * 2, device) < 224 * 2048);
+    assert_eq!((held(device, Term::Weights, Stage::Load) * 100) >> 30, 531);
+    let nf4: Weights = "nf4".parse().unwrap();
+    let plain = estimate(&model(LLAMA_8B), &Scenario { weights: nf4, ..scenario(training) }).unwrap();
+    assert!(of(matrices / 2 + scales * 4 + tables * 2, &plain.devices[0]) < 224 * 2048);
+    let error = estimate(&model(LLAMA_8B), &Scenario { weights: nf4, ..scenario(full()) }).unwrap_err();
+    assert!(matches!(error, EstimateError::Unsupported(_)), "{error}");
+}
+
+#[test]
+fn preference_and_reinforcement_have_their_models() {
+    let of = |algorithm, more: Training| answer(LLAMA_8B, Training { algorithm: Some(algorithm), ..more });
+    let dpo = of(Algorithm::Dpo, full());
+    let device = &dpo.devices[0];
+    assert_eq!(held(device, Term::ReferenceModel, Stage::Forward), LLAMA_8B_PARAMETERS * 2);
+    // Chosen and rejected answers go through together: hidden states and their gradient in two types, the head's in two, a tile.
+    let tiled = 4096 * 4096 * (2 + 4 + 2) + 128_256 * 4096 * (4 + 2) + 4096 * 32_768 * 2;
+    assert_eq!(held(device, Term::Logits, Stage::Loss), tiled);
+    let whole = of(Algorithm::Dpo, Training { loss: Some(Loss::Standard), ..full() });
+    assert_eq!(held(&whole.devices[0], Term::Logits, Stage::Loss), 2 * 12 * 2048 * 128_256);
+    let adapters = of(Algorithm::Dpo, lora(8, Targets::AllLinear));
+    assert_eq!(held(&adapters.devices[0], Term::ReferenceModel, Stage::Forward), 0, "adapters off");
+    assert!(adapters.devices[0].stages.contains(&Stage::Score));
+    let orpo = of(Algorithm::Orpo, full());
+    assert!(!orpo.devices[0].stages.contains(&Stage::Score) && peak(&orpo) < peak(&dpo));
+    assert_eq!(held(&of(Algorithm::Reward, full()).devices[0], Term::Logits, Stage::Loss), 0);
+    let ppo = of(Algorithm::Ppo, full());
+    let device = &ppo.devices[0];
+    for term in [Term::ReferenceModel, Term::RewardModel] {
+        assert_eq!(held(device, term, Stage::Score), LLAMA_8B_PARAMETERS * 2);
+    }
+    assert_eq!(held(device, Term::ValueModel, Stage::OptimizerStep), states(device));
+    assert_eq!(held(device, Term::KvCache, Stage::Generate), 2048 * 32 * 2048 * 2);
+    let grpo = |rollout, reference| of(Algorithm::Grpo, Training { rollout: Some(rollout), reference, micro_batch: Some(8), ..full() });
+    let awake = grpo(Rollout::Colocate, None);
+    let share = (1u64 << 46) * 3 / 10;
+    assert!(held(&awake.devices[0], Term::Rollout, Stage::Loss).abs_diff(share) < 2);
+    let asleep = grpo(Rollout::ColocateAsleep, None);
+    assert_eq!(held(&asleep.devices[0], Term::Rollout, Stage::Loss), 0);
+    assert!(held(&asleep.devices[0], Term::Rollout, Stage::Generate).abs_diff(share) < 2);
+    assert_eq!(held(&awake.devices[0], Term::ReferenceModel, Stage::Score), 0, "TRL's beta is 0");
+    assert!(held(&grpo(Rollout::Server, Some(Reference::Copy)).devices[0], Term::ReferenceModel, Stage::Score) > 0);
+}
+
+/// What frameworks do where nothing is said, each default told with its source.
+#[test]
+fn trainers_have_their_habits() {
+    let of = |trainer, more: Training| answer(LLAMA_8B, Training { trainer: Some(trainer), seq_len: Some(2048), ..more });
+    let told = |answer: &Estimate, key: &str| answer.choices.iter().find(|choice| choice.key == key).map(|choice| choice.value.clone());
+    let qlora = || lora(16, Targets::AllLinear);
+    let qlora = || Training { method: Some(Method::Qlora), ..qlora() };
+    let weights = |answer: &Estimate| held(&answer.devices[0], Term::Weights, Stage::Load);
+    let plain = of(Trainer::Torch, qlora());
+    let peft = of(Trainer::Transformers, qlora());
+    // `prepare_model_for_kbit_training`: embedding, head and norms to float32, 1.96 GiB more than they take.
+    assert_eq!(weights(&peft) - weights(&plain), 2 * (2 * 128_256 * 4096 + 65 * 4096));
+    assert_eq!(told(&peft, "gradient_checkpointing").as_deref(), Some("full"));
+    let trl = of(Trainer::Trl, qlora());
+    assert_eq!(held(&trl.devices[0], Term::Adapters, Stage::Load), 41_943_040 * 2);
+    assert_eq!((told(&trl, "precision").as_deref(), told(&trl, "loss").as_deref()), (Some("bf16-mixed"), Some("tiled")));
+    // A tile of 4,096 tokens by 32,768 words instead of all logits.
+    assert!(held(&trl.devices[0], Term::Logits, Stage::Loss) < held(&plain.devices[0], Term::Logits, Stage::Loss) / 10);
+    let unsloth = of(Trainer::Unsloth, Training { method: Some(Method::Lora), ..Training::default() });
+    assert_eq!(unsloth.trainable.unwrap().get(), 41_943_040, "rank 16 on seven modules");
+    assert!(unsloth.host.is_some_and(|host| host.entries.iter().any(|entry| entry.term == Term::Activations)));
+    // Whatever is said counts.
+    let said = of(Trainer::Unsloth, Training { offload: Some(Offload::None), loss: Some(Loss::Standard), ..lora(8, Targets::AllLinear) });
+    assert_eq!(held(&said.devices[0], Term::Logits, Stage::Loss), held(&plain.devices[0], Term::Logits, Stage::Loss));
+    assert!(said.host.is_none());
+}
+
+/// `TransformerEngine` keeps each matrix of the layers in 8 bits and transposed, torchao none.
+#[test]
+fn copies_in_8_bit_floats() {
+    let fp8 = |sharding| Training { precision: Some(Precision::Fp8), sharding: Some(sharding), ..full() };
+    let grown = |answer: &Estimate| held(&answer.devices[0], Term::Weights, Stage::Forward) - held(&answer.devices[0], Term::Weights, Stage::Load);
+    assert_eq!(grown(&answer(LLAMA_8B, fp8(Sharding::None))), 2 * 32 * 218_103_808);
+    assert_eq!(grown(&spread(LLAMA_8B, 8, fp8(Sharding::Fsdp))), 0);
+    let megatron = Training { mixed_recipe: Some(MixedRecipe::Megatron), ..fp8(Sharding::None) };
+    assert_eq!(states(&answer(LLAMA_8B, megatron).devices[0]) - 2 * 32 * 218_103_808, 18 * LLAMA_8B_PARAMETERS);
+}

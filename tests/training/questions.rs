@@ -1,0 +1,119 @@
+//! What is asked of a run, refused or said.
+
+use crate::common::model;
+use crate::{LLAMA_8B, QWEN3_30B_A3B, answer, full, lora, mixed, scenario};
+use vramfit::memory::{EstimateError, estimate};
+use vramfit::plan::{Largest, Question, solve};
+use vramfit::quantity::Bytes;
+use vramfit::scenario::{AdapterDtype, Algorithm, Method, MixedRecipe, Parallel, Picture, Reference, Rollout, Scenario, Schedule, Sharding, Targets, Training};
+
+/// What plays no part or cannot be is refused, not passed over.
+#[test]
+fn settings_without_a_meaning_are_refused() {
+    let refusal = |config: &str, scenario: Scenario| estimate(&model(config), &scenario).unwrap_err().to_string();
+    let with_factor = |text: &str| Training { capacity_factor: Some(text.parse().unwrap()), ..full() };
+    // 128 experts of which a token takes 8: with 16 even shares each has room for every token.
+    for text in ["0", "16.5", "1000"] {
+        assert!(refusal(QWEN3_30B_A3B, scenario(with_factor(text))).contains("expert_capacity_factor"), "{text}");
+    }
+    let told = |config: &str, training| {
+        let used = answer(config, training).choices;
+        used.into_iter().find(|choice| choice.key == "expert_capacity_factor").map(|choice| choice.value)
+    };
+    assert_eq!(told(QWEN3_30B_A3B, with_factor("16")).as_deref(), Some("16"));
+    assert_eq!(told(QWEN3_30B_A3B, full()).as_deref(), Some("1"));
+    assert_eq!(told(LLAMA_8B, full()), None);
+    let last = |method| Training { method: Some(method), trainable: Some("last-4".parse().unwrap()), ..Training::default() };
+    for method in [Method::Lora, Method::Full, Method::Prefix] {
+        assert!(refusal(LLAMA_8B, scenario(last(method))).contains("freeze"));
+    }
+    assert!(estimate(&model(LLAMA_8B), &scenario(last(Method::Freeze))).is_ok());
+    for size in [None, Some((1008, 1008))] {
+        let picture = Picture { size, count: Some(4), frames: None };
+        assert!(refusal(LLAMA_8B, Scenario { picture, ..scenario(full()) }).contains("no vision tower"));
+    }
+}
+
+#[test]
+fn inverse_answers_are_tight() {
+    let model = model(LLAMA_8B);
+    let on = |training: Training| Scenario { gpu_capacity: Some(Bytes(80 << 30)), ..scenario(training) };
+    let fits = |scenario: &Scenario| estimate(&model, scenario).unwrap().fits().unwrap();
+    let adapters = lora(16, Targets::AllLinear);
+    for (question, set) in [
+        (Question::Context, (|training, value| training.seq_len = Some(value)) as fn(&mut Training, u64)),
+        (Question::MicroBatch, |training, value| training.micro_batch = Some(value)),
+        (Question::LoraRank, |training, value| training.lora_rank = Some(value)),
+    ] {
+        let Largest::Count(count) = solve(&model, &on(adapters.clone()), question).unwrap() else { panic!("{question:?}") };
+        let with = |value| {
+            let mut training = adapters.clone();
+            set(&mut training, value);
+            fits(&on(training))
+        };
+        assert!(count > 1 && with(count) && !with(count + 1), "{question:?}: {count}");
+    }
+    // 16 bytes of a parameter do not fit one card of 80 GiB; an equal part of them does.
+    let sharded = on(mixed(MixedRecipe::Fsdp, Sharding::Fsdp));
+    let Largest::Count(gpus) = solve(&model, &sharded, Question::Gpus).unwrap() else { panic!("no number of GPUs") };
+    let with = |gpus| fits(&Scenario { gpus: Some(gpus), ..sharded.clone() });
+    assert!(gpus > 1 && with(gpus) && !with(gpus - 1), "{gpus}");
+    // The least of ZeRO's stages that fits: one less does not.
+    let eight = Scenario { gpus: Some(8), ..on(mixed(MixedRecipe::DeepSpeed, Sharding::Ddp)) };
+    let Largest::Sharding(least) = solve(&model, &eight, Question::Sharding).unwrap() else { panic!("no stage of ZeRO") };
+    let with = |sharding| {
+        let training = Training { sharding: Some(sharding), ..eight.training.clone() };
+        fits(&Scenario { training, ..eight.clone() })
+    };
+    let stages = [Sharding::Ddp, Sharding::Zero1, Sharding::Zero2, Sharding::Zero3];
+    let at = stages.iter().position(|stage| *stage == least).unwrap();
+    assert!(with(least) && stages[..at].iter().all(|stage| !with(*stage)), "{least}");
+    assert!(matches!(solve(&model, &on(full()), Question::Sharding), Err(EstimateError::Unsupported(_))));
+    assert!(matches!(solve(&model, &on(full()), Question::LoraRank), Err(EstimateError::Unsupported(_))));
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let refused = |scenario: Scenario| estimate(&model(LLAMA_8B), &scenario).unwrap_err().to_string();
+    assert!(refused(Scenario { gpus: Some(3), tensor_parallel: Some(2), ..scenario(full()) }).contains("do not divide"));
+    assert!(refused(scenario(lora(8, Targets::Named(vec!["nothing".into()])))).contains("no module called nothing"));
+    assert!(refused(Scenario { parallel: Parallel { expert: Some(2), ..Parallel::default() }, ..scenario(full()) }).contains("mixtures of experts"));
+    assert!(refused(scenario(Training { algorithm: Some(Algorithm::Dpo), reference: Some(Reference::Adapter), ..full() })).contains("nothing to switch off"));
+    assert!(refused(scenario(Training { global_batch: Some(7), micro_batch: Some(2), ..full() })).contains("no multiple"));
+    let accumulated = answer(LLAMA_8B, Training { global_batch: Some(32), micro_batch: Some(2), ..full() });
+    assert!(accumulated.choices.iter().any(|choice| choice.key == "grad_accum" && choice.value == "16"));
+}
+
+/// Nothing that was chosen is passed over.
+#[test]
+fn settings_without_a_part_are_said() {
+    let without_a_part = |training: Training| {
+        let said = answer(LLAMA_8B, training).warnings;
+        said.into_iter().filter_map(|warning| warning.split_once(" plays no part here").map(|(name, _)| name.to_owned())).collect::<Vec<_>>()
+    };
+    let all = Training {
+        optimizer_rank: Some(4),
+        mixed_recipe: Some(MixedRecipe::Megatron),
+        capacity_factor: Some("1.25".parse().unwrap()),
+        lora_rank: Some(16),
+        lora_targets: Some(Targets::AllLinear),
+        lora_dropout: Some("0.1".parse().unwrap()),
+        adapter_dtype: Some(AdapterDtype::Fp32),
+        virtual_tokens: Some(20),
+        trainable: Some("norm".parse().unwrap()),
+        shard_size: Some(2),
+        prefetch: Some(2),
+        schedule: Some(Schedule::Gpipe),
+        virtual_stages: Some(2),
+        sequence_parallel: true,
+        generations: Some(8),
+        rollout: Some(Rollout::Generate),
+        rollout_memory: Some("0.3".parse().unwrap()),
+        ..full()
+    };
+    assert_eq!(without_a_part(all.clone()).len(), 17);
+    // With adapters those of adapters have one.
+    let fewer = without_a_part(Training { method: Some(Method::Lora), ..all });
+    assert!(["lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "trainable"].iter().all(|name| !fewer.iter().any(|said| said == name)), "{fewer:?}");
+    assert_eq!(without_a_part(full()), Vec::<String>::new());
+}
