@@ -47,7 +47,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 pub(super) fn read_imagegpt(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = read(f)?;
     let decoder = &mut draft.decoder;
-    let is_shift = |name: &str| name.ends_with("ln_1.bias") || name.ends_with("ln_2.bias") || name.ends_with("ln_f.bias") || name.ends_with("ln_cross_attn.bias");
+    let is_shift =
+        |name: &str| name.ends_with("ln_1.bias") || name.ends_with("ln_2.bias") || name.ends_with("ln_f.bias") || name.ends_with("ln_cross_attn.bias");
     decoder.tensors.retain(|tensor| !is_shift(&tensor.name));
     for (_, tensors) in &mut decoder.layers {
         tensors.retain(|tensor| !is_shift(&tensor.name));

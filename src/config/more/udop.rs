@@ -1,4 +1,4 @@
-//! UDOP and Pop2Piano: T5 with something beside its words: a page's patches and places, a composer.
+//! UDOP and `Pop2Piano`: T5 with something beside its words: a page's patches and places, a composer.
 
 use super::decoder::{Draft, Tensors};
 use super::{ConfigError, Fields, t5};
@@ -24,6 +24,10 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         }
         None => 2,
     };
+    // The bare model does not tie the bias of the text's order to the first layer's.
+    let class = f.architecture()?.unwrap_or_default();
+    let is_encoder = class.ends_with("EncoderModel");
+    let axes = axes + u64::from(class.ends_with("Model") && !is_encoder);
     let stack = |name: &str| -> Vec<Tensor> {
         let mut t = Tensors::default();
         t.repeated(&format!("{name}.relative_bias.biases.{{}}.relative_attention_bias.weight"), Role::Position, axes, &[buckets, heads]);
@@ -31,7 +35,6 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         t.build()
     };
     let mut draft = t5::read_t5(f)?;
-    let is_encoder = f.architecture()?.is_some_and(|class| class.ends_with("EncoderModel"));
     let mut tensors = stack("encoder");
     if !is_encoder {
         tensors.extend(stack("decoder"));
@@ -43,7 +46,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft)
 }
 
-/// Pop2Piano: an embedding of composers, and a head of its own.
+/// `Pop2Piano`: an embedding of composers, and a head of its own.
 pub(super) fn read_pop2piano(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(&[("vocab_size", 2400), ("d_model", 512)]);
     let composers = f.optional_count("composer_vocab_size")?.unwrap_or(21);

@@ -46,7 +46,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let hidden = f.count("hidden_size")?;
     let parts = Parts { f, hidden, flow: f.count("flow_size")?, speaker: f.optional_count_or_zero("speaker_embedding_size")?.unwrap_or(0) };
     let (heads, inner, kernel) = (f.count("num_attention_heads")?, f.count("ffn_dim")?, f.count("ffn_kernel_size")?);
-    let sizes = Sizes::plain(hidden, inner, layer_count(f, "num_hidden_layers", 6)?, heads, head_dim(f, "num_attention_heads", hidden, heads)?, f.count("vocab_size")?);
+    let sizes =
+        Sizes::plain(hidden, inner, layer_count(f, "num_hidden_layers", 6)?, heads, head_dim(f, "num_attention_heads", hidden, heads)?, f.count("vocab_size")?);
     let bias = f.flag("use_bias", true)?;
     let window = f.optional_count_or_zero("window_size")?.unwrap_or(4);
     let mut t = Tensors::default();
