@@ -384,10 +384,10 @@ proptest! {
     fn answers_cross_between_the_modules_unchanged(config in any_config(), scenario in any_scenario(), training in any_training(), is_training in any::<bool>()) {
         let task = if is_training { Task::Train } else { Task::Serve };
         let scenario = Scenario { task, training: if is_training { training } else { Training::default() }, ..scenario };
-        let said = desk::estimate(&model(config), &desk::query(&scenario));
+        let said = desk::estimate(&model(config), &desk::query(&scenario), &desk::Drafts::default());
         prop_assert_eq!(reader::decode(&reader::encode(&said)), Some(said.clone()));
         prop_assert_eq!(said, desk::shown(estimate(&model(config), &scenario)));
-        if let Ok(swept) = desk::sweep(&model(config), &desk::query(&scenario)) {
+        if let Ok(swept) = desk::sweep(&model(config), &desk::query(&scenario), &desk::Drafts::default()) {
             prop_assert_eq!(reader::decode(&reader::encode(&swept)), Some(swept));
         }
     }
