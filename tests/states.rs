@@ -46,13 +46,13 @@ fn inspect_names_the_dtype_of_states() {
     };
     let mixer = |json: &Value, layer: usize| json["model"]["layers"][layer]["mixer"]["state_dtype"].clone();
     let said = json(&qwen3_5(r#", "mamba_ssm_dtype": "float32""#));
-    assert_eq!((mixer(&said, 0), said["model"]["state_bytes_per_sequence"]["low"].clone()), (Value::from("float32"), Value::from(9_682_944)));
+    assert_eq!((mixer(&said, 0), said["model"]["state_bytes_per_sequence"]["low"].clone()), (Value::from("fp32"), Value::from(9_682_944)));
     assert_eq!(mixer(&json(&qwen3_5("")), 0), Value::Null);
     // Kimi's delta attention keeps its state in float32 in every engine.
     let kimi = r#"{"model_type": "kimi_linear", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 100,
         "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "num_experts": 4, "num_experts_per_token": 2, "moe_intermediate_size": 32,
         "first_k_dense_replace": 1, "linear_attn_config": {"kda_layers": [1], "full_attn_layers": [2], "num_heads": 2, "head_dim": 16, "short_conv_kernel_size": 4}}"#;
-    assert_eq!(mixer(&json(kimi), 0), Value::from("float32"));
+    assert_eq!(mixer(&json(kimi), 0), Value::from("fp32"));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn the_page_has_what_inspect_prints() {
         "Parameters by role",
         "Layers of text",
         "Cache per token in the decoder",
-        "9,682,944 bytes, the state in float32",
+        "9,682,944 bytes, the state in fp32",
         "model.layers.*.linear_attn.conv1d.weight",
         "leave it",
         "not understood: mystery",

@@ -131,6 +131,16 @@ impl Fields {
         self
     }
 
+    /// The same object in which `alias` stands for `key` where that is not there (`attribute_map` of the configs of transformers).
+    #[must_use]
+    pub fn with_alias(&self, key: &str, alias: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        if let (false, Some(value)) = (self.has(key), self.object.get(alias)) {
+            same.object.insert(key.to_owned(), value.clone());
+        }
+        same
+    }
+
     /// The value under the first alias of `key` that is present and not null, with the spelling found.
     fn get(&self, key: &str) -> Option<(&str, &Value)> {
         let spellings = ALIASES.iter().find(|(canonical, _)| *canonical == key).map(|(_, spellings)| *spellings);

@@ -1,6 +1,6 @@
 //! GPT-2: learned positions, LayerNorms, biases everywhere, q, k and v in one matrix, tied head.
 
-use super::decoder::{Decoder, Draft, Head, Shape, Tensors, layers_by_span};
+use super::decoder::{Decoder, Draft, Head, Shape, Tensors, labels, layers_by_span};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Span};
 
@@ -41,4 +41,29 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         tied_by_default: true,
     }
     .into())
+}
+
+/// `ImageGPT`: norms without biases, and a head for the colours alone, without the token that begins an image.
+pub(super) fn read_imagegpt(f: &Fields) -> Result<Draft, ConfigError> {
+    let mut draft = read(f)?;
+    let decoder = &mut draft.decoder;
+    let is_shift =
+        |name: &str| name.ends_with("ln_1.bias") || name.ends_with("ln_2.bias") || name.ends_with("ln_f.bias") || name.ends_with("ln_cross_attn.bias");
+    decoder.tensors.retain(|tensor| !is_shift(&tensor.name));
+    for (_, tensors) in &mut decoder.layers {
+        tensors.retain(|tensor| !is_shift(&tensor.name));
+    }
+    let class = f.architecture()?.unwrap_or_default();
+    let (hidden, colours) = (decoder.shape.hidden, decoder.shape.vocab.saturating_sub(1).max(1));
+    let head = if class.ends_with("ForImageClassification") {
+        Tensors::default().linear("score", hidden, labels(f)?, false).build()
+    } else if class.ends_with("Model") && !class.ends_with("ImageModeling") {
+        Vec::new()
+    } else {
+        Tensors::default().linear("lm_head", hidden, colours, false).build()
+    };
+    decoder.tensors.extend(head);
+    decoder.head = Head::Nothing;
+    f.touch("tie_word_embeddings");
+    Ok(draft)
 }

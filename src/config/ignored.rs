@@ -587,6 +587,7 @@ pub(super) const STRUCTURAL: &[&str] = &[
     "image",
     "kv_shared",
     "layer_freq",
+    "layer_types",
     "linear_attn",
     "linear_num",
     "lora",

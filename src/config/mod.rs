@@ -260,6 +260,11 @@ mod tests {
         assert_eq!(mixture.components[0].layers[0].layer.feed_forward.experts(), Some(4));
         let latent = with_keys("\"kv_lora_rank\": 16, \"n_routed_experts\": 4, \"moe_intermediate_size\": 32, \"first_k_dense_replace\": 0");
         assert_eq!(latent.components[0].layers[0].layer.mixer.cache_elements_per_token(), 16 + 64);
+        // A latent without experts stays dense, and a hybrid's recurrent layers keep a state.
+        let dense = with_keys("\"kv_lora_rank\": 16");
+        assert_eq!((dense.components[0].layers[0].layer.feed_forward.experts(), dense.is_guess), (None, true));
+        let hybrid = with_keys("\"layer_types\": [\"linear_attention\", \"full_attention\"], \"linear_num_value_heads\": 4, \"linear_num_key_heads\": 4");
+        assert!(hybrid.is_guess && hybrid.components[0].layers[0].layer.mixer.recurrence().is_some(), "{:?}", hybrid.assumptions);
         let recurrent = with_keys("\"mamba_d_state\": 16");
         assert!(mixture.is_guess && latent.is_guess && recurrent.is_guess && recurrent.assumptions[0].contains("`mamba_d_state`"));
         // A name tells more than keys: the part of it that is a family's.

@@ -337,7 +337,7 @@ test("by hand: a model that exists nowhere, and the link carries it", lab.journe
 test("repositories of several parts: a pipeline by component, an adapter, sentence-transformers", lab.journey(async (page) => {
   const parts = async () => JSON.stringify((await page.downloadJson()).model.stored_bytes_by_part ?? {});
   await page.open({ m: "stand-in/pipeline" });
-  await page.known(/Headers of 2 files read/);
+  await page.known(/Headers of 3 files read/);
   assert.deepEqual(JSON.parse(await parts()), { transformer: 2 * 3072 * 64 * 2, vae: 512 * 16 * 9 * 2 });
   const parameters = async () => (await page.downloadJson()).model.parameters.by_component;
   const { hidden_size: hidden, num_hidden_layers: layers } = configs.tinyLlama;
@@ -517,7 +517,7 @@ test("folders that are dropped: a model, a pipeline, an adapter with its base on
     await weights("pipeline/vae/diffusion_pytorch_model.safetensors", [tensor("decoder.conv_in.weight", "BF16", 512, 16, 3, 3)]);
     await page.dropPaths(join(folder, "pipeline"));
     await named("pipeline");
-    await page.known(/Headers of 2 files read/);
+    await page.known(/Headers of 3 files read/);
     assert.deepEqual((await page.downloadJson()).model.stored_bytes_by_part, { transformer: 2 * 3072 * 64, vae: 2 * 512 * 16 * 9 });
     assert.deepEqual(page.hub.requests, [], "nobody is asked for what is here");
 

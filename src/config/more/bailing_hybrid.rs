@@ -38,5 +38,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         Ok(latent.mixer(0))
     })?;
     let tensors = Tensors::default().embedding("model.word_embeddings", shape.vocab, shape.hidden).norm("model.norm", shape.hidden, false).build();
-    Ok(Decoder { tensors, ..Decoder::llama_like(shape, layers, false) }.into())
+    Decoder { tensors, ..Decoder::llama_like(shape, layers, false) }.never_tied(f)
 }

@@ -92,10 +92,11 @@ fn build(
     decoder_positions: &str,
     layers: impl Fn(&Sizes, bool) -> Result<Vec<(Layer, Vec<Tensor>)>, ConfigError>,
 ) -> Result<Draft, ConfigError> {
-    let encoder = stack(f, kin, ["encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", encoder_positions], kin.encoder)?;
+    // `num_hidden_layers` is another name of `encoder_layers`, which wins where files have both.
+    let [layers_by_default, heads, inner] = kin.encoder;
+    let by_default = [f.optional_count("num_hidden_layers")?.unwrap_or(layers_by_default), heads, inner];
+    let encoder = stack(f, kin, ["encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", encoder_positions], by_default)?;
     let decoder = stack(f, kin, ["decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", decoder_positions], kin.decoder)?;
-    // A copy of the encoder's; the class reads `encoder_layers`.
-    f.touch("num_hidden_layers");
     let (hidden, vocab) = (decoder.sizes.hidden, decoder.sizes.vocab);
     let mut assumptions = Vec::new();
     let tied = f.flag("tie_word_embeddings", true)?;

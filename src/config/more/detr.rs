@@ -37,7 +37,7 @@ pub(super) fn read_table(f: &Fields) -> Result<Draft, ConfigError> {
 }
 
 fn model(f: &Fields, norms_encoder: bool) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(DEFAULTS);
+    let f = &f.with_alias("encoder_layers", "num_hidden_layers").with_defaults(DEFAULTS);
     let hidden = f.count("d_model")?;
     let stack = |layers: &'static str, inner: &'static str, heads: &'static str| -> Result<Encoder, ConfigError> {
         let encoder = Encoder { hidden, layers: f.count(layers)?, heads: f.count(heads)?, intermediate: f.count(inner)? };

@@ -51,7 +51,7 @@ fn part(f: &Fields, model_type: &str) -> Result<Draft, ConfigError> {
 
 /// `TrOCR`'s decoder: BART's, with positions learned or computed.
 pub(super) fn read_trocr(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(&[
+    let f = &f.with_alias("decoder_layers", "num_hidden_layers").with_defaults(&[
         ("vocab_size", 50_265),
         ("hidden_size", 1024),
         ("decoder_attention_heads", 16),

@@ -13,7 +13,13 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = bart::read_bart(&text)?;
     draft.assumptions.clear();
     f.touch("architectures");
-    f.touch("tie_word_embeddings");
+    // The text's flag ties the stacks' tables, the outer one the head.
+    let has_head = !f.architecture()?.is_some_and(|class| class.ends_with("Model"));
+    draft.decoder.tensors.retain(|tensor| tensor.role != Role::Head);
+    if has_head && !f.flag("tie_word_embeddings", true)? {
+        let shape = draft.decoder.shape;
+        draft.decoder.tensors.extend(Tensors::default().linear("lm_head", shape.hidden, shape.vocab, false).build());
+    }
     let v = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config"));
     let depths = depths(&v, &[1, 1, 9, 1])?;
     let stages = depths.len();

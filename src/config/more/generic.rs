@@ -10,7 +10,11 @@ use crate::model::ComponentKind;
 /// Keys that together stand for a family's blocks; the first whose keys are all there is tried first, the last always.
 const BY_KEYS: &[(&[&str], &str)] = &[
     (&["kv_lora_rank", "index_head_dim"], "deepseek_v32"),
-    (&["kv_lora_rank"], "deepseek_v3"),
+    (&["kv_lora_rank", "num_experts"], "deepseek_v3"),
+    (&["kv_lora_rank"], "youtu"),
+    (&["hybrid_override_pattern"], "nemotron_h"),
+    (&["linear_num_value_heads", "num_experts"], "qwen3_5_moe_text"),
+    (&["linear_num_value_heads"], "qwen3_5_text"),
     (&["num_experts", "shared_expert_intermediate_size"], "qwen2_moe"),
     (&["num_experts", "n_shared_experts", "moe_intermediate_size"], "deepseek"),
     (&["num_experts", "moe_intermediate_size"], "qwen3_moe"),

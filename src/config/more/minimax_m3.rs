@@ -3,7 +3,7 @@
 
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors, component};
 use super::experts::{Mixture, MixtureDefaults, dense_or_sparse, sparse_layers};
-use super::multimodal::{Names, Wrapper, language_of, squared};
+use super::multimodal::{Names, Tie, Wrapper, language_of, squared};
 use super::vision::{CLIP, Encoder, Tower, linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Mixer, Role, Span};
@@ -111,7 +111,7 @@ fn indexed_layers(f: &Fields, index: Option<&Fields>, shape: &Shape) -> Result<V
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = f.nested(&["text_config"])?.unwrap_or_else(|| f.left_out("text_config"));
     text.touch("model_type");
-    let wrapper = Wrapper { names: Names::Inside("model.language_model"), ..Wrapper::new("minimax_m3_vl_text") };
+    let wrapper = Wrapper { names: Names::Inside("model.language_model"), tie: Tie::Either, ..Wrapper::new("minimax_m3_vl_text") };
     let draft = language_of(f, &text, "minimax_m3_vl_text".to_owned(), &wrapper)?;
     let width = draft.decoder.shape.hidden;
     let v = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(TOWER);

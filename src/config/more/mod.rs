@@ -60,6 +60,7 @@ mod experts;
 mod falcon;
 mod florence2;
 mod forecast;
+mod fsmt;
 mod funnel;
 mod fuyu;
 mod gemma3;
@@ -82,6 +83,7 @@ mod granite_speech;
 mod granitemoe;
 mod granitemoehybrid;
 mod grok;
+mod hrm_text;
 mod hunyuan_v1_moe;
 mod hunyuan_vl;
 mod hy_v4;
@@ -179,10 +181,12 @@ mod t5gemma2;
 mod telechat;
 mod timm;
 mod towers;
+mod udop;
 mod ungated;
 mod video_llama3;
 mod vision;
 mod vit;
+mod vits;
 mod vqgan;
 mod wav2vec2;
 mod wav2vec2_bert;
@@ -323,6 +327,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("flex_olmo", olmoe::read_flex_olmo),
     family("florence2", florence2::read),
     family("fnet", bert_kin::read_fnet),
+    family("fsmt", fsmt::read),
     family("funnel", funnel::read),
     family("fuyu", fuyu::read),
     family("gemma3", gemma3_vision::read),
@@ -375,6 +380,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("h2ovl_chat", internvl::read_h2ovl),
     family("helium", llama_kin::helium),
     family("hf_olmo", olmo::read_own),
+    family("hrm_text", hrm_text::read),
     family("hubert", wav2vec2::read_hubert),
     family("hunyuan", hunyuan_v1_moe::read),
     family("hunyuan_v1_dense", llama_kin::hunyuan),
@@ -390,6 +396,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("idefics2", idefics::read2),
     family("idefics3", idefics::read3),
     family("ijepa", vit::read_ijepa),
+    family("imagegpt", gpt2::read_imagegpt),
     family("inkling_mm_model", inkling::read),
     family("inkling_text", inkling::read_text),
     family("instructblip", blip::read_instruct),
@@ -535,6 +542,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("plamo", plamo::read),
     family("plamo2", plamo2::read),
     family("plbart", bart::read_plbart),
+    family("pop2piano", udop::read_pop2piano),
     family("pp_chart2table", sam::read_got),
     family("prophetnet", prophetnet::read),
     family("qianfan_ocr", internvl::read_qianfan),
@@ -618,6 +626,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("timesfm", forecast::read_timesfm),
     family("timm_wrapper", timm::read),
     family("trocr", encoder_decoder::read_trocr),
+    family("udop", udop::read),
     family("umt5", t5::read_umt5),
     family("unispeech", wav2vec2::read_unispeech),
     family("unispeech-sat", wav2vec2::read_unispeech_sat),
@@ -630,6 +639,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family("vit", vit::read),
     family("vit_mae", vit::read_mae),
     family("vit_msn", vit::read_msn),
+    family("vits", vits::read),
     family("voxtral", audio_language::read_voxtral),
     family("wav2vec2", wav2vec2::read_wav2vec2),
     family("wav2vec2-bert", wav2vec2_bert::read),

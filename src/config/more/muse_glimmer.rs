@@ -3,7 +3,7 @@
 
 use super::classic::{spans_with, window_or};
 use super::decoder::{Decoder, Draft, Shape, Tensors, component};
-use super::multimodal::{Names, Wrapper, language_in};
+use super::multimodal::{Names, Tie, Wrapper, language_in};
 use super::vision::{CLIP, Encoder, Style, Tower, linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, FeedForward, Layer, Mixer, Role};
@@ -58,7 +58,11 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = f.nested(&["text_config"])?.unwrap_or_else(|| f.left_out("text_config"));
-    let draft = language_in(f, &text, &Wrapper { names: Names::Inside("model.language_model"), ..Wrapper::new("muse_glimmer_text") })?;
+    let draft = language_in(
+        f,
+        &text,
+        &Wrapper { names: Names::Inside("model.language_model"), tie: Tie::Wrapper { default: false }, ..Wrapper::new("muse_glimmer_text") },
+    )?;
     let width = draft.decoder.shape.hidden;
     let v = f.nested(&["vision_config"])?.unwrap_or_else(|| f.left_out("vision_config")).with_defaults(TOWER);
     for key in ["layer_types", "max_position_embeddings", "merge_size", "model_type"] {

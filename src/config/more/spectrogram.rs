@@ -69,7 +69,7 @@ const SPEECH: &[(&str, u64)] = &[
 ];
 
 pub(super) fn read_speech_to_text(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_defaults(SPEECH);
+    let f = &f.with_alias("encoder_layers", "num_hidden_layers").with_defaults(SPEECH);
     let (hidden, vocab) = (f.count("d_model")?, f.count("vocab_size")?);
     let stack = |layers: &'static str, default: u64, inner: &'static str, heads: &'static str| -> Result<Sizes, ConfigError> {
         let count = f.count(heads)?;

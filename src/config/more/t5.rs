@@ -103,6 +103,11 @@ pub(super) fn read_t5(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &T5, "SelfAttention", None)
 }
 
+/// T5 with a gated feed-forward where the config does not say.
+pub(super) fn read_gated(f: &Fields) -> Result<Draft, ConfigError> {
+    read(f, &Kin { gated: true, ..T5 }, "SelfAttention", None)
+}
+
 pub(super) fn read_mt5(f: &Fields) -> Result<Draft, ConfigError> {
     read(f, &MT5, "SelfAttention", None)
 }
@@ -139,7 +144,7 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let gated = f.flag("is_gated_act", gated)?;
     f.optional_text("dense_act_fn")?;
     let (hidden, inner, vocab) = (or("d_model", kin.hidden)?, or("d_ff", kin.inner)?, or("vocab_size", kin.vocab)?);
-    let layers = layer_count(f, "num_layers", kin.layers)?;
+    let layers = layer_count(f, "num_layers", f.optional_count("num_hidden_layers")?.unwrap_or(kin.layers))?;
     let decoder_layers = match layer_count(f, "num_decoder_layers", 0)? {
         0 => layers,
         given => given,
@@ -164,9 +169,7 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
         sparse("num_sparse_encoder_layers", "encoder_sparse_step", layers)?,
         sparse("num_sparse_decoder_layers", "decoder_sparse_step", decoder_layers)?,
     );
-    for key in ["expert_capacity", "num_hidden_layers"] {
-        f.touch(key);
-    }
+    f.touch("expert_capacity");
     let stack = Stack {
         sizes: &encoder,
         is_decoder: false,

@@ -7,6 +7,7 @@ use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = &f.with_alias("encoder_layers", "num_hidden_layers");
     let or = |key: &str, default: u64| Ok::<u64, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let (encoder, component) = whisper_encoder(f, &WHISPER, "model.encoder", "model.encoder.layers")?;
     let class = f.architecture()?.unwrap_or_default();

@@ -220,9 +220,16 @@ impl<'a> Run<'a> {
         choices.said("attention", scenario.attention.name().to_owned(), None);
         let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
-        let usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
+        let mut usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
         let named = usual_targets.map(|(names, _)| Targets::Named(names.iter().map(|name| (*name).to_owned()).collect()));
-        let targets = targets::resolve(model, method, asked.lora_targets.as_ref().or(named.as_ref()), &mut assumptions)?;
+        let targets = match named.map(|named| targets::resolve(model, method, Some(&named), &mut assumptions)) {
+            Some(Ok(targets)) => targets,
+            // Names that this family does not have.
+            _ => {
+                usual_targets = None;
+                targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?
+            }
+        };
         if method.is_low_rank() || method == Method::Ia3 {
             choices.said(
                 "lora_targets",
