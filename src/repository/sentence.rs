@@ -173,3 +173,38 @@ fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, Reposito
         computation: Computation::default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_load_the_bare_class_of_their_config() {
+        const SIZES: &str = r#""vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
+            "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "num_key_value_heads": 2, "head_dim": 4, "tie_word_embeddings": false,
+            "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 32"#;
+        let config = |model_type: &str, class: &str| format!(r#"{{"model_type": "{model_type}", "architectures": ["{class}"], {SIZES}}}"#);
+        for (model_type, headed, plain) in [
+            ("bert", "BertForMaskedLM", "BertModel"),
+            ("bert", "BertForPreTraining", "BertModel"),
+            ("roberta", "RobertaForMaskedLM", "RobertaModel"),
+            ("mpnet", "MPNetForMaskedLM", "MPNetModel"),
+            ("distilbert", "DistilBertForMaskedLM", "DistilBertModel"),
+            ("xlnet", "XLNetLMHeadModel", "XLNetModel"),
+            ("flaubert", "FlaubertWithLMHeadModel", "FlaubertModel"),
+            ("roformer", "RoFormerForMaskedLM", "RoFormerModel"),
+            ("qwen3", "Qwen3ForCausalLM", "Qwen3Model"),
+            ("t5", "T5ForConditionalGeneration", "T5EncoderModel"),
+            ("t5", "T5Model", "T5EncoderModel"),
+        ] {
+            let read = |class: &str| config::read(&config(model_type, class)).unwrap().components;
+            assert_eq!(bare(&config(model_type, headed)).unwrap().components, read(plain), "{headed}");
+            assert_eq!(bare(&config(model_type, plain)).unwrap().components, read(plain), "{plain}");
+            assert_ne!(read(headed), read(plain), "{headed}");
+        }
+        // Without a name of a class it is the bare one too, and no key is said to be read that is not there.
+        let nameless = bare(&config("roberta", "").replace(r#""architectures": [""],"#, "")).unwrap();
+        assert_eq!(nameless.components, bare(&config("roberta", "RobertaForMaskedLM")).unwrap().components);
+        assert!(nameless.assumptions.is_empty() && !nameless.keys_used.contains(&"architectures".to_owned()), "{nameless:?}");
+    }
+}
