@@ -210,8 +210,9 @@ pub fn inspect_json(model: &Model) -> Result<Value, Overflow> {
     Ok(json!({"schema": SCHEMA, "version": VERSION, "model": anatomy}))
 }
 
-/// The answer to an inverse question: `null` where no value is too large, 0 where none fits. `max_context` repeats it for the context.
-pub fn solve_json(model: &Model, question: Question, found: Largest) -> Value {
+/// The answer to an inverse question: `null` where no value is too large, 0 where none fits. `max_context` repeats it for the context;
+/// `warnings` are sentences about what was asked.
+pub fn solve_json(model: &Model, question: Question, found: Largest, warnings: &[String]) -> Value {
     let found: Value = match found {
         Largest::Nothing => 0.into(),
         Largest::Count(count) => count.into(),
@@ -224,6 +225,7 @@ pub fn solve_json(model: &Model, question: Question, found: Largest) -> Value {
         "model": {"id": model.provenance.id, "max_context": model.anatomy.max_context},
         "for": question.name(),
         "answer": found,
+        "warnings": warnings,
     });
     if question == Question::Context {
         answer["max_context"] = found;

@@ -219,3 +219,32 @@ fn sentence_transformers_have_dense_layers_behind_the_model() {
     let lacking = Hub::default().with("org/embed", &[files[0].clone(), files[1].clone(), ("2_Dense/config.json", b"{}".to_vec())]).open("org/embed");
     assert!(lacking.unwrap_err().to_string().contains("2_Dense/config.json"));
 }
+
+#[test]
+fn sentence_transformers_load_no_head_of_the_configs_class() {
+    let config = |class: &str| {
+        text(&json!({"model_type": "roberta", "architectures": [class], "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 34, "type_vocab_size": 1}))
+    };
+    // What `AutoModel` saves: the bare class, with names below its prefix.
+    let plain = vramfit::config::read(std::str::from_utf8(&config("RobertaModel")).unwrap()).unwrap();
+    let part = &plain.components[0];
+    let below = |name: &str| name.strip_prefix("roberta.").unwrap_or(name).to_owned();
+    let outside = part.tensors.iter().map(|tensor| (below(&tensor.name), tensor.shape.clone()));
+    let number = std::cell::Cell::new(0);
+    let layers = part.layers.iter().flat_map(|run| (0..run.count).map(move |_| run)).flat_map(|run| {
+        let layer = number.replace(number.get() + 1);
+        run.tensors.iter().map(move |tensor| (below(&format!("{}.{layer}.{}", part.layer_prefix, tensor.name)), tensor.shape.clone()))
+    });
+    let named: Vec<(String, Vec<u64>)> = outside.chain(layers).collect();
+    let file = weights(&named.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect::<Vec<_>>());
+    let modules =
+        json!([{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
+    let files = [("modules.json", text(&modules)), ("config.json", config("RobertaForMaskedLM")), ("model.safetensors", file)];
+    let model = Hub::default().with("org/embed", &files).open("org/embed").unwrap();
+    assert!(named.iter().any(|(name, _)| name == "pooler.dense.weight"));
+    assert_eq!(model.anatomy.components, plain.components);
+    assert!(!model.provenance.notes.iter().any(|note| note.contains("not in the files")), "{:?}", model.provenance.notes);
+    let found = model.provenance.files.unwrap();
+    assert_eq!((found.left.len(), found.elements), (0, plain.parameters().unwrap()));
+}

@@ -296,6 +296,11 @@ fn an_index_without_its_files_and_one_that_is_none_are_said() {
     let assumptions = model["assumptions"].to_string();
     assert!(assumptions.contains("0 of the 2 weight files that model.safetensors.index.json names are here"), "{assumptions}");
     assert!(complaint(&[&index]).contains("there is no file"), "named by itself, it must be whole");
+    for empty in [&br#"{"weight_map": {}}"#[..], b"{}"] {
+        folder.put("model.safetensors.index.json", empty);
+        let assumptions = json("inspect", &[&folder.0], &[])["model"]["assumptions"].to_string();
+        assert!(!assumptions.contains("0 of the 0") && assumptions.contains("no safetensors files"), "{assumptions}");
+    }
     folder.put("model.safetensors.index.json", br#"{"weight_map": ["a.safetensors"]}"#);
     for named in [&folder.0, &index] {
         assert!(complaint(&[named]).contains("not a valid index"));

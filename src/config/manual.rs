@@ -100,6 +100,46 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("recurrent", &["state-heads", "state-head-dim", "state-size", "state-groups", "conv-kernel"]),
 ];
 
+/// Sizes that would have no part in the model, and why.
+struct Idle {
+    names: &'static [&'static str],
+    /// The size beside which they have none; empty where any will do.
+    beside: &'static str,
+    /// Sizes, one of which would give them a part.
+    unless: &'static [&'static str],
+    why: &'static str,
+}
+
+const IDLE: &[Idle] = &[
+    Idle {
+        names: &["full-every"],
+        beside: "",
+        unless: &["window", "recurrent"],
+        why: "`full-every` tells layers apart: say what the others have, with `window` or `recurrent`",
+    },
+    Idle { names: &["window"], beside: "kv-lora-rank", unless: &[], why: "latent attention has no window in any engine: leave out `window` or `kv-lora-rank`" },
+    Idle {
+        names: &["kv-heads", "head-dim"],
+        beside: "kv-lora-rank",
+        unless: &[],
+        why: "latent attention has heads of its own sizes: leave out `kv-heads` and `head-dim`, or `kv-lora-rank`",
+    },
+    Idle {
+        names: &["heads", "kv-heads", "head-dim", "window", "kv-lora-rank"],
+        beside: "recurrent",
+        unless: &["full-every"],
+        why: "every layer has the recurrence in the place of attention: say which have attention with `full-every`, or leave out its sizes \
+              (`heads`, `kv-heads`, `head-dim`, `window`, `kv-lora-rank`)",
+    },
+];
+
+impl Idle {
+    fn is_met(&self, given: &Given) -> bool {
+        let has_any = |names: &[&str]| names.iter().any(|name| given.has(name));
+        has_any(self.names) && (self.beside.is_empty() || given.has(self.beside)) && !has_any(self.unless)
+    }
+}
+
 /// The longest text that is read, in bytes.
 const MAX_LENGTH: usize = 1000;
 
@@ -325,11 +365,11 @@ impl Plan {
                 return Err(ManualError::Missing(base));
             }
         }
-        if given.has("full-every") && !given.has("window") && !given.has("recurrent") {
-            return Err(ManualError::Contradiction("`full-every` tells layers apart: say what the others have, with `window` or `recurrent`"));
+        if let Some(idle) = IDLE.iter().find(|idle| idle.is_met(given)) {
+            return Err(ManualError::Contradiction(idle.why));
         }
-        if given.has("kv-lora-rank") && given.has("window") {
-            return Err(ManualError::Contradiction("latent attention has no window in any engine: leave out `window` or `kv-lora-rank`"));
+        if given.count("full-every")?.is_some_and(|every| every < 2 || given.count("layers").is_ok_and(|layers| Some(every) > layers)) {
+            return Err(given.wrong("full-every", "it must be from 2 to the number of layers, or all layers are alike"));
         }
         if let Some(kind) = given.0.get("recurrent") {
             for name in ["state-heads", "state-head-dim", "state-size"] {
@@ -603,13 +643,23 @@ mod tests {
             ("experts=8,active-experts=2,expert-intermediate=32", "`dense-layers`"),
             ("window=8,kv-lora-rank=16", "latent attention has no window"),
             ("full-every=4", "`full-every` tells layers apart"),
+            ("window=8,full-every=3", "`full-every` is `3`"),
+            ("window=8,full-every=1", "`full-every` is `1`"),
+            ("kv-lora-rank=16,kv-heads=2", "leave out `kv-heads`"),
+            ("kv-lora-rank=16,head-dim=99", "leave out `kv-heads` and `head-dim`"),
+            ("recurrent=mamba2,state-heads=2,state-head-dim=32,state-size=16", "every layer has the recurrence"),
             ("q-lora-rank=16", "`kv-lora-rank` is missing"),
             ("state-size=16", "`recurrent` is missing"),
-            ("recurrent=mamba2,state-heads=2,state-head-dim=64", "`state-size` is missing"),
-            ("recurrent=rnn,state-heads=2,state-head-dim=64,state-size=16", "`mamba2` and `gated-delta-net`"),
+            ("recurrent=mamba2,state-heads=2,state-head-dim=64,full-every=2", "`state-size` is missing"),
+            ("recurrent=rnn,state-heads=2,state-head-dim=64,state-size=16,full-every=2", "`mamba2` and `gated-delta-net`"),
         ] {
             let error = said(&format!("{WHOLE},{more}"));
             assert!(error.contains(word), "{more}: {error}");
+        }
+        // Without heads, every other size of attention is one too many.
+        for more in ["kv-heads=2", "head-dim=16", "window=8", "kv-lora-rank=16"] {
+            let alone = WHOLE.replace("heads=4,", "recurrent=mamba2,state-heads=2,state-head-dim=32,state-size=16,");
+            assert!(read(&alone).is_ok() && said(&format!("{alone},{more}")).contains("every layer has the recurrence"), "{more}");
         }
         assert!(said("").contains("`layers`") && said(&"x".repeat(2000)).contains("not a name"));
         assert!(matches!(read("layers=10000,hidden=1099511627776,heads=1,intermediate=1099511627776,vocab=1"), Err(ManualError::Config(_))));

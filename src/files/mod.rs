@@ -154,7 +154,7 @@ impl<D: Disk> Opening<'_, D> {
                 Kind::Json => match weight_files(&self.text(path, MAX_INDEX).await?) {
                     Ok(Some(names)) => safetensors.extend(names.iter().map(|name| beside(path, name))),
                     Ok(None) => configs.push(path.clone()),
-                    Err(IndexError::NotJson(_)) if !path.ends_with(".index.json") => configs.push(path.clone()),
+                    Err(IndexError::NotJson(_)) if !path.ends_with(INDEX) => configs.push(path.clone()),
                     Err(error) => return Err(FilesError::Index { path: path.clone(), error }),
                 },
             }
@@ -188,9 +188,11 @@ impl<D: Disk> Opening<'_, D> {
             if let Some(index) = files.iter().find(|file| hub::parent(file) == path && file.ends_with(INDEX)) {
                 let named = weight_files(&self.text(index, MAX_INDEX).await?).map_err(|error| FilesError::Index { path: index.clone(), error })?;
                 let named: Vec<String> = named.unwrap_or_default().iter().map(|name| beside(index, name)).collect();
-                let (here, all) = (named.iter().filter(|name| files.contains(name)).count() as u64, named.len() as u64);
-                let (here, all, index) = (grouped(here), grouped(all), base_name(index));
-                choice.notes = vec![format!("{here} of the {all} weight files that {index} names are here: estimated from config.json")];
+                if !named.is_empty() {
+                    let (here, all) = (named.iter().filter(|name| files.contains(name)).count() as u64, named.len() as u64);
+                    let (here, all, index) = (grouped(here), grouped(all), base_name(index));
+                    choice.notes.push(format!("{here} of the {all} weight files that {index} names are here: estimated from config.json"));
+                }
             }
         }
         let config = if path.is_empty() { CONFIG.to_owned() } else { format!("{path}/{CONFIG}") };

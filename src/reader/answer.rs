@@ -56,7 +56,8 @@ pub async fn answer<T: Transport, S: Store, D: Disk>(transport: &T, store: &S, p
     Answer { endpoint, result }
 }
 
-fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError> {
+/// The model that a text names, at a revision where the text says none.
+pub(super) fn reference(text: &str, revision: Option<&String>) -> Result<ModelRef, HubError> {
     let reference: ModelRef = text.parse()?;
     let revision = reference.revision.clone().or_else(|| revision.cloned());
     Ok(ModelRef { revision, ..reference })

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
+use super::{Found, What, answer};
 use crate::catalogue;
 use crate::chart;
 use crate::estimate::Estimate;
 use crate::format::{Unit, sentence};
 use crate::hub::ModelRef;
-use crate::link::Link;
+use crate::link::{Link, ModelLink};
 use crate::markup;
 use crate::memory::{self, EstimateError};
 use crate::model::Model;
@@ -24,26 +25,58 @@ pub fn query(scenario: &Scenario) -> String {
 
 /// Models that may draft tokens for another: those that were read last, and the built-in ones.
 #[derive(Default)]
-pub struct Drafts(Vec<Arc<Model>>);
+pub struct Drafts(Vec<Known>);
+
+/// A model that was read.
+struct Known {
+    /// What it is on the Hub: as it was read, and as it was asked for.
+    names: Vec<ModelRef>,
+    /// The file or folder of one's own that it is.
+    own: Option<String>,
+    model: Arc<Model>,
+}
 
 impl Drafts {
     /// So many are kept.
     const MOST: usize = 8;
 
-    /// Keeps a model that was read.
-    pub fn keep(&mut self, model: &Model) {
-        self.0.retain(|known| known.provenance.id != model.provenance.id);
+    /// Keeps a model that was read, where it has a name to be found by.
+    pub fn keep(&mut self, asked: &What, found: &Found) {
+        let asked = match asked {
+            What::Hub { text, revision, .. } => answer::reference(text, revision.as_ref()).ok(),
+            What::Named(id) => answer::reference(id, None).ok(),
+            What::Config(_) | What::Manual(_) | What::Files { .. } => None,
+        };
+        let (read, own) = match &found.link {
+            ModelLink::Hub { id, revision } => (answer::reference(id, revision.as_ref()).ok(), None),
+            _ => (None, found.model.provenance.id.clone()),
+        };
+        let names: Vec<ModelRef> = read.into_iter().chain(asked).collect();
+        if names.is_empty() && own.is_none() {
+            return;
+        }
+        self.0.retain(|known| known.own != own || known.names.first() != names.first());
         if self.0.len() >= Self::MOST {
             self.0.remove(0);
         }
-        self.0.push(Arc::new(model.clone()));
+        self.0.push(Known { names, own, model: Arc::new(found.model.clone()) });
     }
 
-    /// The model with a name: an id, or an address on the Hub.
+    /// The model with a name: an id, or an address on the Hub. A revision, a folder or a file that it names must be what was read; of
+    /// several revisions the one that was read last counts where it names none.
     fn find(&self, name: &str) -> Option<Arc<Model>> {
-        let id = name.parse::<ModelRef>().map_or_else(|_| name.to_owned(), |reference| reference.id.to_string());
-        let read = self.0.iter().find(|model| model.provenance.id.as_deref() == Some(id.as_str())).cloned();
-        read.or_else(|| catalogue::open(&id)?.ok().map(Arc::new))
+        let wanted = name.parse::<ModelRef>().ok();
+        let is_wanted = |known: &ModelRef| {
+            wanted.as_ref().is_some_and(|wanted| {
+                let is_there = (&known.id, &known.folder, &known.file) == (&wanted.id, &wanted.folder, &wanted.file);
+                is_there && (wanted.revision.is_none() || known.revision == wanted.revision)
+            })
+        };
+        let read = self.0.iter().rev().find(|known| known.own.as_deref() == Some(name) || known.names.iter().any(is_wanted));
+        read.map(|known| known.model.clone()).or_else(|| {
+            let plain = wanted.as_ref().filter(|wanted| wanted.revision.is_none() && wanted.folder.is_none() && wanted.file.is_none())?;
+            catalogue::open(plain.id.as_str())?.ok().map(Arc::new)
+        })
     }
 }
 
@@ -151,9 +184,48 @@ mod tests {
         let small = drafted("Qwen/Qwen3-0.6B", &drafts).unwrap();
         assert_eq!(drafted("https://huggingface.co/Qwen/Qwen3-0.6B", &drafts), Ok(small));
         assert!(drafted("someone/draft", &drafts).unwrap_err().contains("open it once"));
-        let mut own = built_in("Qwen/Qwen3-0.6B");
-        own.provenance.id = Some("someone/draft".to_owned());
-        drafts.keep(&own);
+        assert!(drafted("Qwen/Qwen3-0.6B@v2", &drafts).is_err(), "a revision is not what the catalogue has");
+        drafts.keep(&What::Named("someone/draft".to_owned()), &on_hub("Qwen/Qwen3-0.6B", "someone/draft", None));
         assert_eq!(drafted("someone/draft", &drafts), Ok(small));
+    }
+
+    /// A built-in model as if it were read of the Hub.
+    fn on_hub(model: &str, id: &str, revision: Option<&str>) -> Found {
+        let link = ModelLink::Hub { id: id.to_owned(), revision: revision.map(str::to_owned) };
+        Found { model: built_in(model), link, note: String::new() }
+    }
+
+    #[test]
+    fn a_draft_is_of_the_revision_and_file_that_its_name_says() {
+        let asked = |text: &str| What::Hub { text: text.to_owned(), revision: None, may_be_built_in: true };
+        let kind = |drafts: &Drafts, name: &str| drafts.find(name).map(|model| model.provenance.id.clone().unwrap_or_default());
+        let (small, large) = (Some("Qwen/Qwen3-0.6B".to_owned()), Some("Qwen/Qwen3-8B".to_owned()));
+        let mut drafts = Drafts::default();
+        drafts.keep(&asked("org/name@v2"), &on_hub("Qwen/Qwen3-0.6B", "org/name", Some("aaa")));
+        drafts.keep(&asked("org/name"), &on_hub("Qwen/Qwen3-8B", "org/name", Some("bbb")));
+        assert_eq!(
+            ["org/name@v2", "org/name@aaa", "org/name@bbb", "org/name"].map(|name| kind(&drafts, name)),
+            [&small, &small, &large, &large].map(Clone::clone)
+        );
+        for name in ["org/name@v3", "hf://org/name/a.gguf", "https://huggingface.co/org/name/tree/bbb/folder", "org/other"] {
+            assert_eq!(kind(&drafts, name), None, "{name}");
+        }
+        // A file that was chosen is another model than the repository.
+        drafts.keep(&asked("hf://org/name/a.gguf"), &on_hub("Qwen/Qwen3-0.6B", "hf://org/name/a.gguf", Some("bbb")));
+        assert_eq!(
+            ["hf://org/name/a.gguf", "hf://org/name@bbb/a.gguf", "org/name"].map(|name| kind(&drafts, name)),
+            [&small, &small, &large].map(Clone::clone)
+        );
+        // What has no name pushes nothing out.
+        let mut pasted = on_hub("Qwen/Qwen3-8B", "", None);
+        (pasted.link, pasted.model.provenance.id) = (ModelLink::Config(String::new()), None);
+        for _ in 0..=Drafts::MOST {
+            drafts.keep(&What::Config(String::new()), &pasted);
+        }
+        assert_eq!(kind(&drafts, "org/name@v2"), small);
+        // One's own file is found by its name.
+        pasted.model.provenance.id = Some("my draft.gguf".to_owned());
+        drafts.keep(&What::Files { chosen: None }, &pasted);
+        assert!(drafts.find("my draft.gguf").is_some());
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Read from sentence-transformers 5.1 (`SentenceTransformer._load_sbert_model`, `models/Dense.py`, `models/Pooling.py`).
 
-use serde_json::Value;
+use serde_json::{Value, json as value};
 
 use super::parts::{Part, together};
 use super::{Content, RepositoryError, Shelf, within};
 use crate::checkpoint::quotable;
-use crate::config::{self, json};
+use crate::config::{self, ConfigError, json};
 use crate::model::{Anatomy, Component, ComponentKind, Computation, Role, Tensor, Work};
 
 /// Where the modules are named.
@@ -17,6 +17,8 @@ pub(super) const MODULES: &str = "modules.json";
 const MODELS: &[&str] = &["Transformer", "CLIPModel", "MLMTransformer"];
 /// The one of them that loads the head too (`AutoModelForMaskedLM`); the others are `AutoModel`.
 const WITH_HEAD: &str = "MLMTransformer";
+/// Of these families the encoder alone is loaded (`Transformer._load_t5_model`, `_load_mt5_model`).
+const ENCODERS: &[(&str, &str)] = &[("t5", "T5EncoderModel"), ("mt5", "MT5EncoderModel")];
 /// Classes that have no weights.
 const WITHOUT_WEIGHTS: &[&str] = &["Pooling", "Normalize", "Dropout", "SpladePooling"];
 
@@ -32,11 +34,9 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
         }
         let config = within(&here, "config.json");
         let anatomy = if MODELS.contains(&class.as_str()) {
-            let mut anatomy = config::read(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
+            let text = shelf.text(&config).await?;
+            let mut anatomy = if class == WITH_HEAD { config::read(&text) } else { bare(&text) }.map_err(RepositoryError::config(&config))?;
             limit_context(shelf, &here, &mut anatomy).await?;
-            if class != WITH_HEAD {
-                without_head(&mut anatomy);
-            }
             anatomy
         } else if let Some((_, shapes)) = SIMPLE.iter().find(|(name, _)| name == class) {
             let value = json::parse(&shelf.text(&config).await?).map_err(RepositoryError::config(&config))?;
@@ -67,13 +67,41 @@ fn modules(text: &str, path: &str) -> Result<Vec<(String, String)>, RepositoryEr
     modules.ok_or_else(|| RepositoryError::key(path, "type or path"))
 }
 
-/// Takes the head of the vocabulary away, which the config's own class would have. Where a config describes a quantisation, that counts
-/// tensors, and they stay.
-fn without_head(anatomy: &mut Anatomy) {
+/// Reads a config as `AutoModel` does: the family's bare model, whatever class `architectures` names.
+fn bare(text: &str) -> Result<Anatomy, ConfigError> {
+    const CLASS: &str = "architectures";
+    let mut config = json::parse(text)?;
+    let named = config.get(CLASS).and_then(|classes| classes.get(0)).and_then(Value::as_str).map(str::to_owned);
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let class = match ENCODERS.iter().find(|(name, _)| *name == model_type) {
+        Some((_, class)) => (*class).to_owned(),
+        None => bare_class(named.as_deref().unwrap_or_default()),
+    };
+    if let Some(object) = config.as_object_mut() {
+        object.insert(CLASS.to_owned(), value!([class]));
+    }
+    let mut anatomy = config::read(&config.to_string())?;
+    if named.is_none() {
+        anatomy.keys_used.retain(|key| key != CLASS);
+    }
+    // Some families have their head whatever the class is called. Where a config describes a quantisation, that counts tensors, and
+    // they stay.
     if anatomy.quantization.is_none() {
         for component in &mut anatomy.components {
             component.tensors.retain(|tensor| tensor.role != Role::Head);
         }
+    }
+    Ok(anatomy)
+}
+
+/// The bare class of a family, by the name of one with a head: `RobertaModel` of `RobertaForMaskedLM`.
+fn bare_class(class: &str) -> String {
+    let headed = ["WithLMHeadModel", "LMHeadModel"].iter().find_map(|ending| class.strip_suffix(ending));
+    let task = || class.rsplit_once("For").filter(|(_, task)| task.starts_with(|first: char| first.is_ascii_uppercase())).map(|(family, _)| family);
+    match headed.or_else(task) {
+        Some(family) => format!("{family}Model"),
+        None if class.ends_with("Model") => class.to_owned(),
+        None => "Model".to_owned(),
     }
 }
 
@@ -144,4 +172,39 @@ fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, Reposito
         is_guess: false,
         computation: Computation::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_load_the_bare_class_of_their_config() {
+        const SIZES: &str = r#""vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
+            "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 16, "num_key_value_heads": 2, "head_dim": 4, "tie_word_embeddings": false,
+            "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 32"#;
+        let config = |model_type: &str, class: &str| format!(r#"{{"model_type": "{model_type}", "architectures": ["{class}"], {SIZES}}}"#);
+        for (model_type, headed, plain) in [
+            ("bert", "BertForMaskedLM", "BertModel"),
+            ("bert", "BertForPreTraining", "BertModel"),
+            ("roberta", "RobertaForMaskedLM", "RobertaModel"),
+            ("mpnet", "MPNetForMaskedLM", "MPNetModel"),
+            ("distilbert", "DistilBertForMaskedLM", "DistilBertModel"),
+            ("xlnet", "XLNetLMHeadModel", "XLNetModel"),
+            ("flaubert", "FlaubertWithLMHeadModel", "FlaubertModel"),
+            ("roformer", "RoFormerForMaskedLM", "RoFormerModel"),
+            ("qwen3", "Qwen3ForCausalLM", "Qwen3Model"),
+            ("t5", "T5ForConditionalGeneration", "T5EncoderModel"),
+            ("t5", "T5Model", "T5EncoderModel"),
+        ] {
+            let read = |class: &str| config::read(&config(model_type, class)).unwrap().components;
+            assert_eq!(bare(&config(model_type, headed)).unwrap().components, read(plain), "{headed}");
+            assert_eq!(bare(&config(model_type, plain)).unwrap().components, read(plain), "{plain}");
+            assert_ne!(read(headed), read(plain), "{headed}");
+        }
+        // Without a name of a class it is the bare one too, and no key is said to be read that is not there.
+        let nameless = bare(&config("roberta", "").replace(r#""architectures": [""],"#, "")).unwrap();
+        assert_eq!(nameless.components, bare(&config("roberta", "RobertaForMaskedLM")).unwrap().components);
+        assert!(nameless.assumptions.is_empty() && !nameless.keys_used.contains(&"architectures".to_owned()), "{nameless:?}");
+    }
 }

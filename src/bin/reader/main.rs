@@ -111,13 +111,14 @@ mod module {
         let answer = match reader::decode::<Wish>(&wish) {
             Some(wish) => {
                 let given = if matches!(wish.what, What::Files { .. }) { given } else { Array::new() };
-                reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await
+                let answer = reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await;
+                if let Ok(found) = &answer.result {
+                    DRAFTS.with_borrow_mut(|drafts| drafts.keep(&wish.what, found));
+                }
+                answer
             }
             None => Answer { endpoint: None, result: Err(Failure::new(OTHER_VERSION, "Reload the page.")) },
         };
-        if let Ok(found) = &answer.result {
-            DRAFTS.with_borrow_mut(|drafts| drafts.keep(&found.model));
-        }
         reader::encode(&answer)
     }
 }

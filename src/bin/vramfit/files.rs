@@ -11,6 +11,9 @@ use vramfit::model::Model;
 /// Files that name the parts of a folder.
 const NAMING: &[&str] = &["model_index.json", "adapter_config.json", "modules.json"];
 
+/// How the Hub's cache begins the names of folders of models.
+const CACHED: &str = "models--";
+
 /// How deep parts lie below the folder, and how many files are looked at.
 const DEEPEST: usize = 2;
 const MOST_FILES: usize = 100_000;
@@ -47,8 +50,12 @@ pub fn open_folder<B: Bases>(folder: &str, quant_config: Option<&Path>, bases: &
 }
 
 /// The folder of files behind a folder: of a repository in the Hub's cache (`models--ORG--NAME`) the snapshot of `main`, else the only
-/// one; any other folder itself. The layout is `huggingface_hub`'s (`file_download.py`).
+/// one; any other folder itself, and one with a config of its own. The layout is `huggingface_hub`'s (`file_download.py`).
 fn snapshot(folder: &str) -> Result<String, FilesError> {
+    let name = std::path::absolute(folder).ok().and_then(|path| Some(path.file_name()?.to_str()?.starts_with(CACHED)));
+    if name != Some(true) || Path::new(folder).join("config.json").exists() {
+        return Ok(folder.to_owned());
+    }
     let snapshots = format!("{folder}/snapshots");
     let Ok(entries) = std::fs::read_dir(&snapshots) else { return Ok(folder.to_owned()) };
     let commits: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -64,7 +71,7 @@ fn cached(path: &str) -> Option<(String, String)> {
     let path = std::path::absolute(path).ok()?;
     let mut names = path.components().rev().filter_map(|part| part.as_os_str().to_str());
     let (commit, snapshots, repository) = (names.next()?, names.next()?, names.next()?);
-    let id = repository.strip_prefix("models--")?.replace("--", "/");
+    let id = repository.strip_prefix(CACHED)?.replace("--", "/");
     (snapshots == "snapshots").then(|| (id, commit.to_owned()))
 }
 
@@ -147,6 +154,16 @@ mod tests {
         std::fs::remove_file(folder.join("refs/main")).unwrap();
         std::fs::remove_dir(folder.join("snapshots/bbb")).unwrap();
         assert!(snapshot(path).unwrap().ends_with("snapshots/aaa"));
+        std::fs::create_dir_all(folder.join("snapshots/ccc")).unwrap();
+        assert!(snapshot(path).is_err());
+        std::fs::write(folder.join("config.json"), "{}").unwrap();
+        assert_eq!(snapshot(path).as_deref(), Ok(path), "a folder with a config is a model");
+        // Training keeps states of its own under such a name.
+        let other = root.join("run");
+        for step in ["1", "2"] {
+            std::fs::create_dir_all(other.join("snapshots").join(step)).unwrap();
+        }
+        assert_eq!(snapshot(other.to_str().unwrap()).as_deref(), Ok(other.to_str().unwrap()));
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!((snapshot("a/b").unwrap().as_str(), cached("a/b/c")), ("a/b", None));
     }

@@ -64,13 +64,11 @@ fn run(arguments: &args::Arguments, matches: &clap::ArgMatches) -> Result<bool, 
             let scenario = with_draft(scenario.to_scenario(), model)?;
             let model = source::open(model)?;
             let question = question.meant();
-            if let Some(said) = args::Arguments::of_the_other_task(matches, scenario.task) {
-                print::error(&said);
-            }
+            let notes: Vec<String> = args::Arguments::of_the_other_task(matches, scenario.task).into_iter().collect();
             let found = plan::solve(&model, &scenario, question).map_err(|error| text(&error))?;
             match format {
-                args::Format::Json => print::json(&report::solve_json(&model, question, found)),
-                args::Format::Table => print::solved(&model, question, found),
+                args::Format::Json => print::json(&report::solve_json(&model, question, found, &notes)),
+                args::Format::Table => print::solved(&model, question, found, &notes),
             }
             Ok(true)
         }

@@ -191,7 +191,7 @@ fn keeps(model: &Model) -> Result<(), Overflow> {
 }
 
 /// The answer to `solve --for context`.
-pub fn solved(model: &Model, question: Question, found: Largest) {
+pub fn solved(model: &Model, question: Question, found: Largest, notes: &[String]) {
     let is_one = found == Largest::Count(1);
     let what = match question {
         Question::Context if is_one => "token per sequence fits",
@@ -213,6 +213,9 @@ pub fn solved(model: &Model, question: Question, found: Largest) {
     }
     if let (Question::Context, Some(max)) = (question, model.anatomy.max_context) {
         println!("the model's maximum is {}", grouped(max));
+    }
+    for sentence in notes {
+        println!("note: {sentence}");
     }
 }
 

@@ -7,7 +7,7 @@ use vramfit::scenario::{FlashAttention, KvCache, LlamaCpp, TensorOverride};
 #[derive(Args)]
 pub struct LlamaCppArguments {
     /// How the layers are shared by the GPUs: one share each, `3,1` [default: by their memory]
-    #[arg(long, value_name = "A,B,..", value_delimiter = ',', help_heading = "Hardware")]
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',', help_heading = super::LLAMA_CPP)]
     tensor_split: Vec<Decimal>,
     /// Layers on the GPUs, the output layer counted first [default: all]
     #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]

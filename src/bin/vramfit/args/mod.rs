@@ -212,7 +212,7 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "N", help_heading = "Task")]
     images: Option<u64>,
     /// Frames of a video that a diffusion pipeline makes [default: the pipeline's own]
-    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = "Task")]
+    #[arg(long, value_name = "N", value_parser = Picture::parse_frames, help_heading = SERVING)]
     frames: Option<u64>,
     #[command(flatten)]
     llama_cpp: llama_cpp::LlamaCppArguments,
@@ -274,7 +274,13 @@ mod tests {
         };
         assert_eq!(said(Task::Serve, "--format json --check --context 9"), "");
         assert_eq!(said(Task::Train, "--task train --format json --seq-len 9 --gpus 8"), "");
-        for (task, flag) in [(Task::Serve, "--lora-rank"), (Task::Train, "--context"), (Task::Train, "--gpu-layers")] {
+        for (task, flag) in [
+            (Task::Serve, "--lora-rank"),
+            (Task::Train, "--context"),
+            (Task::Train, "--gpu-layers"),
+            (Task::Train, "--frames"),
+            (Task::Train, "--tensor-split"),
+        ] {
             assert!(said(task, &format!("--task {task} {flag} 8")).contains(flag), "{flag}");
         }
     }
