@@ -240,3 +240,15 @@ fn mlx_has_one_memory_and_its_own_cache() {
     let tokens = |stage| gemma.devices[0].term_at(Term::KvCache, stage).unwrap().expected.get() / (2 * 16 * 128 * 2);
     assert_eq!([Stage::Prefill, Stage::Decode].map(tokens), [10 * 8192 + 52 * (1023 + 2048), 10 * 8192 + 52 * 1024]);
 }
+
+#[test]
+fn mlx_rotates_only_the_caches_that_its_code_of_the_family_makes_so() {
+    let scenario = Scenario { gpu: Some("M2 Max".into()), runtime: Runtime::Mlx, context: Some(8192), ..Scenario::default() };
+    // 52 of 62 layers of this shape have a window of 1,024 tokens, whatever family it is called by.
+    for (family, rotates) in [("gemma4_unified", true), ("gemma4", true), ("plamo2", false), ("ministral", false), ("ministral3", true)] {
+        let mut gemma = model(GEMMA_3_27B);
+        gemma.anatomy.model_type = family.into();
+        let held = answer(&gemma, &scenario).devices[0].term_at(Term::KvCache, Stage::Decode).unwrap().expected.get();
+        assert_eq!(held < 62 * 8192 * 2 * 16 * 128 * 2, rotates, "{family}");
+    }
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{fixture, gib, model};
-use vramfit::estimate::{Estimate, Stage, Term};
+use vramfit::estimate::{Basis, Entry, Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::quantity::Bytes;
 use vramfit::scenario::{DraftModel, Runtime, Scenario, Serving, Version};
@@ -85,6 +85,96 @@ fn tgi_fills_nine_tenths_of_the_card_with_blocks_and_captures_graphs_in_the_rest
     }
 }
 
+/// A published config of the set that is counted against transformers.
+fn published(id: &str) -> String {
+    let key = format!("\"id\":\"{id}\"");
+    let row = include_str!("fixtures/oracle.jsonl").lines().find(|line| line.contains(&key)).unwrap();
+    serde_json::from_str::<serde_json::Value>(row).unwrap()["config"].to_string()
+}
+
+fn tgi(gpu: &str) -> Scenario {
+    Scenario { runtime: Runtime::Tgi, gpu: Some(gpu.into()), ..Scenario::default() }
+}
+
+#[test]
+fn the_launcher_of_tgi_computes_a_prompt_from_the_keys_that_it_reads() {
+    let rows = [
+        // No `intermediate_size` (nor `num_attention_heads`): 4,096, at most the model's maximum.
+        ("bigscience/bloom-560m", "H200 SXM", 1, "4096"),
+        ("tiiuae/falcon-7b", "H100 SXM5 80GB", 1, "4096"),
+        ("mosaicml/mpt-7b", "H100 SXM5 80GB", 1, "2048"),
+        // Two experts of 14,336: 26.3 GFLOP.
+        ("mistralai/Mixtral-8x7B-v0.1", "L4", 1, "4599"),
+        // Six and two experts, each taken for as wide as the dense layer (10,944), heads for 2048 / 16: 30.2 GFLOP.
+        ("deepseek-ai/DeepSeek-V2-Lite", "H100 SXM5 80GB", 1, "29820"),
+        ("deepseek-ai/DeepSeek-V3", "H200 SXM", 8, "16958"),
+        // `intermediate_size` is said, but no layer has it.
+        ("Qwen/Qwen3-235B-A22B", "H100 SXM5 80GB", 1, "4096"),
+        // A wrapper keeps its keys in `text_config`.
+        ("llava-hf/llava-1.5-7b-hf", "H100 SXM5 80GB", 1, "4096"),
+    ];
+    for (id, gpu, gpus, tokens) in rows {
+        let answer = on(&published(id), Scenario { gpus: Some(gpus), ..tgi(gpu) });
+        assert_eq!(chosen(&answer, "max_num_batched_tokens"), tokens, "{id}");
+    }
+    // What is taken in the place of a number that is not known is a rule of thumb, wide enough for what the launcher computes:
+    // 312 TFLOPS by 246.9 and 31.6 GFLOP.
+    for (id, tokens) in [("Qwen/Qwen3-235B-A22B", 1264), ("Qwen/Qwen3-30B-A3B-FP8", 9870)] {
+        let prefill = |asked| {
+            let answer = on(&published(id), Scenario { max_num_batched_tokens: asked, ..tgi("A100 80GB SXM") });
+            let work = |entry: &&Entry| entry.term == Term::Activations && entry.stages.contains(&Stage::Prefill);
+            answer.devices[0].entries.iter().find(work).unwrap().clone()
+        };
+        let (guess, known) = (prefill(None), prefill(Some(tokens)));
+        assert_eq!((guess.basis, known.basis), (Basis::RuleOfThumb, Basis::Modelled), "{id}");
+        assert!(guess.amount.low <= known.amount.low && known.amount.high <= guess.amount.high, "{id}");
+    }
+}
+
+#[test]
+fn tgi_has_flashinfer_only_where_its_launcher_finds_the_width_of_a_head() {
+    let rows = [
+        ("llava-hf/llava-1.5-7b-hf", false),
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", false),
+        ("OpenGVLab/InternVL3-8B-hf", false),
+        ("google/gemma-3-27b-it", true),
+        ("Qwen/Qwen3-235B-A22B", true),
+        // `n_head` is not read.
+        ("bigscience/bloom-560m", false),
+    ];
+    for (id, uses) in rows {
+        let answer = on(&published(id), tgi("H100 SXM5 80GB"));
+        assert_eq!(held(&answer, Term::Workspace), if uses { 128 << 20 } else { 0 }, "{id}");
+    }
+}
+
+#[test]
+fn tgi_captures_no_graphs_of_bitsandbytes_and_exl2() {
+    let graphs = |config: &str, weights: &str| held(&on(config, Scenario { weights: weights.parse().unwrap(), ..tgi("L40S") }), Term::CudaGraphs);
+    for (weights, captures) in [("as-stored", true), ("nf4", true), ("int8", false), ("exl2-4", false)] {
+        assert_eq!(graphs(fixture::MISTRAL_7B, weights) > 0, captures, "{weights}");
+    }
+    let said = r#""quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}, "vocab_size""#;
+    assert_eq!(graphs(&fixture::MISTRAL_7B.replace("\"vocab_size\"", said), "as-stored"), 0);
+}
+
+#[test]
+fn tgi_serves_only_what_writes_text_token_by_token() {
+    let alone = "which this one does not";
+    let rows = [
+        ("BAAI/bge-m3", alone),
+        ("google-bert/bert-base-multilingual-cased", alone),
+        ("openai/clip-vit-base-patch32", alone),
+        ("facebook/wav2vec2-base-960h", alone),
+        ("openai/whisper-tiny", "no model that reads sound"),
+        ("google-t5/t5-small", "cross-attention"),
+    ];
+    for (id, why) in rows {
+        let said = estimate(&model(&published(id)), &tgi("L40S")).unwrap_err().to_string();
+        assert!(said.contains(why) && said.ends_with("choose transformers"), "{id}: {said}");
+    }
+}
+
 #[test]
 fn tensorrt_llm_takes_a_share_of_what_is_free_once_loaded() {
     let scenario = Scenario { runtime: Runtime::TensorRtLlm, gpu: None, gpu_capacity: Some(Bytes(gib(80))), ..Scenario::default() };
@@ -135,6 +225,21 @@ fn a_draft_model_lies_beside_the_model_and_shares_its_pool() {
     assert_ne!(short, fixture::QWEN3_4B);
     let draft_of = |config: &str| held(&on(fixture::QWEN2_7B, Scenario { context: None, ..with_draft(Runtime::LlamaCpp, config) }), Term::DraftModel);
     assert_eq!(draft_of(&short), draft_of(fixture::QWEN3_4B));
+}
+
+#[test]
+fn only_what_writes_text_can_draft() {
+    let denoiser = r#"{"_class_name": "UNet2DConditionModel", "block_out_channels": [32, 64], "cross_attention_dim": 64, "attention_head_dim": 8,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "layers_per_block": 2,
+        "in_channels": 4, "out_channels": 4, "sample_size": 64}"#;
+    for draft in
+        [&published("google-bert/bert-base-multilingual-cased"), &published("openai/clip-vit-base-patch32"), &published("microsoft/resnet-50"), denoiser]
+    {
+        for runtime in [Runtime::Vllm, Runtime::Transformers, Runtime::LlamaCpp] {
+            let said = estimate(&model(fixture::QWEN2_7B), &with_draft(runtime, draft)).unwrap_err().to_string();
+            assert!(said.contains("cannot draft"), "{runtime}: {said}");
+        }
+    }
 }
 
 #[test]

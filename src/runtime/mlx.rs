@@ -22,7 +22,8 @@ const STEP: u64 = 256;
 /// Tokens of a prompt that are read at once (`prefill_step_size`).
 const PREFILL: u64 = 2048;
 
-/// Families whose layers with a window have a `RotatingKVCache` (`make_cache` of `models/*.py`); the others keep everything.
+/// Families whose layers with a window have a `RotatingKVCache` (`make_cache` of `models/*.py`); the others keep everything. `gemma4_unified`
+/// is run by the code of `gemma4` (`utils.py`: `MODEL_REMAPPING`).
 const ROTATING: &[&str] = &[
     "afmoe",
     "baichuan_m1",
@@ -32,17 +33,16 @@ const ROTATING: &[&str] = &[
     "gemma3",
     "gemma3n",
     "gemma4",
+    "gemma4_unified",
     "gpt_oss",
     "laguna",
     "llama",
     "mellum",
     "mimo_v2_flash",
-    "ministral",
     "ministral3",
     "mistral3",
     "muse_glimmer",
     "olmo3",
-    "plamo2",
     "plamo3",
     "recurrent_gemma",
     "step3p5",

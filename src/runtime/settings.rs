@@ -4,7 +4,7 @@
 //! one switches) is [set aside](set_aside): it comes back with the engine, and until then it is said.
 
 use super::EstimateError;
-use crate::model::{Model, Work};
+use crate::model::{ComponentKind, Model, Work};
 use crate::scenario::{AttentionImplementation, CacheImplementation, KvCache, LlamaCpp, Parallel, Runtime, Scenario};
 
 /// A setting that not every engine has.
@@ -204,7 +204,7 @@ pub(crate) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateEr
     if !runs(scenario, model) {
         return Err(EstimateError::Unsupported(format!("{label} does not run networks that read images through feature maps: choose transformers")));
     }
-    let Some(setting) = lacking(scenario, model).next() else { return Ok(()) };
+    let Some(setting) = lacking(scenario, model).next() else { return check_draft(scenario) };
     let shares = [Setting::Utilization, Setting::MemFractionStatic];
     let instead = if shares.contains(&setting) { shares.into_iter().find(|share| own(scenario, model).contains(share)) } else { None };
     let advice = instead.map_or_else(
@@ -221,6 +221,17 @@ pub(crate) fn check(scenario: &Scenario, model: &Model) -> Result<(), EstimateEr
     );
     let (flag, what) = setting.words();
     Err(EstimateError::Unsupported(format!("{label} has no {flag} ({what}): leave it out; {advice}")))
+}
+
+/// Refuses to draft with what writes no text.
+fn check_draft(scenario: &Scenario) -> Result<(), EstimateError> {
+    let Some(draft) = &scenario.serving.draft else { return Ok(()) };
+    let writes = |model: &Model| !model.is_pipeline() && model.decoder().kind == ComponentKind::TextDecoder;
+    if draft.model.as_deref().is_none_or(writes) {
+        return Ok(());
+    }
+    let name = &draft.name;
+    Err(EstimateError::Unsupported(format!("{name} writes no text token by token, so it cannot draft: name a smaller model of the same family")))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub struct Scenario {
     pub weights: Weights,
     /// Format of keys and values.
     pub kv_cache: KvCache,
-    /// The share of the card that vLLM may use.
+    /// The share of the card that vLLM, TensorRT-LLM or TGI may use.
     pub gpu_memory_utilization: Option<Decimal>,
     /// Tokens that one step processes at most.
     pub max_num_batched_tokens: Option<u64>,

@@ -60,9 +60,9 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// A value of 4-byte elements; more than three factors are not made.
-    pub(super) fn new(what: &'static str, factors: &[Factor]) -> Self {
-        debug_assert!(factors.len() <= RANK, "{what}");
+    /// A value of 4-byte elements; with more than three factors it does not compile.
+    pub(super) fn new<const N: usize>(what: &'static str, factors: &[Factor; N]) -> Self {
+        const { assert!(N <= RANK) }
         let mut own = [None; RANK];
         for (place, factor) in own.iter_mut().zip(factors) {
             *place = Some(*factor);

@@ -190,13 +190,14 @@ pub struct ScenarioArguments {
     /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = SERVING)]
     kv_cache: KvCache,
-    /// Share of the card that vLLM may use [default: 0.92]
+    /// Share of the card that vLLM may use; in TGI its `cuda_memory_fraction`, in TensorRT-LLM its `free_gpu_memory_fraction` [default:
+    /// the engine's]
     #[arg(long, value_name = "X", help_heading = SERVING)]
     gpu_memory_utilization: Option<Decimal>,
-    /// Tokens that one step of vLLM processes at most [default: by card]
+    /// Tokens that one step processes at most; in TGI its `max_batch_prefill_tokens` [default: the engine's]
     #[arg(long, value_name = "N", help_heading = SERVING)]
     max_num_batched_tokens: Option<u64>,
-    /// Sequences that one step of vLLM processes at most [default: by card]
+    /// Sequences that one step processes at most [default: the engine's]
     #[arg(long, value_name = "N", help_heading = SERVING)]
     max_num_seqs: Option<u64>,
     /// Without CUDA graphs

@@ -9,15 +9,18 @@
 //! (`resolve_attention`, `compute_optimal`, `vram_maximum`, `--cuda-graphs` 1, 2, 4, 8, 16, 32). Two public logs were compared
 //! (tests/measured/tgi.jsonl): what is not in its source has wide bands.
 
+mod launcher;
+
 use super::common::{self, communication, context, feed_forward_width};
 use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, Vendor};
-use crate::model::{Attention, CacheGroup, ComponentKind, FeedForward, Mixer, Model, Role};
+use crate::model::{CacheGroup, ComponentKind, Keeps, Mixer, Model, Role};
 use crate::quantity::{Bytes, Decimal, MIB, Overflow};
 use crate::scenario::{Version, Weights};
+use launcher::{prompt_tokens, uses_flashinfer};
 
 pub(super) struct Tgi;
 
@@ -30,36 +33,20 @@ const OLDEST: Version = Version(3, 0, 0);
 /// `TGI_WIGGLE_ROOM`, what the server plans with of what it may use, in hundredths: (from this version, share), the newest first.
 const WIGGLE_ROOMS: &[(Version, u64)] = &[(Version(3, 3, 0), 90), (Version(3, 1, 0), 93), (OLDEST, 95)];
 
-/// The heads that FlashInfer has kernels for (`resolve_attention`).
-const FLASHINFER_HEADS: &[u64] = &[64, 128, 256];
+/// Families with cross-attention (to images) that it has a paged cache for (`mllama_causal_lm.py`).
+const CROSS_ATTENDING: &[&str] = &["mllama"];
 
-/// Families that FlashInfer is not used for.
-const WITHOUT_FLASHINFER: &[&str] = &["falcon", "deepseek_v2"];
+/// Parts of names of tensors that attend to what an encoder made (classes of transformers 5.23).
+const CROSS_ATTENTION: &[&str] = &["encoder_attn.", "crossattention.", "cross_attn.", "EncDecAttention.", "encoder_decoder_attention."];
+
+/// `quant_method` of a config with which it captures no graphs (`launcher/src/main.rs`).
+const WITHOUT_GRAPHS: &[&str] = &["bitsandbytes", "exl2"];
 
 /// FlashInfer's workspace (`get_workspace`).
 const WORKSPACE: u64 = 128 * MIB;
 
 /// Graphs by default: the most requests of one.
 const LARGEST_GRAPH: u64 = 32;
-
-/// (card, TFLOPS in 16 bits) of the cards that the launcher knows by what `nvidia-smi` calls them (`f16_flop`). It looks for
-/// `nvidia-t4` and `nvidia-4090`, which are called `Tesla T4` and `NVIDIA GeForce RTX 4090`, and so does not find them.
-const SPEEDS: &[(&str, u64)] = &[
-    ("L4", 121),
-    ("L40", 181),
-    ("L40S", 363),
-    ("A10G", 125),
-    ("A40", 149),
-    ("A100 40GB SXM/PCIe", 312),
-    ("A100 80GB SXM", 312),
-    ("A100 80GB PCIe", 312),
-    ("H100 SXM5 80GB", 900),
-    ("H100 NVL 94GB", 900),
-    ("H200 SXM", 989),
-];
-
-/// Tokens of a prompt at once where the launcher cannot compute what suits the card, by family.
-const LONGEST_PROMPTS: &[(&str, u64)] = &[("qwen2_vl", 10_000), ("qwen2_5_vl", 10_000), ("gemma3", 8000)];
 
 impl Engine for Tgi {
     fn facts(&self) -> &'static Facts {
@@ -92,12 +79,11 @@ impl Engine for Tgi {
         if matches!(setup.weights, Weights::Mix(_)) {
             return refused("TGI's own server loads no GGUF files (its llama.cpp backend is llama.cpp): choose another format, or llama.cpp");
         }
-        let decoder = setup.model.decoder();
-        if decoder.layers.iter().any(|run| run.layer.mixer.recurrence().is_some()) {
+        if setup.model.decoder().layers.iter().any(|run| run.layer.mixer.recurrence().is_some()) {
             return refused("TGI pages keys and values of attention only: models with recurrent layers run in vLLM, SGLang or transformers");
         }
-        if setup.model.anatomy.counted().any(|part| part.kind == ComponentKind::TextEncoder) {
-            return refused("TGI runs encoder-decoders without its paged cache, which is not counted: choose transformers");
+        if let Some(sentence) = not_causal(setup.model) {
+            return refused(sentence);
         }
         setup.check_division(false)
     }
@@ -137,16 +123,22 @@ impl Engine for Tgi {
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
         let decoder = setup.model.decoder();
+        let is_guess = setup.scenario.max_num_batched_tokens.is_none() && launcher::is_unread(setup.model, &setup.card);
         let step = |tokens: Expr| {
             let hidden = Expr::leaf(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
             let per_token = Expr::Sum(vec![feed_forward_width(setup), Expr::Product(vec![Expr::constant(4), hidden])]);
             Expr::encoded(Expr::Product(vec![tokens, per_token]), setup.dtype)
         };
-        let source = "one layer over the longest prompt (max_batch_prefill_tokens), which the server tries before it counts its blocks: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM; two public logs were compared";
-        let mut entries = vec![
-            Entry::modelled(Term::Activations, step(setup.step_tokens.leaf("tokens per step")), (50, 250), source, &[Stage::Prefill])?,
-            Entry::modelled(Term::Activations, step(setup.batch.leaf("requests")), (50, 250), source, &[Stage::Decode])?,
-        ];
+        let source = if is_guess {
+            "one layer over the longest prompt (max_batch_prefill_tokens): feed-forward + 4 × hidden_size per token. The launcher computes how many tokens from intermediate_size, which no layer of this mixture of experts has and so is not kept here: 4,096 are taken, and the band is as wide as what other mixtures come to (1,200 to 33,000)"
+        } else {
+            "one layer over the longest prompt (max_batch_prefill_tokens), which the server tries before it counts its blocks: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM; two public logs were compared"
+        };
+        let (band, basis) = if is_guess { ((10, 2000), Basis::RuleOfThumb) } else { ((50, 250), Basis::Modelled) };
+        let longest = Entry::modelled(Term::Activations, step(setup.step_tokens.leaf("tokens per step")), band, source, &[Stage::Prefill])?;
+        let decoding = "one layer over one token of each request: feed-forward (gate, up and product) + 4 × hidden_size per token, as measured for vLLM";
+        let mut entries =
+            vec![Entry { basis, ..longest }, Entry::modelled(Term::Activations, step(setup.batch.leaf("requests")), (50, 250), decoding, &[Stage::Decode])?];
         let vocabulary = || Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
         let values = || Expr::Product(vec![setup.batch.leaf("requests"), vocabulary()]);
         let logits = Expr::Sum(vec![Expr::encoded(values(), setup.dtype), Expr::encoded(Expr::Product(vec![Expr::constant(2), values()]), Encoding::F32)]);
@@ -187,19 +179,26 @@ impl Engine for Tgi {
     }
 }
 
+/// Why a model is none that writes text token by token, by itself; `None` of those that do.
+fn not_causal(model: &Model) -> Option<&'static str> {
+    let decoder = model.decoder();
+    let keeps = |kept| decoder.layers.iter().any(|run| run.layer.mixer.attention().is_some_and(|attention| attention.keeps == kept));
+    if decoder.kind != ComponentKind::TextDecoder || keeps(Keeps::Nothing) {
+        return Some("TGI serves models that write text token by token, which this one does not: choose transformers");
+    }
+    let has = |kind| model.anatomy.counted().any(|part| part.kind == kind);
+    if has(ComponentKind::AudioTower) {
+        return Some("TGI has no model that reads sound: choose transformers");
+    }
+    let mut names = decoder.layers.iter().flat_map(|run| &run.tensors).map(|tensor| tensor.name.as_ref());
+    let reads_across = keeps(Keeps::Encoder) || names.any(|name: &str| CROSS_ATTENTION.iter().any(|part| name.contains(part)));
+    let has_encoder = has(ComponentKind::TextEncoder) || (reads_across && !CROSS_ATTENDING.contains(&model.anatomy.model_type.as_str()));
+    let sentence = "TGI pages keys and values of decoders alone; one that reads an encoder through cross-attention is not counted: choose transformers";
+    has_encoder.then_some(sentence)
+}
+
 fn vendor(card: &Card) -> Vendor {
     card.gpu.map_or(Vendor::Nvidia, |gpu| gpu.vendor)
-}
-
-/// The width of a head by config.json, where it is that of keys.
-fn head_dim(model: &Model) -> Option<u64> {
-    model.decoder().cache_groups().iter().find_map(|group| group.mixer.attention().map(|attention| attention.key_dim))
-}
-
-/// Whether FlashInfer computes attention; the images for AMD set another (`Dockerfile_amd`).
-fn uses_flashinfer(model: &Model, card: &Card) -> bool {
-    let has_kernel = head_dim(model).is_some_and(|width| FLASHINFER_HEADS.contains(&width));
-    vendor(card) == Vendor::Nvidia && has_kernel && !WITHOUT_FLASHINFER.contains(&model.anatomy.model_type.as_str())
 }
 
 /// Tokens of a block, and the rule.
@@ -218,7 +217,7 @@ fn block(setup: &Setup) -> (u64, &'static str) {
 fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
     let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
     match group.mixer {
-        // Latents are kept as whole keys and values, both as wide as the wider of the two; the launcher reads keys that DeepSeek's
+        // Latents are kept as whole keys and values, both as wide as the wider of the two; the server reads keys that DeepSeek's
         // configs do not have, and takes 128 + 64 for them.
         Mixer::Latent(latent) => product.extend([
             Expr::named(2, "(K and V)"),
@@ -245,9 +244,22 @@ fn tied_head(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     common::copies(setup, vec![setup.spread.per_rank(Expr::Product(vec![vocabulary, hidden]))], source)
 }
 
+/// Whether graphs are captured: the launcher does not with `--quantize` bitsandbytes (its 4-bit formats are others, but a config calls
+/// them so too) and exl2.
+fn captures(setup: &Setup) -> bool {
+    if setup.scenario.enforce_eager {
+        return false;
+    }
+    if setup.weights == Weights::AsStored {
+        return !setup.model.anatomy.quantization.as_ref().is_some_and(|quantization| WITHOUT_GRAPHS.contains(&quantization.method.as_str()));
+    }
+    let format = setup.weights.name();
+    format != "int8" && !format.starts_with("exl2-")
+}
+
 /// Captured graphs of up to 32 requests, which share one pool.
 fn graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    if setup.scenario.enforce_eager {
+    if !captures(setup) {
         return Ok(None);
     }
     let requests = || Expr::leaf(LARGEST_GRAPH, "requests", Source::Runtime("--cuda-graphs: 1, 2, 4, 8, 16, 32"));
@@ -259,100 +271,4 @@ fn graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let entry = Entry::exact(Term::CudaGraphs, Expr::Sum(vec![tables, logits, own]), Basis::RuleOfThumb, source, RUNNING)?;
     let high = entry.amount.expected.plus(Bytes(1000 * MIB))?;
     Ok(Some(entry.with_band(Bytes::ZERO, high, Basis::RuleOfThumb)))
-}
-
-/// `max_batch_prefill_tokens` where it is not given: what the card computes in a second, at most the model's maximum and what the
-/// launcher thinks fits.
-fn prompt_tokens(known: &Known) -> u64 {
-    let Known { model, card, spread, .. } = known;
-    let of_family = || LONGEST_PROMPTS.iter().find(|(family, _)| *family == model.anatomy.model_type).map_or(4096, |(_, tokens)| *tokens);
-    let ranks = u128::from(spread.tensor.value);
-    let sizes = Sizes::of(model);
-    let suited = sizes.as_ref().zip(speed(card)).map(|(sizes, speed)| product(&[speed.into(), ranks]) / sizes.operations().max(1));
-    let suited = suited.and_then(|tokens| u64::try_from(tokens).ok()).filter(|tokens| *tokens > 100);
-    let tokens = suited.unwrap_or_else(of_family).min(model.anatomy.max_context.unwrap_or(u64::MAX));
-    let is_nvidia = vendor(card) == Vendor::Nvidia;
-    let fitting = sizes.filter(|_| is_nvidia && model.anatomy.quantization.is_none()).and_then(|sizes| {
-        // The launcher leaves a twentieth, the server a tenth.
-        let share = known.scenario.gpu_memory_utilization.map_or(Ok(card.capacity.get()), |share| share.floor_of(card.capacity.get()));
-        let available = product(&[share.ok()?.into(), ranks, 95]) / 100;
-        available.checked_sub(sizes.weights()).map(|free| free / sizes.token().max(1))
-    });
-    fitting.and_then(|fitting| u64::try_from(fitting).ok()).map_or(tokens, |fitting| tokens.min(fitting)).max(1)
-}
-
-/// Operations per second in 16 bits.
-fn speed(card: &Card) -> Option<u64> {
-    let name = card.gpu?.name;
-    SPEEDS.iter().find(|(known, _)| *known == name).map(|(_, tera)| tera * 1_000_000_000_000)
-}
-
-/// What the launcher reads from config.json to guess the cost of a token.
-struct Sizes {
-    heads: u128,
-    kv_heads: u128,
-    head_dim: u128,
-    hidden: u128,
-    intermediate: u128,
-    /// Experts of a token, shared ones too.
-    active: u128,
-    experts: u128,
-    layers: u128,
-    vocabulary: u128,
-}
-
-impl Sizes {
-    /// `None` for pictures and latents, where the launcher does not guess or guesses from keys that are not there.
-    fn of(model: &Model) -> Option<Self> {
-        let decoder = model.decoder();
-        if model.anatomy.counted().any(|part| part.kind == ComponentKind::VisionTower) {
-            return None;
-        }
-        let Attention { heads, kv_heads, key_dim, .. } = decoder.cache_groups().iter().find_map(|group| group.mixer.attention().copied())?;
-        let (intermediate, active, experts) = match decoder.widest_feed_forward()? {
-            FeedForward::Dense { intermediate, .. } => (intermediate, 1, 1),
-            FeedForward::MixtureOfExperts { experts, active, intermediate, shared } => {
-                (intermediate, active.saturating_add(shared / intermediate.max(1)), experts)
-            }
-            FeedForward::None => return None,
-        };
-        Some(Self {
-            heads: heads.into(),
-            kv_heads: kv_heads.into(),
-            head_dim: key_dim.into(),
-            hidden: decoder.hidden_size.into(),
-            intermediate: intermediate.into(),
-            active: active.into(),
-            experts: experts.into(),
-            layers: decoder.layer_count().into(),
-            vocabulary: decoder.vocab_size.into(),
-        })
-    }
-
-    /// `flop`: of one token.
-    fn operations(&self) -> u128 {
-        let attention = product(&[2, self.head_dim, self.hidden, 3 * self.heads + 2 * self.kv_heads]);
-        let feed_forward = product(&[6, self.hidden, self.intermediate, self.active]);
-        product(&[attention.saturating_add(feed_forward), self.layers])
-    }
-
-    /// `model_vram`: its bytes, as the launcher guesses them.
-    fn weights(&self) -> u128 {
-        let projections = product(&[self.heads + 2 * self.kv_heads, self.head_dim]);
-        let output = product(&[self.heads, self.head_dim, self.hidden]);
-        let feed_forward = product(&[3, self.intermediate, self.experts, self.hidden]);
-        let layer = projections.saturating_add(output).saturating_add(feed_forward);
-        product(&[2, product(&[layer, self.layers]).saturating_add(product(&[2, self.hidden, self.vocabulary]))])
-    }
-
-    /// `token_vram`: bytes of a token's keys, values and feed-forward, as the launcher guesses them.
-    fn token(&self) -> u128 {
-        let cache = product(&[4, self.kv_heads, self.head_dim, self.layers]);
-        cache.saturating_add(product(&[6, self.intermediate + self.intermediate / 2, self.experts]))
-    }
-}
-
-/// The launcher's guesses need no more than an order of magnitude: what is too large stays so.
-fn product(factors: &[u128]) -> u128 {
-    factors.iter().fold(1, |product: u128, factor| product.saturating_mul(*factor))
 }
