@@ -147,7 +147,11 @@ fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
     moment("peak", "Peak", peak.expected, stage.doing());
     if let (Some(claim), Some(budget)) = (device.claim, &device.budget) {
         let engine = budget.name.split(' ').next().unwrap_or_default();
-        let ratio = estimate.choices.iter().find(|choice| choice.key == "gpu_memory_utilization").map_or("its share", |choice| choice.value.as_str());
+        let ratio = estimate
+            .choices
+            .iter()
+            .find(|choice| choice.key.contains("fraction") || choice.key == "gpu_memory_utilization")
+            .map_or("its share", |choice| choice.value.as_str());
         moment("reserved", &format!("{engine} will claim"), claim, &format!("{ratio} of the card, and what is outside it"));
     }
     Ok(out)
