@@ -337,7 +337,11 @@ fn in_flight(run: &Run) -> Option<Flight> {
             let chunks = run.virtual_stages.value;
             // Groups of as many micro-batches as stages go through the first chunk before the next one: when the first backward pass
             // reaches the first stage's first chunk, a second group has been through it.
-            Flight { passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)), chunks, first: passes.min(2 * after + if chunks > 1 { 2 } else { 1 }) }
+            Flight {
+                passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)),
+                chunks,
+                first: passes.min(2 * after + if chunks > 1 { 2 } else { 1 }),
+            }
         }
     })
 }

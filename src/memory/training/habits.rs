@@ -67,7 +67,8 @@ impl Habits {
                 } else {
                     torch.checkpointing
                 },
-                widens_frozen: (is_quantised && !is_one_of(LEFT_NARROW)).then_some("PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`: what is not quantised is cast to float32"),
+                widens_frozen: (is_quantised && !is_one_of(LEFT_NARROW))
+                    .then_some("PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`: what is not quantised is cast to float32"),
                 ..torch
             },
             Trainer::Trl => Self {

@@ -14,8 +14,11 @@ const CHUNKS: u64 = 8;
 const TILE_TOKENS: u64 = 4096;
 /// TRL 1.16 `trainer/utils.py:_CHUNKED_LOGPROB_CHUNK_SIZE`: words of a tile.
 const TILE_WORDS: u64 = 32_768;
-/// Unsloth 2026.10 `unsloth_zoo/fused_losses/cross_entropy_loss.py:_CE_BYTES_PER_LOGIT`, and `_CE_TARGET_GB_CAP`: what a chunk takes at most.
-const UNSLOTH: (u64, u64) = (16, 4 * GIB);
+/// Unsloth 2026.10 `unsloth_zoo/fused_losses/fused_linear.py:_MIN_LOGITS`: of a chunk, in 512 to `_MAX_ROWS` rows.
+const UNSLOTH_LOGITS: u64 = 512 * 151_936;
+const UNSLOTH_ROWS: (u64, u64) = (512, 4096);
+/// `_CHUNK_GB`: what the logits of a chunk take at most.
+const UNSLOTH_CHUNK: u64 = 2 * GIB;
 
 /// Whether an embedding serves as the head too.
 pub(super) fn is_tied(decoder: &Component, tensor: &Tensor) -> bool {
@@ -69,7 +72,7 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
                     "backward of cross-entropy: log-softmax, its gradient and that of the logits in float32; two bytes more where the outputs are still held",
                     &[Stage::Loss],
                 )?,
-                ])
+            ])
         }
         Loss::Chunked => {
             let chunk = times(12, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
@@ -178,15 +181,53 @@ fn fused(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overf
     ])
 }
 
-/// Unsloth: chunks by fours, so that none takes more than half of what is free or 4 GiB.
+/// The largest power of two that is no more, at least 1.
+fn power_below(number: u64) -> u64 {
+    1 << number.max(1).ilog2()
+}
+
+/// Tokens whose logits Unsloth makes at once (`fused_linear_rows`): as Liger's chunk rounded down, but enough to keep matrix products busy.
+fn unsloth_rows(tokens: u64, hidden: u64, vocabulary: u64) -> Result<u64, Overflow> {
+    let few = power_below(UNSLOTH_LOGITS / vocabulary).clamp(UNSLOTH_ROWS.0, UNSLOTH_ROWS.1);
+    let rows = power_below(tokens.checked_mul(hidden).ok_or(Overflow)? / vocabulary).clamp(few, UNSLOTH_ROWS.1);
+    let cap = UNSLOTH_CHUNK / vocabulary.checked_mul(4).ok_or(Overflow)?;
+    Ok(rows.min(cap.max(2)).min(tokens).max(1))
+}
+
+/// Unsloth: float32 logits of one chunk of tokens, which become their gradients in place; a frozen head goes in tiles that take less.
 fn fused_by_free_memory(run: &Run, low: u64, is_head_trained: bool) -> Result<Vec<Entry>, Overflow> {
-    let all = Expr::Product(vec![Expr::named(UNSLOTH.0, "B"), logits(run)]);
-    let chunks = all.evaluate()?.div_ceil(UNSLOTH.1).max(1).next_multiple_of(4);
-    let one = all.ceil_div(Expr::leaf(chunks, "chunks", Source::Derived("by fours, none above 4 GiB".into())));
-    let source =
-        "Unsloth 2026.10 unsloth_zoo/fused_losses/cross_entropy_loss.py: gradients of hidden states and head, and chunks that shrink with what is free";
+    let decoder = run.model.decoder();
+    let rows = unsloth_rows(run.tokens().evaluate()?, decoder.hidden_size, decoder.vocab_size.max(1))?;
+    let words = run.width(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()), true);
+    let rows = Expr::leaf(rows, "tokens of a chunk", Source::Derived("tokens × hidden_size / vocab_size, within 512 to 4,096 and 2 GiB".into()));
+    let one = Expr::Product(vec![Expr::named(4, "B"), rows, words]);
+    let source = "Unsloth 2026.10 unsloth_zoo/fused_losses/fused_linear.py: gradients of hidden states and head, logits of one chunk";
     let kept = made_ahead(run, low, is_head_trained);
     let chunk = Entry::exact(Term::Logits, one, Basis::Modelled, source, &[Stage::Forward])?;
     let most = chunk.amount.expected;
     Ok(vec![Entry::exact(Term::Logits, Expr::sum(kept), Basis::Derived, source, PASSES)?, chunk.with_band(Bytes::ZERO, most, Basis::Modelled)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `fused_linear_rows` of unsloth_zoo 2026.10.9 gives.
+    #[test]
+    fn chunks_of_unsloth() {
+        for ((tokens, hidden, vocabulary), rows) in ROWS {
+            assert_eq!(unsloth_rows(tokens, hidden, vocabulary), Ok(rows), "{tokens} × {hidden} / {vocabulary}");
+        }
+    }
+
+    /// (tokens, hidden size, words), rows.
+    const ROWS: [((u64, u64, u64), u64); 7] = [
+        ((2048, 4096, 128_256), 512),
+        ((32_768, 4096, 128_256), 1024),
+        ((8192, 2048, 32_000), 2048),
+        ((100, 768, 50_257), 100),
+        ((65_536, 8192, 262_144), 2048),
+        ((4096, 64, 1_000_000), 512),
+        ((1, 1, 1), 1),
+    ];
 }

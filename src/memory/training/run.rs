@@ -5,6 +5,7 @@ use super::modules::Module;
 use super::recipe::{Recipe, default_recipe};
 use super::samples::{accumulation, check_capacity_factor, image, rows, seconds};
 use super::targets;
+use super::unfollowed;
 use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
@@ -185,7 +186,10 @@ impl<'a> Run<'a> {
             let adapter = usual(&mut choices, "adapter_dtype", asked.adapter_dtype, habits.adapter);
             let is_wide = adapter == AdapterDtype::Fp32 || (widens.is_some() && format.is_none());
             // What is not quantised and wide makes a wide hidden state, which matrix products cast where they are not wide themselves.
-            recipe = Recipe { casts_weights: widens.is_some() && recipe.compute != Encoding::F32, ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute }) };
+            recipe = Recipe {
+                casts_weights: widens.is_some() && recipe.compute != Encoding::F32,
+                ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute })
+            };
         }
         assumptions.extend(widens.map(|why| format!("frozen values that are not quantised are float32 ({why})")));
         let packed = format.map(|format| of_architecture(&model.anatomy, format, base)).transpose()?;
@@ -219,6 +223,7 @@ impl<'a> Run<'a> {
         let loss = usual(&mut choices, "loss", asked.loss, habits.loss);
         let kernels = usual(&mut choices, "kernels", asked.kernels, habits.kernels);
         choices.said("attention", scenario.attention.name().to_owned(), None);
+        assumptions.extend(unfollowed::notes(model, scenario.attention)?);
         let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
         let mut usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
@@ -234,11 +239,7 @@ impl<'a> Run<'a> {
             }
         };
         if method.is_low_rank() || method == Method::Ia3 {
-            choices.said(
-                "lora_targets",
-                targets.to_string(),
-                asked.lora_targets.is_none().then(|| usual_targets.map_or(rule, |(_, why)| why).to_owned()),
-            );
+            choices.said("lora_targets", targets.to_string(), asked.lora_targets.is_none().then(|| usual_targets.map_or(rule, |(_, why)| why).to_owned()));
         }
         let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
             "virtual_tokens",

@@ -69,12 +69,7 @@ fn leaf(tensor: &Tensor) -> &str {
 }
 
 /// The modules that get adapters, by names that the model has, and the rule behind them where none were asked for.
-pub(super) fn resolve(
-    model: &Model,
-    method: Method,
-    asked: Option<&Targets>,
-    assumptions: &mut Vec<String>,
-) -> Result<(Targets, &'static str), EstimateError> {
+pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, assumptions: &mut Vec<String>) -> Result<(Targets, &'static str), EstimateError> {
     if !method.is_low_rank() && method != Method::Ia3 {
         return Ok((Targets::Named(Vec::new()), ""));
     }
