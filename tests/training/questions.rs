@@ -1,7 +1,7 @@
 //! What is asked of a run, refused or said.
 
 use crate::common::model;
-use crate::{LLAMA_8B, QWEN3_30B_A3B, answer, full, lora, mixed, scenario};
+use crate::{LLAMA_8B, LLAVA, QWEN3_30B_A3B, answer, full, lora, mixed, scenario};
 use vramfit::memory::{EstimateError, estimate};
 use vramfit::plan::{Largest, Question, solve};
 use vramfit::quantity::Bytes;

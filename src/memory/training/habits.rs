@@ -37,10 +37,10 @@ const BITSANDBYTES: &[Format] = &[Format::LlmInt8, Format::Nf4, Format::Fp4];
 const UNSLOTH: &str = "Unsloth 2026.10 models/llama.py `get_peft_model`";
 
 impl Habits {
-    /// Of a framework that trains by `method`; `quantised` where the frozen weights are, with what made them so if that is known.
-    pub fn of(trainer: Trainer, algorithm: Algorithm, method: Method, quantised: Option<Option<Format>>) -> Self {
+    /// Of a framework that trains by `method`; `quantised` is what the frozen weights are quantised by.
+    pub fn of(trainer: Trainer, algorithm: Algorithm, method: Method, quantised: Option<Format>) -> Self {
         let is_quantised = quantised.is_some();
-        let is_one_of = |formats: &[Format]| quantised.flatten().is_some_and(|format| formats.contains(&format));
+        let is_one_of = |formats: &[Format]| quantised.is_some_and(|format| formats.contains(&format));
         // TRL's algorithms are taken as TRL computes them; those that it has no trainer for any more, as transformers does.
         let loss = match algorithm {
             Algorithm::Dpo | Algorithm::Kto | Algorithm::Grpo => (Loss::Tiled, "log-probabilities in tiles, as TRL 1.16 makes them"),

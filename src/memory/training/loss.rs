@@ -212,7 +212,7 @@ fn fused_by_free_memory(run: &Run, low: u64, is_head_trained: bool) -> Result<Ve
 mod tests {
     use super::*;
 
-    /// What `fused_linear_rows` of unsloth_zoo 2026.10.9 gives.
+    /// What `fused_linear_rows` of `unsloth_zoo` 2026.10.9 gives.
     #[test]
     fn chunks_of_unsloth() {
         for ((tokens, hidden, vocabulary), rows) in ROWS {

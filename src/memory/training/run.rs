@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
             1 << 20,
         )?;
         let format = packed_format(model, scenario.weights, method)?;
-        let habits = Habits::of(trainer, algorithm, method, format.map(|format| quantised_by(model, format)));
+        let habits = Habits::of(trainer, algorithm, method, format.and_then(|format| quantised_by(model, format)));
         let precision = usual(&mut choices, "precision", asked.precision, habits.precision);
         let sharding = match world.data.value * world.context.value {
             1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
@@ -415,7 +415,7 @@ fn packed_format(model: &Model, asked: Weights, method: Method) -> Result<Option
     }
 }
 
-/// What quantised the frozen tensors, where it is known: of several formats of a config the first.
+/// What the frozen tensors are quantised by: of several formats of a config the first.
 fn quantised_by(model: &Model, format: Weights) -> Option<weight_format::Method> {
     let stored = || model.anatomy.quantization.as_ref().and_then(|quantization| quantization.schemes.first().copied());
     format.scheme().or_else(stored).map(|scheme| scheme.method)
