@@ -115,6 +115,23 @@ fn wrong(config: &Value) -> Vec<String> {
     wrong
 }
 
+/// Values that are each within reason, and together are not.
+#[test]
+fn impossible_together_is_refused_by_name() {
+    for (key, config) in [
+        ("kernel_sizes", json!({"model_type": "efficientnet", "kernel_sizes": [1, 1, 1, 1, 1, 1, 1]})),
+        ("num_block_repeats", json!({"model_type": "efficientnet", "num_block_repeats": [400, 400, 400, 1, 1, 1, 1], "depth_coefficient": 1.0})),
+        ("depths", json!({"model_type": "swin", "depths": [300, 300, 300, 300]})),
+        ("patch_size", json!({"model_type": "swin", "patch_size": [4, 2]})),
+        ("window_size", json!({"model_type": "swin", "window_size": 20_000})),
+        ("prior_encoder_num_wavenet_layers", json!({"model_type": "vits", "prior_encoder_num_flows": 32, "prior_encoder_num_wavenet_layers": 33})),
+        ("depth_separable_num_layers", json!({"model_type": "vits", "depth_separable_num_layers": 1000})),
+    ] {
+        let error = model(&config).expect_err(key);
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}
+
 #[test]
 fn impossible_values_are_refused_by_name() {
     let mut types = BTreeSet::new();

@@ -135,7 +135,7 @@ impl Fields {
     #[must_use]
     pub fn with_alias(&self, key: &str, alias: &str) -> Self {
         let mut same = self.with_defaults(&[]);
-        if let (false, Some(value)) = (self.has(key), self.object.get(alias)) {
+        if let (Some((_, value)), false) = (self.get(alias), self.has(key)) {
             same.object.insert(key.to_owned(), value.clone());
         }
         same
@@ -343,10 +343,17 @@ impl Fields {
         object.keys().any(|key| PART_SIZES.contains(&key.as_str()))
     }
 
+    /// Whether a list of layers' types says of every one that it is a plain decoder's.
+    fn says_equal_layers(&self, key: &str) -> bool {
+        let types = (key == "layer_types").then(|| self.object.get(key)?.as_array()).flatten();
+        types.is_some_and(|types| types.iter().all(|kind| kind == "full_attention"))
+    }
+
     /// Keys that were not asked for and say that the layers are not those of a plain decoder.
     pub fn structural_keys_left(&self) -> impl Iterator<Item = String> {
         let (_, left) = self.accounts();
-        left.into_iter().filter(|key| STRUCTURAL.iter().any(|part| key.contains(part)))
+        let of_equal_layers: Vec<String> = left.iter().filter(|key| self.says_equal_layers(key)).cloned().collect();
+        left.into_iter().filter(move |key| STRUCTURAL.iter().any(|part| key.contains(part)) && !of_equal_layers.contains(key))
     }
 
     /// The keys that were asked for and are there, and those that may matter but were not asked for. An object that was

@@ -141,8 +141,9 @@ fn trainers_have_their_habits() {
     let trl = of(Trainer::Trl, qlora());
     assert_eq!(held(&trl.devices[0], Term::Adapters, Stage::Load), 41_943_040 * 2);
     assert_eq!((told(&trl, "precision").as_deref(), told(&trl, "loss").as_deref()), (Some("bf16-mixed"), Some("tiled")));
-    // A tile of 4,096 tokens by 32,768 words instead of all logits.
-    assert!(held(&trl.devices[0], Term::Logits, Stage::Loss) < held(&plain.devices[0], Term::Logits, Stage::Loss) / 10);
+    // A tile of 2,048 tokens by 32,768 words instead of all logits, the float32 head's slice for it cast, and hidden states and gradients.
+    let tiled = 2048 * 32_768 * 2 + 32_768 * 4096 * 2 + 2048 * 4096 * 12;
+    assert_eq!(held(&trl.devices[0], Term::Logits, Stage::Loss), tiled);
     let unsloth = of(Trainer::Unsloth, Training { method: Some(Method::Lora), ..Training::default() });
     assert_eq!(unsloth.trainable.unwrap().get(), 41_943_040, "rank 16 on seven modules");
     assert!(unsloth.host.is_some_and(|host| host.entries.iter().any(|entry| entry.term == Term::Activations)));
@@ -161,4 +162,56 @@ fn copies_in_8_bit_floats() {
     assert_eq!(grown(&spread(LLAMA_8B, 8, fp8(Sharding::Fsdp))), 0);
     let megatron = Training { mixed_recipe: Some(MixedRecipe::Megatron), ..fp8(Sharding::None) };
     assert_eq!(states(&answer(LLAMA_8B, megatron).devices[0]) - 2 * 32 * 218_103_808, 18 * LLAMA_8B_PARAMETERS);
+}
+
+/// Frozen matrices in 4 bits have no copies in 8.
+#[test]
+fn quantised_matrices_have_no_copies_in_8_bits() {
+    let qlora = |precision| answer(LLAMA_8B, Training { method: Some(Method::Qlora), precision: Some(precision), ..lora(8, Targets::AllLinear) });
+    let weights = |answer: &Estimate| held(&answer.devices[0], Term::Weights, Stage::Forward);
+    assert_eq!(weights(&qlora(Precision::Fp8)), weights(&qlora(Precision::Bf16)));
+}
+
+/// PEFT 0.21.2 utils/other.py: GPTQ's embedding, head and norms stay in 16 bits and its layers are recomputed; of AWQ the reverse.
+#[test]
+fn peft_prepares_each_format_in_its_way() {
+    let quantised = |about: &str| LLAMA_8B.replacen('{', &format!("{{\"quantization_config\": {about},"), 1);
+    let of = |about: &str, trainer| {
+        let training = Training { trainer: Some(trainer), ..lora(8, Targets::AllLinear) };
+        let answer = answer(&quantised(about), training);
+        let recomputes = answer.choices.iter().any(|choice| choice.key == "gradient_checkpointing" && choice.value == "full");
+        (held(&answer.devices[0], Term::Weights, Stage::Load), recomputes)
+    };
+    let gptq = r#"{"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": false}"#;
+    assert_eq!(of(gptq, Trainer::Transformers), (of(gptq, Trainer::Torch).0, true));
+    let awq = r#"{"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true, "version": "gemm"}"#;
+    let (wide, recomputes) = of(awq, Trainer::Transformers);
+    assert!(!recomputes);
+    assert_eq!(wide - of(awq, Trainer::Torch).0, 2 * (2 * 128_256 * 4096 + 65 * 4096));
+}
+
+/// Without autocast nothing is cast; TRL casts the head slice by slice.
+#[test]
+fn copies_of_wide_matrices() {
+    let activations = |training: Training| held(&answer(LLAMA_8B, training).devices[0], Term::Activations, Stage::Loss);
+    let trl = |loss| Training { trainer: Some(Trainer::Trl), loss: Some(loss), ..full() };
+    // A head's copy in 16 bits, and its input as autocast casts it for the product.
+    let copy = 128_256 * 4096 * 2;
+    assert!(activations(trl(Loss::Standard)) - activations(trl(Loss::Tiled)) >= copy);
+}
+
+/// PEFT has no modules for Mamba: the answer says what is taken instead.
+#[test]
+fn the_rule_of_targets_is_the_one_that_was_used() {
+    let rule = |config: &str, trainer| {
+        let answer = answer(config, Training { method: Some(Method::Lora), trainer: Some(trainer), seq_len: Some(64), ..Training::default() });
+        let choice = answer.choices.iter().find(|choice| choice.key == "lora_targets").cloned().unwrap();
+        (choice.default.unwrap(), answer.assumptions)
+    };
+    assert_eq!(rule(LLAMA_8B, Trainer::Torch).0, "PEFT's for the family");
+    let mamba = r#"{"model_type": "mamba", "hidden_size": 768, "num_hidden_layers": 4, "vocab_size": 1000, "state_size": 16, "conv_kernel": 4,
+        "intermediate_size": 1536, "time_step_rank": 48}"#;
+    assert!(rule(mamba, Trainer::Torch).0.starts_with("PEFT has none"));
+    let (unsloth, said) = rule(mamba, Trainer::Unsloth);
+    assert!(unsloth.starts_with("PEFT has none") && said.iter().any(|note| note.contains("unsloth")), "{said:?}");
 }

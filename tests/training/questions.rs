@@ -1,7 +1,7 @@
 //! What is asked of a run, refused or said.
 
 use crate::common::model;
-use crate::{LLAMA_8B, QWEN3_30B_A3B, answer, full, lora, mixed, scenario};
+use crate::{LLAMA_8B, LLAVA, QWEN3_30B_A3B, answer, full, lora, mixed, scenario};
 use vramfit::memory::{EstimateError, estimate};
 use vramfit::plan::{Largest, Question, solve};
 use vramfit::quantity::Bytes;
@@ -116,4 +116,18 @@ fn settings_without_a_part_are_said() {
     let fewer = without_a_part(Training { method: Some(Method::Lora), ..all });
     assert!(["lora_rank", "lora_targets", "lora_dropout", "adapter_dtype", "trainable"].iter().all(|name| !fewer.iter().any(|said| said == name)), "{fewer:?}");
     assert_eq!(without_a_part(full()), Vec::<String>::new());
+}
+
+/// What is left out of an answer is said in it.
+#[test]
+fn what_is_not_followed_is_said() {
+    let said = |config: &str, words: &str| answer(config, Training::default()).assumptions.iter().any(|note| note.contains(words));
+    let hrm = r#"{"model_type": "hrm_text", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "head_dim": 32, "vocab_size": 100,
+        "num_hidden_layers": 16, "num_layers_per_stack": 2, "max_position_embeddings": 128}"#;
+    assert!(said(hrm, "12 layers pass tokens through the weights of others"));
+    assert!(said(r#"{"model_type": "vits"}"#, "most of this model's matrices are outside of its layers"));
+    assert!(said(r#"{"model_type": "swin"}"#, "attention within windows"));
+    for plain in [LLAMA_8B, LLAVA] {
+        assert!(!said(plain, "is not counted") && !said(plain, "windows"));
+    }
 }

@@ -4,7 +4,7 @@ use crate::common::model;
 use crate::{LLAMA_8B, LLAMA_8B_PARAMETERS, answer, full, held, mixed, peak, scenario, spread, states};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
-use vramfit::scenario::{MixedRecipe, Offload, Parallel, Scenario, Schedule, Sharding, Training};
+use vramfit::scenario::{Loss, MixedRecipe, Offload, Parallel, Scenario, Schedule, Sharding, Training};
 
 /// ZeRO (arXiv 1910.02054), figure 1: 7.5 B parameters over 64 GPUs take 120, 31.4, 16.6 and 1.9 GB: (4 + 12), 4 + 12/N, 2 + 14/N and
 /// 16/N bytes of a parameter.
@@ -66,6 +66,25 @@ fn schedules_of_pipelines() {
     assert_eq!(first(Schedule::Gpipe, 16, None), 16 * one);
     // Narayanan et al. (arXiv 2104.04473): 1 + (p - 1) / (p v) of 1F1B's p micro-batches; with two chunks on four stages 11 / 8.
     assert_eq!(first(Schedule::Interleaved, 16, Some(2)), one * 11 / 2);
+}
+
+/// All forward passes of `GPipe` come first: what each loss keeps waits for every micro-batch but the last.
+#[test]
+fn losses_of_waiting_micro_batches() {
+    let last = |loss, micro_batches| {
+        let training = Training { grad_accum: Some(micro_batches), schedule: Some(Schedule::Gpipe), loss: Some(loss), ..full() };
+        let parallel = Parallel { pipeline: Some(4), ..Parallel::default() };
+        let answer = estimate(&model(LLAMA_8B), &Scenario { parallel, ..scenario(training) }).unwrap();
+        held(answer.devices.last().unwrap(), Term::Logits, Stage::Loss)
+    };
+    for (loss, kept) in [
+        (Loss::Standard, 4 * 2048 * 128_256),
+        (Loss::Chunked, 2 * 2048 * 128_256),
+        (Loss::Tiled, 2 * 2048 * 4096),
+        (Loss::Fused, 2 * 2048 * 4096 + 2 * 128_256 * 4096),
+    ] {
+        assert_eq!(last(loss, 16) - last(loss, 1), 15 * kept, "{loss:?}");
+    }
 }
 
 /// torch 2.15 FSDP, Llama-3.1-8B over 8: 16 bytes of an eighth, gathered: embedding, head and last norm, and two layers.

@@ -6,10 +6,10 @@ use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = &f.with_alias("encoder_layers", "num_hidden_layers").with_alias("tgt_vocab_size", "vocab_size");
     let or = |key: &str, default: u64| Ok::<u64, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let (hidden, positions) = (or("hidden_size", 1024)?, or("max_position_embeddings", 1024)?.saturating_add(2));
     let vocabularies = [or("src_vocab_size", 42_024)?, or("tgt_vocab_size", 42_024)?];
-    f.touch("num_hidden_layers");
     f.touch("langs");
     let stack = |name: &str, vocab| {
         let [layers, heads, inner] = ["layers", "attention_heads", "ffn_dim"].map(|key| format!("{name}_{key}"));

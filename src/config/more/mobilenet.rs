@@ -1,7 +1,7 @@
 //! `MobileNet` 1 and 2, `EfficientNet`: inverted residuals of depthwise convolutions; widths are scaled and rounded to a divisor.
 
 use super::decoder::{Draft, Tensors, labels};
-use super::vision::{Steps, Task, bare, channels, classifier, norm, normed_convolution, per_stage, per_stage_of, staged, task};
+use super::vision::{MAX_BLOCKS, Steps, Task, bare, channels, classifier, norm, normed_convolution, per_stage, per_stage_of, staged, task};
 use super::{ConfigError, Fields};
 use crate::model::{Step, Window};
 
@@ -218,12 +218,15 @@ pub(super) fn read_efficient(f: &Fields) -> Result<Draft, ConfigError> {
     norm(&mut t, "efficientnet.embeddings.batchnorm", width(32), true);
     let convolution = |steps: Steps, window: Window, outputs: u64| steps.then(Step::Convolution(window, outputs)).then(Step::BatchNorm);
     let mut steps = convolution(Steps::default().then(Step::Pad(1)), Window::tight(3, 2), width(32)).then(activation.clone());
-    let mut number = 0;
+    let mut number: u64 = 0;
     let mut last = width(32);
     for stage in 0..stages {
         let count = whole((deep * float(repeats[stage])).ceil());
-        if count > 1000 || stages > 64 {
-            return Err(f.impossible("num_block_repeats", "it must have at most 64 stages of at most 1,000 blocks"));
+        if number.saturating_add(count) > MAX_BLOCKS {
+            return Err(f.impossible("num_block_repeats", "times `depth_coefficient` they must be at most 1,000 blocks in all"));
+        }
+        if kernels[stage] == 1 && strides[stage] == 2 {
+            return Err(f.impossible("kernel_sizes", "a kernel of 1 with a stride of 2 crops its map, which is not followed"));
         }
         let mut before = width(inputs[stage]);
         let after = width(outputs[stage]);

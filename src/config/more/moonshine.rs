@@ -6,7 +6,10 @@ use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Layer, Span, Tensor};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_alias("encoder_num_hidden_layers", "num_hidden_layers");
+    let f = &f
+        .with_alias("decoder_num_hidden_layers", "num_hidden_layers")
+        .with_alias("decoder_num_attention_heads", "num_attention_heads")
+        .with_alias("decoder_num_key_value_heads", "num_key_value_heads");
     let or = |key: &str, default: u64| Ok::<u64, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let hidden = or("hidden_size", 288)?;
     let inner = or("intermediate_size", 1152)?;

@@ -68,9 +68,15 @@ fn stages(
         t.tensor(&format!("{base}.embeddings.position_embeddings"), Role::Position, &[1, patches.number + more_positions, first]);
     }
     norm(&mut t, &format!("{base}.embeddings.norm"), first, true);
-    let side = f.optional_count("window_size")?.unwrap_or(7).clamp(1, 10_000);
+    let side = f.optional_count("window_size")?.unwrap_or(7);
+    if side > 10_000 {
+        return Err(f.impossible("window_size", "it must be at most 10,000"));
+    }
     let is_second = merged_norm == 2;
-    let patch = f.count("patch_size").unwrap_or(4).max(1);
+    let [patch, other] = patches.size;
+    if patch != other {
+        return Err(f.impossible("patch_size", "patches that are not square are not followed"));
+    }
     let mut steps = Steps::default().then(Step::Convolution(Window::tight(patch, patch), first)).then(Step::LayerNorm);
     let mut width = first;
     let mut layers = Vec::new();

@@ -314,14 +314,15 @@ pub(super) fn per_stage_of(f: &Fields, key: &'static str, default: &[u64], stage
     Ok(list)
 }
 
-/// Most blocks of one stage that are read.
+/// Most blocks that are read, of all stages.
 pub(super) const MAX_BLOCKS: u64 = 1000;
 
 /// Blocks per stage.
 pub(super) fn depths(f: &Fields, default: &[u64]) -> Result<Vec<u64>, ConfigError> {
     let list = per_stage(f, "depths", default)?;
-    if list.len() > 64 || list.iter().any(|&depth| depth > MAX_BLOCKS) {
-        return Err(f.impossible("depths", "it must have at most 64 stages of at most 1,000 blocks"));
+    // Each is at most 100,000: the sum of 64 cannot overflow.
+    if list.len() > 64 || list.iter().sum::<u64>() > MAX_BLOCKS {
+        return Err(f.impossible("depths", "it must have at most 64 stages, of at most 1,000 blocks in all"));
     }
     Ok(list)
 }

@@ -11,7 +11,6 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let or = |key: &str, default: u64| Ok::<u64, ConfigError>(f.optional_count(key)?.unwrap_or(default));
     let (encoder, component) = whisper_encoder(f, &WHISPER, "model.encoder", "model.encoder.layers")?;
     let class = f.architecture()?.unwrap_or_default();
-    f.touch("num_hidden_layers");
     let weighted = f.flag("use_weighted_layer_sum", false)?;
     let projection = or("classifier_proj_size", 256)?;
     if class.ends_with("ForAudioClassification") {

@@ -335,8 +335,13 @@ fn in_flight(run: &Run) -> Option<Flight> {
         Schedule::OneForwardOneBackward => Flight { passes: passes.min(after + 1), chunks: 1, first: passes.min(after + 1) },
         Schedule::Interleaved => {
             let chunks = run.virtual_stages.value;
-            // Groups of as many micro-batches as stages go through the first chunk before the next one.
-            Flight { passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)), chunks, first: passes.min(2 * after + 1) }
+            // Groups of as many micro-batches as stages go through the first chunk before the next one: when the first backward pass
+            // reaches the first stage's first chunk, a second group has been through it.
+            Flight {
+                passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)),
+                chunks,
+                first: passes.min(2 * after + if chunks > 1 { 2 } else { 1 }),
+            }
         }
     })
 }
@@ -348,9 +353,12 @@ pub(super) fn casts(run: &Run, holdings: &super::holdings::Holdings) -> Result<V
         return Ok(Vec::new());
     }
     let decoder = run.model.decoder();
+    // TRL casts slices of the head as it needs them.
+    let is_sliced = run.loss == Loss::Tiled && super::loss::has_logits(run);
     let is_matrix = |held: &super::holdings::Held| {
         let tensor = held.tensor;
         held.is_trained
+            && !(is_sliced && !held.is_in_layer && super::loss::is_head(decoder, tensor))
             && tensor.shape.len() > 1
             && (tensor.role == Role::Head || super::loss::is_tied(decoder, tensor) || !matches!(tensor.role, Role::Embedding | Role::Position | Role::Norm))
     };

@@ -1,6 +1,7 @@
 //! What a training framework does where nothing is said.
 
 use crate::scenario::{AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, Precision, Trainer};
+use crate::weight_format::Method as Format;
 
 /// A default, and why it is the default.
 pub(super) type Usual<T> = (T, &'static str);
@@ -29,11 +30,17 @@ pub(super) struct Habits {
 }
 
 const TRL: &str = "TRL 1.16 trainer/base_config.py";
+/// Formats whose other values `prepare_model_for_kbit_training` leaves in 16 bits.
+const LEFT_NARROW: &[Format] = &[Format::Gptq, Format::Aqlm, Format::Eetq, Format::Hqq, Format::TorchAo, Format::TorchAoFp8];
+/// Formats, besides those, of which it recomputes layers: what bitsandbytes loads in 4 or 8 bits.
+const BITSANDBYTES: &[Format] = &[Format::LlmInt8, Format::Nf4, Format::Fp4];
 const UNSLOTH: &str = "Unsloth 2026.10 models/llama.py `get_peft_model`";
 
 impl Habits {
-    /// Of a framework that trains by `method`, the frozen weights quantised or not.
-    pub fn of(trainer: Trainer, algorithm: Algorithm, method: Method, is_quantised: bool) -> Self {
+    /// Of a framework that trains by `method`; `quantised` is what the frozen weights are quantised by.
+    pub fn of(trainer: Trainer, algorithm: Algorithm, method: Method, quantised: Option<Format>) -> Self {
+        let is_quantised = quantised.is_some();
+        let is_one_of = |formats: &[Format]| quantised.is_some_and(|format| formats.contains(&format));
         // TRL's algorithms are taken as TRL computes them; those that it has no trainer for any more, as transformers does.
         let loss = match algorithm {
             Algorithm::Dpo | Algorithm::Kto | Algorithm::Grpo => (Loss::Tiled, "log-probabilities in tiles, as TRL 1.16 makes them"),
@@ -55,12 +62,13 @@ impl Habits {
             Trainer::Torch => torch,
             Trainer::Transformers => Self {
                 kernels: (Kernels::Transformers, "as transformers writes them"),
-                checkpointing: if is_quantised {
+                checkpointing: if is_one_of(LEFT_NARROW) || is_one_of(BITSANDBYTES) {
                     (Checkpointing::Full, "PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`")
                 } else {
                     torch.checkpointing
                 },
-                widens_frozen: is_quantised.then_some("PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`: what is not quantised is cast to float32"),
+                widens_frozen: (is_quantised && !is_one_of(LEFT_NARROW))
+                    .then_some("PEFT 0.21 utils/other.py `prepare_model_for_kbit_training`: what is not quantised is cast to float32"),
                 ..torch
             },
             Trainer::Trl => Self {

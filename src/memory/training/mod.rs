@@ -20,6 +20,7 @@ mod states;
 mod tape;
 mod targets;
 mod towers;
+mod unfollowed;
 mod world;
 
 use super::{EstimateError, UNMAPPED, is_alike, widen, widen_activations};

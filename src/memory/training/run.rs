@@ -5,6 +5,7 @@ use super::modules::Module;
 use super::recipe::{Recipe, default_recipe};
 use super::samples::{accumulation, check_capacity_factor, image, rows, seconds};
 use super::targets;
+use super::unfollowed;
 use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
@@ -16,6 +17,7 @@ use crate::scenario::{
     AdapterDtype, Algorithm, Checkpointing, Kernels, Loss, Method, Offload, OffloadDevice, Optimizer, Precision, Reference, Rollout, Scenario, Schedule,
     Sharding, Targets, Trainable, Trainer, Weights,
 };
+use crate::weight_format;
 use crate::weights::{Stored, of_architecture};
 
 /// The length of a sequence when none is chosen.
@@ -155,7 +157,7 @@ impl<'a> Run<'a> {
             1 << 20,
         )?;
         let format = packed_format(model, scenario.weights, method)?;
-        let habits = Habits::of(trainer, algorithm, method, format.is_some());
+        let habits = Habits::of(trainer, algorithm, method, format.and_then(|format| quantised_by(model, format)));
         let precision = usual(&mut choices, "precision", asked.precision, habits.precision);
         let sharding = match world.data.value * world.context.value {
             1 => pick(&mut choices, "sharding", asked.sharding, Sharding::None, "one replica"),
@@ -183,8 +185,11 @@ impl<'a> Run<'a> {
         if method.is_adapter() {
             let adapter = usual(&mut choices, "adapter_dtype", asked.adapter_dtype, habits.adapter);
             let is_wide = adapter == AdapterDtype::Fp32 || (widens.is_some() && format.is_none());
-            // What is not quantised and wide makes a wide hidden state, which matrix products cast.
-            recipe = Recipe { casts_weights: widens.is_some(), ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute }) };
+            // What is not quantised and wide makes a wide hidden state, which matrix products cast where they are not wide themselves.
+            recipe = Recipe {
+                casts_weights: widens.is_some() && recipe.compute != Encoding::F32,
+                ..recipe.of_adapters(if is_wide { Encoding::F32 } else { recipe.compute })
+            };
         }
         assumptions.extend(widens.map(|why| format!("frozen values that are not quantised are float32 ({why})")));
         let packed = format.map(|format| of_architecture(&model.anatomy, format, base)).transpose()?;
@@ -218,28 +223,23 @@ impl<'a> Run<'a> {
         let loss = usual(&mut choices, "loss", asked.loss, habits.loss);
         let kernels = usual(&mut choices, "kernels", asked.kernels, habits.kernels);
         choices.said("attention", scenario.attention.name().to_owned(), None);
+        assumptions.extend(unfollowed::notes(model, scenario.attention)?);
         let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
         let mut usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
         let named = usual_targets.map(|(names, _)| Targets::Named(names.iter().map(|name| (*name).to_owned()).collect()));
-        let targets = match named.map(|named| targets::resolve(model, method, Some(&named), &mut assumptions)) {
+        let (targets, rule) = match named.map(|named| targets::resolve(model, method, Some(&named), &mut assumptions)) {
             Some(Ok(targets)) => targets,
-            // Names that this family does not have.
-            _ => {
+            none => {
+                if none.is_some() {
+                    assumptions.push(format!("this model has none of the modules that {trainer} names: PEFT's rule is taken"));
+                }
                 usual_targets = None;
                 targets::resolve(model, method, asked.lora_targets.as_ref(), &mut assumptions)?
             }
         };
         if method.is_low_rank() || method == Method::Ia3 {
-            choices.said(
-                "lora_targets",
-                targets.to_string(),
-                asked.lora_targets.is_none().then(|| match usual_targets {
-                    Some((_, why)) => why.to_owned(),
-                    None if method == Method::Qlora => "the QLoRA paper's".to_owned(),
-                    None => "PEFT's for the family".to_owned(),
-                }),
-            );
+            choices.said("lora_targets", targets.to_string(), asked.lora_targets.is_none().then(|| usual_targets.map_or(rule, |(_, why)| why).to_owned()));
         }
         let virtual_tokens = told(matches!(method, Method::Prefix | Method::Prompt), &mut choices, &mut aside).count(
             "virtual_tokens",
@@ -413,6 +413,12 @@ fn packed_format(model: &Model, asked: Weights, method: Method) -> Result<Option
         (true, true) => Ok(Some(format)),
         (true, false) => Err(unsupported("quantised weights cannot be trained themselves: choose an adapter such as qlora, or 16-bit weights".to_owned())),
     }
+}
+
+/// What the frozen tensors are quantised by: of several formats of a config the first.
+fn quantised_by(model: &Model, format: Weights) -> Option<weight_format::Method> {
+    let stored = || model.anatomy.quantization.as_ref().and_then(|quantization| quantization.schemes.first().copied());
+    format.scheme().or_else(stored).map(|scheme| scheme.method)
 }
 
 /// The format of QLoRA's paper: 4-bit normal floats with quantised scales.

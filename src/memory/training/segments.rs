@@ -7,7 +7,6 @@ use super::holdings::{Held, Holdings, stored};
 use super::run::Run;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::order::sort_short;
 use crate::quantity::{Bytes, MIB, Overflow};
 
 /// `kMinBlockSize`: sizes are rounded up to this.
@@ -81,7 +80,8 @@ pub(super) fn entry(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Ove
     // `dot_natural_key`).
     for unit in holdings.tensors.chunk_by(|one, next| one.unit == next.unit) {
         let mut sorted: Vec<&Held> = unit.iter().filter(|held| held.elements > 0 && held.times > 0).collect();
-        sort_short(&mut sorted, |held| held.tensor.name.as_str());
+        // The standard sort: a network of maps has all of its blocks in one unit.
+        sorted.sort_by_key(|held| held.tensor.name.as_str());
         let mut tensors: Vec<(u64, u64)> = Vec::new();
         for held in sorted {
             let count = held.tensor.count.max(1);

@@ -186,8 +186,12 @@ fn fp8_copies(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Overflow>
     if run.fp8 != Some(Fp8::TransformerEngine) {
         return Ok(None);
     }
+    // Frozen matrices that are quantised are not computed in 8-bit float.
     let is_matrix = |held: &super::holdings::Held| {
-        held.is_in_layer && held.tensor.shape.len() > 1 && !matches!(held.tensor.role, Role::Router | Role::Norm | Role::Position)
+        (held.is_trained || !is_quantised(run, held))
+            && held.is_in_layer
+            && held.tensor.shape.len() > 1
+            && !matches!(held.tensor.role, Role::Router | Role::Norm | Role::Position)
     };
     let counts = holdings.sum(is_matrix)?;
     let formula = Expr::Product(vec![Expr::named(2, "B"), Expr::leaf(counts[0].checked_add(counts[1]).ok_or(Overflow)?, "values of matrices", counted(run))]);
