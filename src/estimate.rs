@@ -159,11 +159,6 @@ impl Amount {
     pub fn plus(self, other: Self) -> Result<Self, Overflow> {
         Ok(Self { low: self.low.plus(other.low)?, expected: self.expected.plus(other.expected)?, high: self.high.plus(other.high)? })
     }
-
-    /// True when there is no band.
-    pub fn is_exact(&self) -> bool {
-        self.low == self.high
-    }
 }
 
 /// A stretch of time in which the same memory is held.

@@ -48,20 +48,22 @@ fn lean(scenario: &Scenario) -> Option<Scenario> {
     slots.is_some_and(|slots| slots > 1).then(|| Scenario { batch: Some(1), llama_cpp, ..scenario.clone() })
 }
 
-/// Whether a scenario is what most people ask: serving by the common engine, in formats that pack nothing.
-pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
+/// The engine of what most people ask: serving by the common one, in formats that pack nothing.
+fn common(model: &Model, scenario: &Scenario) -> Option<&'static dyn Engine> {
     let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
-    let has_engine = runtime::common_engine(model, scenario.runtime).is_some();
-    has_engine
-        && scenario.task == Task::Serve
-        && runtime::suits(scenario, model)
-        && !drafts
-        && stored::is_plain(model, stored::meant(model, scenario.weights).0)
+    let is_asked =
+        || scenario.task == Task::Serve && runtime::suits(scenario, model) && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0);
+    runtime::common_engine(model, scenario.runtime).filter(|_| is_asked())
 }
 
-/// [`estimate`] of what [`is_common`], with little code; `None` for everything else.
+/// Whether [`common_estimate`] answers.
+pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
+    common(model, scenario).is_some()
+}
+
+/// [`estimate`] of what most people ask, with little code; `None` for everything else.
 pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
-    let engine = runtime::common_engine(model, scenario.runtime).filter(|_| is_common(model, scenario))?;
+    let engine = common(model, scenario)?;
     Some(of_ranks((engine, stored::plain), model, scenario))
 }
 

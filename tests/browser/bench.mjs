@@ -131,15 +131,14 @@ async function compare(machine, quickest, isRecorded) {
   const records = JSON.parse(await readFile(RECORDS, "utf8"));
   const last = records[machine];
   if (isRecorded) {
-    records[machine] = { date: new Date().toISOString().slice(0, 10), ...Object.fromEntries(Object.entries(quickest).map(([name, value]) => [name, Number(value.toFixed(1))])) };
+    const rounded = Object.entries(quickest).map(([name, value]) => [name, Number(value.toFixed(1))]);
+    records[machine] = { date: new Date().toISOString().slice(0, 10), ...Object.fromEntries(rounded) };
     await writeFile(RECORDS, `${JSON.stringify(records, null, 2)}\n`);
     console.log(`Recorded for ${machine}.`);
-  }
-  if (!last && isRecorded) return true;
-  if (!last) {
+  } else if (!last) {
     console.log(`Nothing is recorded for such a machine (${machine}); \`node bench.mjs record\` does.`);
-    return true;
   }
+  if (!last) return true;
   const slow = Object.entries(quickest).filter(([name, value]) => !(value <= SLOWER * last[name]));
   console.log(`Quickest runs, and as recorded on such a machine on ${last.date}: ${Object.entries(quickest).map(([name, value]) => `${name} ${ms(value)} (${ms(last[name])})`).join(", ")}`);
   for (const [name] of slow) console.log(`Much slower than recorded: ${name}`);
