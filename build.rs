@@ -146,7 +146,9 @@ impl Row<'_> {
 
     fn name(&self) -> Result<&str, String> {
         let name = self.text("name")?;
-        if name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) { Ok(name) } else { Err(self.wrong("name", "it must be plain ASCII")) }
+        // Several names are joined by commas.
+        let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b',');
+        if is_plain { Ok(name) } else { Err(self.wrong("name", "it must be plain ASCII without a comma")) }
     }
 
     fn whole(&self, column: &str) -> Result<Option<u64>, String> {

@@ -17,10 +17,10 @@ PAGE_STAMP="$TOOLS/page.stamp"
 
 TRUNK_VERSION=0.21.14     # 0.22 does not build with the pinned compiler
 WASM_OPT_OLDEST=116       # older ones reject what rustc emits since 1.87
-NODE_OLDEST=20
+NODE_OLDEST=20.11         # its test runner takes the flags that scripts/test gives it
 
 PATH="$TOOLS/bin:$PATH"
-command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin"
 export PATH
 
 SELF="scripts/$(basename "$0")"
@@ -83,10 +83,8 @@ require_programs() {
   have node || die "Node.js is missing. Install version $NODE_OLDEST or later from https://nodejs.org"
   have npm || die "npm is missing. It comes with Node.js (https://nodejs.org); on Debian it is the package npm."
   have git || die "git is missing. Install it from https://git-scm.com or with your system's packages."
-  local node_major
-  node_major=$(node -p 'process.versions.node.split(".")[0]')
-  [ "$node_major" -ge "$NODE_OLDEST" ] ||
-    die "Node.js $node_major is too old. Install version $NODE_OLDEST or later from https://nodejs.org"
+  node -e 'const [a, b] = process.versions.node.split("."), [x, y] = process.argv[1].split("."); process.exit((a - x || b - y) < 0 ? 1 : 0)' "$NODE_OLDEST" ||
+    die "Node.js $(node --version) is too old. Install version $NODE_OLDEST or later from https://nodejs.org"
 }
 
 setup_linker() {
@@ -227,8 +225,8 @@ installed_chromium() {
   for path in \
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
     "/Applications/Chromium.app/Contents/MacOS/Chromium" \
-    "$HOME/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
-    "$HOME/Applications/Chromium.app/Contents/MacOS/Chromium"; do
+    "${HOME:-}/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
+    "${HOME:-}/Applications/Chromium.app/Contents/MacOS/Chromium"; do
     if runs "$path"; then say "$path"; return 0; fi
   done
   return 1

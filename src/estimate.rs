@@ -29,10 +29,12 @@ pub enum Term {
     ValueModel,
     /// What writes completions while a model is trained.
     Rollout,
-    /// Tables that are loaded with the weights and are no parameters.
-    Buffers,
     /// Keys and values.
     KvCache,
+    /// Tables that are loaded with the weights and are no parameters.
+    Buffers,
+    /// Keys and values of what is read across, from an encoder.
+    CrossKvCache,
     /// Recurrent and convolution states.
     State,
     /// Intermediate results of a forward pass.
@@ -70,8 +72,9 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::RewardModel, "reward_model", "Reward model"),
     (Term::ValueModel, "value_model", "Value model"),
     (Term::Rollout, "rollout", "Rollout"),
-    (Term::Buffers, "buffers", "Buffers"),
     (Term::KvCache, "kv_cache", "KV cache"),
+    (Term::Buffers, "buffers", "Buffers"),
+    (Term::CrossKvCache, "cross_kv_cache", "Cross KV cache"),
     (Term::State, "state", "Recurrent states"),
     (Term::Activations, "activations", "Activations"),
     (Term::Logits, "logits", "Logits and sampling"),

@@ -193,10 +193,34 @@ impl Expr {
     /// Whether the expression must be bracketed as a factor.
     fn is_sum(&self) -> bool {
         match self {
-            Self::Sum(parts) => parts.len() != 1,
+            Self::Sum(parts) | Self::Product(parts) if parts.len() == 1 => parts[0].is_sum(),
+            Self::Sum(parts) => !parts.is_empty(),
             Self::Difference(..) => true,
             _ => false,
         }
+    }
+
+    /// Whether the expression must be bracketed as a divisor.
+    fn is_product(&self) -> bool {
+        match self {
+            Self::Sum(parts) | Self::Product(parts) if parts.len() == 1 => parts[0].is_product(),
+            Self::Product(parts) => !parts.is_empty(),
+            Self::Fraction { .. } | Self::Encoded { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// `name(a / b)`
+    fn write_quotient(f: &mut std::fmt::Formatter<'_>, name: &str, a: &Self, b: &Self) -> std::fmt::Result {
+        write!(f, "{name}(")?;
+        a.write_factor(f)?;
+        f.write_str(" / ")?;
+        if b.is_product() {
+            write!(f, "({b})")?;
+        } else {
+            b.write_factor(f)?;
+        }
+        f.write_str(")")
     }
 
     fn write_factor(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -248,8 +272,8 @@ impl std::fmt::Display for Expr {
                 write!(f, "{a} − ")?;
                 b.write_factor(f)
             }
-            Self::CeilDiv(a, b) => write!(f, "ceil({a} / {b})"),
-            Self::FloorDiv(a, b) => write!(f, "floor({a} / {b})"),
+            Self::CeilDiv(a, b) => Self::write_quotient(f, "ceil", a, b),
+            Self::FloorDiv(a, b) => Self::write_quotient(f, "floor", a, b),
             Self::Max(parts) => call(f, "max", parts),
             Self::Min(parts) => call(f, "min", parts),
             Self::Fraction { ratio, name, of, .. } => {
@@ -269,7 +293,103 @@ impl std::fmt::Display for Expr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Reads a printed formula as one who knows arithmetic and nothing else.
+    struct Read<'a>(&'a str);
+
+    impl Read<'_> {
+        fn take(&mut self, token: &str) -> bool {
+            let rest = self.0.trim_start().strip_prefix(token);
+            self.0 = rest.unwrap_or(self.0);
+            rest.is_some()
+        }
+
+        fn list(&mut self) -> Option<Vec<u64>> {
+            let mut values = vec![self.sum()?];
+            while self.take(",") {
+                values.push(self.sum()?);
+            }
+            self.take(")").then_some(values)
+        }
+
+        fn sum(&mut self) -> Option<u64> {
+            let mut value = self.product()?;
+            loop {
+                if self.take("+") {
+                    value = value.checked_add(self.product()?)?;
+                } else if self.take("−") {
+                    value = value.checked_sub(self.product()?)?;
+                } else {
+                    return Some(value);
+                }
+            }
+        }
+
+        fn product(&mut self) -> Option<u64> {
+            let mut value = self.factor()?;
+            while self.take("×") {
+                value = value.checked_mul(self.factor()?)?;
+            }
+            Some(value)
+        }
+
+        fn factor(&mut self) -> Option<u64> {
+            for (name, of) in [("max(", u64::max as fn(u64, u64) -> u64), ("min(", u64::min)] {
+                if self.take(name) {
+                    return self.list()?.into_iter().reduce(of);
+                }
+            }
+            for (name, of) in [("ceil(", u64::div_ceil as fn(u64, u64) -> u64), ("floor(", |a, b| a / b)] {
+                if self.take(name) {
+                    // `a × b / c` is read from the left.
+                    let top = self.product()?;
+                    let bottom = if self.take("/") { self.factor()? } else { return None };
+                    return (self.take(")") && bottom > 0).then(|| of(top, bottom));
+                }
+            }
+            if self.take("(") {
+                let value = self.sum()?;
+                return self.take(")").then_some(value);
+            }
+            let text = self.0.trim_start();
+            let end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+            let (digits, rest) = text.split_at(end);
+            self.0 = rest;
+            let value = digits.parse().ok()?;
+            self.take("tokens");
+            Some(value)
+        }
+    }
+
+    fn any_formula() -> impl Strategy<Value = Expr> {
+        let leaf = (0u64..900, any::<bool>()).prop_map(|(value, is_named)| Expr::named(value, if is_named { "tokens" } else { "" }));
+        leaf.prop_recursive(4, 24, 3, |part| {
+            let parts = || prop::collection::vec(part.clone(), 1..4);
+            prop_oneof![
+                parts().prop_map(Expr::Sum),
+                parts().prop_map(Expr::Product),
+                parts().prop_map(Expr::Max),
+                parts().prop_map(Expr::Min),
+                (part.clone(), part.clone()).prop_map(|(a, b)| a.minus(b)),
+                (part.clone(), part.clone()).prop_map(|(a, b)| a.ceil_div(b)),
+                (part.clone(), part).prop_map(|(a, b)| a.floor_div(b)),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_comes_to_the_same(formula in any_formula()) {
+            // What has no value in whole numbers may have one when it is read in another order.
+            let Ok(value) = formula.evaluate() else { return Ok(()) };
+            let text = formula.to_string();
+            let mut reader = Read(&text);
+            prop_assert_eq!((reader.sum(), reader.0), (Some(value), ""), "{}", text);
+        }
+    }
 
     fn kv_cache() -> Expr {
         Expr::encoded(
@@ -302,6 +422,10 @@ mod tests {
         assert_eq!((rest.to_string(), rest.evaluate()), ("9 − (1 + 2)".to_owned(), Ok(6)));
         let blocks = Expr::constant(33).ceil_div(Expr::constant(16));
         assert_eq!((blocks.to_string(), blocks.evaluate()), ("ceil(33 / 16)".to_owned(), Ok(3)));
+        let alone = Expr::Product(vec![Expr::Product(vec![sum.clone()]), Expr::constant(3)]);
+        assert_eq!((alone.to_string(), alone.evaluate()), ("(1 + 2) × 3".to_owned(), Ok(9)));
+        let by_product = sum.clone().ceil_div(Expr::Product(vec![Expr::constant(2), Expr::constant(2)]));
+        assert_eq!((by_product.to_string(), by_product.evaluate()), ("ceil((1 + 2) / (2 × 2))".to_owned(), Ok(1)));
         let share = Expr::Fraction { ratio: Decimal::new(92, 2), name: "", source: Source::User("x"), of: Box::new(sum) };
         assert_eq!((share.to_string(), share.evaluate()), ("0.92 × (1 + 2)".to_owned(), Ok(3)));
     }

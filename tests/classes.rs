@@ -24,6 +24,8 @@ fn types_are_counted_as_their_classes_build_them() {
         if anatomy.is_guess || found != expected {
             wrong.push(format!("{name}: {found} parameters for {expected}"));
         }
+        // A class of the library is never taken for one of other code.
+        wrong.extend(anatomy.assumptions.iter().filter(|line| line.contains("known to be built as")).map(|line| format!("{name}: {line}")));
         if let Some(expected) = row["cache_elements"].as_array() {
             let runs = anatomy.components[0].layers.iter();
             let found: Vec<u64> =
@@ -88,4 +90,67 @@ fn inspect_says_each_tensor_once() {
     for skipped in ["model.embed_tokens.weight", "lm_head.weight", "model.layers.*.mlp.gate.weight", "model.layers.*.input_layernorm.weight"] {
         assert_eq!(named(skipped)["quantizers_skip"], true, "{skipped}");
     }
+}
+
+/// The sizes that the line about a class's own names, each with the path of its key.
+fn said(anatomy: &vramfit::model::Anatomy) -> Vec<(String, u64)> {
+    let lines = anatomy.assumptions.iter().filter_map(|line| line.split_once("class's own sizes are counted: "));
+    let mut found = Vec::new();
+    for group in lines.flat_map(|(_, sizes)| sizes.split("; ")) {
+        let (object, sizes) = group.strip_prefix("in `").and_then(|rest| rest.split_once("`: ")).unwrap_or(("", group));
+        for (leaf, value) in sizes.split("), ").filter_map(|size| size.trim_end_matches(')').split_once(" (")) {
+            let leaf = leaf.trim_matches('`');
+            let path = if object.is_empty() { leaf.to_owned() } else { format!("{object}.{leaf}") };
+            found.extend(value.parse().ok().map(|value| (path, value)));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_size_that_is_said_to_be_counted_is() {
+    let object = |config: &Value, path: &str| {
+        let mut object = config.clone();
+        let mut at = &mut object;
+        for key in path.split('.') {
+            at = &mut at[key];
+        }
+        at.clone()
+    };
+    let with = |config: &Value, path: &str, value: Value| {
+        let mut config = config.clone();
+        let mut at = &mut config;
+        for key in path.split('.') {
+            at = &mut at[key];
+        }
+        *at = value;
+        config
+    };
+    let read = |config: &Value| vramfit::config::read(&config.to_string()).map(|anatomy| (format!("{:?}", anatomy.components), anatomy));
+    let (mut seen, mut wrong, mut count) = (std::collections::BTreeSet::new(), Vec::new(), 0);
+    for row in ROWS.lines().map(|line| serde_json::from_str::<Value>(line).expect("a row of JSON")) {
+        let config = &row["config"];
+        let parts = config.as_object().unwrap().iter().filter(|(key, value)| value.is_object() && key.ends_with("_config"));
+        for (part, _) in parts {
+            if !seen.insert(format!("{} {part} {} {}", config["model_type"], config[part]["model_type"], config["architectures"])) {
+                continue;
+            }
+            // The part says its type and its lists only.
+            let mut bare = object(config, part);
+            bare.as_object_mut().unwrap().retain(|key, value| key == "model_type" || key == "architectures" || value.is_array() || value.is_object());
+            let bare = with(config, part, bare);
+            let Ok((before, anatomy)) = read(&bare) else { continue };
+            for (path, value) in said(&anatomy).into_iter().filter(|(path, _)| path.starts_with(part.as_str())) {
+                count += 1;
+                let others = [value * 2, value + 1, (value - 1).max(1), (value / 2).max(1)];
+                let moves = others.iter().any(|&other| read(&with(&bare, &path, Value::from(other))).is_ok_and(|(after, _)| after != before));
+                let all_refused = || others.iter().all(|&other| read(&with(&bare, &path, Value::from(other))).is_err());
+                if !moves && !all_refused() {
+                    wrong.push(format!("{} {path} ({value})", config["model_type"]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "said to be counted, and move nothing:\n{}", wrong.join("\n"));
+    assert!(count > 500, "{count} sizes");
 }

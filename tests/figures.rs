@@ -171,5 +171,9 @@ fn impossible_settings_say_what_to_do() {
     assert!(of(&Scenario { context: Some(0), ..Scenario::default() }).contains("context"));
     assert!(of(&Scenario { gpu_memory_utilization: Some("1.5".parse().unwrap()), ..Scenario::default() }).contains("at most 1"));
     assert!(of(&Scenario { batch: Some(1 << 40), context: Some(1 << 40), ..Scenario::default() }).contains("out of range"));
+    for parallel in [0, 1 << 40] {
+        let error = of(&Scenario { tensor_parallel: Some(parallel), ..Scenario::default() });
+        assert_eq!(error, format!("tensor_parallel is {parallel}; it must be 1 to 65,536"));
+    }
     assert!(of(&Scenario { gpus: Some(2), tensor_parallel: Some(4), ..Scenario::default() }).contains("must be equal"));
 }

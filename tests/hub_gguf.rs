@@ -169,7 +169,22 @@ fn several_files_are_a_choice_with_sizes_and_each_can_be_named() {
         assert_eq!(model.provenance.id.as_deref(), Some("hf://org/name/F16/m-F16-00001-of-00002.gguf"));
     }
     let missing = open(&repository, "hf://org/name/none.gguf").unwrap_err();
-    assert!(matches!(missing, HubError::FileMissing { file, .. } if file == "none.gguf"));
+    assert!(matches!(&missing, HubError::FileMissing { file, .. } if file == "none.gguf") && missing.advice().contains("are then listed"));
+    // A recipe as llama.cpp and Ollama write it; one that is not there, or of two files, leaves the choice.
+    let model = open(&repository, "hf.co/org/name:q8_0").unwrap();
+    assert_eq!((stored(&model), model.provenance.id.as_deref()), (MATRICES / 32 * 34 + NORMS, Some("hf://org/name/m-Q8_0.gguf")));
+    assert_eq!(stored(&open(&repository, "org/name:F16").unwrap()), MATRICES * 2 + NORMS);
+    let missing = open(&repository, "org/name:Q5_K_M").unwrap_err();
+    assert_eq!(missing.to_string(), "`org/name` has no GGUF file of the recipe `Q5_K_M`");
+    assert_eq!(missing.files_to_choose().map(|(_, _, files)| files.len()), Some(3));
+    let one = Repository::default().with("m-Q8_0.gguf", &llama(Q8_0, 0..2, 10));
+    assert!(matches!(open(&one, "org/name:q4"), Err(HubError::RecipeMissing { recipe, files, .. }) if recipe == "q4" && files.len() == 1));
+    let twice = several().with("other/m-Q8_0.gguf", &llama(Q8_0, 0..2, 10));
+    assert!(matches!(open(&twice, "org/name:Q8_0"), Err(HubError::ChooseFile { files, .. }) if files.len() == 2));
+    let none = Repository::default().text("config.json", "{}");
+    let nothing = open(&none, "org/name:Q8_0").unwrap_err();
+    assert!(matches!(&nothing, HubError::RecipeMissing { files, .. } if files.is_empty()) && nothing.advice().contains("no GGUF files at all"));
+    assert!(matches!(open(&repository, "org/name/tree/main/F32"), Err(HubError::FolderMissing { folder, .. }) if folder == "F32"));
 }
 
 #[test]
@@ -221,6 +236,12 @@ fn other_weights_win_unless_a_gguf_file_is_named() {
     assert_eq!(open(&with_bin, "org/name").unwrap().provenance.source, Origin::Config);
     assert_eq!(open(&with_bin, "hf://org/name/m-Q8_0.gguf").unwrap().provenance.source, Origin::Gguf);
     assert_eq!(open(&gguf(), "org/name").unwrap().provenance.source, Origin::Gguf);
+    // A recipe is not passed over where the repository is a pipeline, an adapter or a sentence encoder.
+    for other in ["model_index.json", "adapter_config.json", "modules.json"] {
+        assert_eq!(open(&gguf().text(other, "{}"), "org/name:Q8_0").unwrap().provenance.source, Origin::Gguf, "{other}");
+        let without = Repository::default().text("config.json", CONFIG).text(other, "{}");
+        assert!(matches!(open(&without, "org/name:Q8_0"), Err(HubError::RecipeMissing { .. })), "{other}");
+    }
     assert_eq!(open(&gguf(), "https://huggingface.co/org/name/blob/main/config.json").unwrap().provenance.source, Origin::Config);
 }
 

@@ -6,7 +6,7 @@ use common::model;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::quantity::Bytes;
-use vramfit::scenario::{Checkpointing, Method, MixedRecipe, Picture, Precision, Runtime, Scenario, Task, Training};
+use vramfit::scenario::{AttentionImplementation, Checkpointing, Method, MixedRecipe, Picture, Precision, Runtime, Scenario, Task, Training};
 
 const RESNET_50: &str = r#"{"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "depths": [3, 4, 6, 3], "embedding_size": 64,
     "hidden_act": "relu", "hidden_sizes": [256, 512, 1024, 2048], "layer_type": "bottleneck", "num_channels": 3, "num_labels": 1000, "torch_dtype": "float32"}"#;
@@ -19,11 +19,16 @@ fn by_name(architecture: &str) -> String {
 }
 
 fn trained(config: &str, size: Option<(u64, u64)>, training: Training) -> Estimate {
+    attending(AttentionImplementation::Eager, config, size, training)
+}
+
+fn attending(attention: AttentionImplementation, config: &str, size: Option<(u64, u64)>, training: Training) -> Estimate {
     let scenario = Scenario {
         task: Task::Train,
         gpu: None,
         gpu_capacity: Some(Bytes(1 << 46)),
         picture: Picture { size, ..Picture::default() },
+        attention,
         training,
         ..Scenario::default()
     };
@@ -37,6 +42,25 @@ fn single(images: u64) -> Training {
 /// Activations at the end of the forward pass.
 fn kept(answer: &Estimate) -> u64 {
     answer.devices[0].term_at(Term::Activations, Stage::Forward).unwrap().expected.get()
+}
+
+const GREY_RESNET: &str = r#"{"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "depths": [1, 1], "embedding_size": 16,
+    "hidden_act": "relu", "hidden_sizes": [32, 64], "layer_type": "bottleneck", "num_channels": 1, "num_labels": 10, "torch_dtype": "float32"}"#;
+const WAV2VEC2: &str = r#"{"architectures": ["Wav2Vec2Model"], "model_type": "wav2vec2", "hidden_size": 64, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "intermediate_size": 128, "conv_dim": [32, 32, 32, 32, 32, 32, 32], "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4, "torch_dtype": "float32"}"#;
+
+/// PEFT 0.21 on transformers 5.23: adapters of rank 4 on every convolution, the first of which reads one channel and is not depthwise.
+#[test]
+fn a_convolution_of_one_channel_mixes_it() {
+    let with =
+        |rank, name: &str, images| Training { method: Some(Method::Lora), lora_rank: Some(rank), lora_targets: Some(name.parse().unwrap()), ..single(images) };
+    let grey = trained(GREY_RESNET, Some((64, 64)), with(4, "convolution", 2));
+    assert_eq!((grey.trainable.unwrap().get(), kept(&grey)), (2564, 915_456));
+    // Over positions there are groups, which a rank must divide over.
+    assert_eq!(trained(WAV2VEC2, None, with(4, "conv", 1)).trainable.unwrap().get(), 7144);
+    let scenario = Scenario { task: Task::Train, gpu: None, gpu_capacity: Some(Bytes(1 << 46)), training: with(6, "conv", 1), ..Scenario::default() };
+    assert!(estimate(&model(WAV2VEC2), &scenario).unwrap_err().to_string().contains("4 groups"));
 }
 
 /// torchvision, float32, one image of 224 × 224: bytes that autograd saves.
@@ -79,6 +103,74 @@ fn maps_of_depthwise_networks_and_of_windows() {
     ] {
         assert_eq!(kept(&trained(&config, None, single(1))) + off, saved, "{config}");
     }
+}
+
+/// The memory-efficient kernel with a mask, as its meta kernel of torch 2.15 saves it: queries, keys, values, result, a float32 sum for
+/// each query (64 for 49), and the mask of windows that are moved, in rows of 56 for 49, in the place of the softmax.
+#[test]
+fn windows_in_the_memory_efficient_kernel() {
+    let config = own("Swin", "swin", r#", "drop_path_rate": 0.0"#);
+    let of = |attention| kept(&attending(attention, &config, None, single(1)));
+    let (mut softmax, mut kernel) = (0, 0);
+    for (layers, windows, heads) in [(2, 64, 3), (2, 16, 6), (6, 4, 12), (2, 1, 24)] {
+        softmax += layers * windows * heads * 49 * 49 * 4;
+        kernel += layers * windows * heads * 64 * 4;
+        // The last stage is one window, which is not moved.
+        kernel += if windows > 1 { layers / 2 * windows * heads * 49 * 56 * 4 } else { 0 };
+    }
+    assert_eq!(of(AttentionImplementation::Eager) - softmax + kernel, of(AttentionImplementation::Sdpa));
+}
+
+/// transformers 5.23 `SwinStage`: inputs of four stages, and what is before and behind them. In the backward pass the first stage's second
+/// layer has its input kept beside the first at work; Swin 2 computes all layers of a stage again.
+#[test]
+fn windows_are_computed_again_by_stages() {
+    let swin = own("Swin", "swin", r#", "drop_path_rate": 0.0"#);
+    let swin2 = own("Swinv2", "swinv2", r#", "drop_path_rate": 0.0"#);
+    let again = |config: &str| trained(config, None, Training { checkpointing: Some(Checkpointing::Full), grad_accum: Some(2), ..single(1) });
+    let at = |answer: &Estimate, stage| answer.devices[0].term_at(Term::Activations, stage).unwrap().expected.get();
+    assert_eq!([&swin, &swin2].map(|config| kept(&again(config))), [4_243_336; 2]);
+    let [one, two] = [&swin, &swin2].map(|config| at(&again(config), Stage::Backward));
+    assert!(one < two && two < kept(&trained(&swin2, None, single(1))), "{one} {two}");
+}
+
+fn with_adapters(config: &str, rank: u64, targets: &str) -> (u64, u64) {
+    let targets = Some(targets.parse().unwrap());
+    let answer = trained(config, None, Training { method: Some(Method::Lora), lora_rank: Some(rank), lora_targets: targets, ..single(1) });
+    (answer.trainable.unwrap().get(), kept(&answer))
+}
+
+/// PEFT 0.21.2 on transformers 5.23, rank 4, float32, one image of 224 x 224: trained values, and bytes that saved-tensor hooks see, without
+/// the statistics of batch norms. What the small activation of squeeze and excitation reads is left out.
+#[test]
+fn adapters_on_networks_of_maps() {
+    let efficient = own(
+        "EfficientNet",
+        "efficientnet",
+        r#", "width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224, "drop_connect_rate": 0.0, "dropout_rate": 0.0"#,
+    );
+    for (config, targets, (trained, saved), off) in [
+        (RESNET_50, "convolution", (317_772, 86_883_664), 0),
+        (RESNET_50, "all-linear", (12_192, 8208), 0),
+        (CONVNEXT_TINY, "pwconv1,pwconv2", (264_960, 96_745_152), 0),
+        (CONVNEXT_TINY, "all-linear", (272_032, 96_748_240), 0),
+        (&efficient, "all-linear", (9120, 5136), 0),
+        (&efficient, "expand_conv,project_conv", (84_736, 79_485_232), 4 * 372),
+        (&efficient, "reduce,expand", (74_720, 80_394_720), 4 * 380),
+    ] {
+        let (count, kept) = with_adapters(config, 4, targets);
+        assert_eq!((count, kept + off), (trained, saved), "{targets}");
+    }
+    let magnitudes = Training { method: Some(Method::Dora), lora_rank: Some(4), lora_targets: Some("convolution".parse().unwrap()), ..single(1) };
+    assert_eq!(trained(RESNET_50, None, magnitudes).trainable.unwrap().get(), 344_332);
+    assert_eq!(with_adapters(&own("Swin", "swin", r#", "drop_path_rate": 0.0"#), 4, "all-linear").0, 341_152);
+    let vit = r#", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "image_size": 224, "patch_size": 16"#;
+    let vit = own("ViT", "vit", vit);
+    assert_eq!((with_adapters(&vit, 4, "all-linear").0, with_adapters(&vit, 4, "projection").0), (670_624, 6144));
+    // Depthwise: PEFT asks for a rank that the groups divide.
+    let depthwise = Training { method: Some(Method::Lora), lora_rank: Some(4), lora_targets: Some("dwconv".parse().unwrap()), ..single(1) };
+    let scenario = Scenario { task: Task::Train, training: depthwise, ..Scenario::default() };
+    assert!(estimate(&model(CONVNEXT_TINY), &scenario).unwrap_err().to_string().contains("groups"));
 }
 
 /// Counts of torchvision's networks.

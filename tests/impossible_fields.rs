@@ -60,8 +60,8 @@ fn wrong_lengths(config: &Value, usual: &Measures) -> Vec<String> {
         let layers = ["num_hidden_layers", "n_layer", "num_layers"].into_iter().find_map(|key| object.get(key)?.as_u64());
         for (key, value) in object {
             let Some(list) = value.as_array().filter(|list| list.len() > 3 && Some(list.len() as u64) == layers) else { continue };
-            // As many numbers that all differ are numbers of layers, or another list's.
-            if list.iter().all(Value::is_number) && list.iter().map(Value::to_string).collect::<BTreeSet<_>>().len() == list.len() {
+            // As many that all differ are numbers or names of layers, or another list's.
+            if list.iter().map(Value::to_string).collect::<BTreeSet<_>>().len() == list.len() {
                 continue;
             }
             let mut path = at.clone();
@@ -124,6 +124,14 @@ fn impossible_together_is_refused_by_name() {
         ("depths", json!({"model_type": "swin", "depths": [300, 300, 300, 300]})),
         ("patch_size", json!({"model_type": "swin", "patch_size": [4, 2]})),
         ("window_size", json!({"model_type": "swin", "window_size": 20_000})),
+        ("backbone_config.mlp_ratio", json!({"model_type": "upernet", "backbone_config": {"model_type": "swin", "mlp_ratio": 0}})),
+        ("attention_windows", json!({"model_type": "ultrabert", "num_hidden_layers": 2, "attention_windows": [-5, 8]})),
+        ("layer_types", json!({"model_type": "ultrabert", "num_hidden_layers": 2, "layer_types": ["foo", "sliding_attention"]})),
+        (
+            "vision_config.model_args.img_size",
+            json!({"model_type": "fast_vlm", "text_config": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4,
+                "num_key_value_heads": 4, "vocab_size": 100}, "vision_config": {"model_args": {"inference_mode": true, "img_size": 0}}}),
+        ),
         ("prior_encoder_num_wavenet_layers", json!({"model_type": "vits", "prior_encoder_num_flows": 32, "prior_encoder_num_wavenet_layers": 33})),
         ("depth_separable_num_layers", json!({"model_type": "vits", "depth_separable_num_layers": 1000})),
     ] {

@@ -17,6 +17,9 @@ const LLAMA_31_8B: &str = r#"{"model_type": "llama", "hidden_size": 4096, "inter
 const LLAMA_2_7B: &str = r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 4096,
     "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 32, "tie_word_embeddings": false, "torch_dtype": "float16",
     "vocab_size": 32000}"#;
+const YI_6B: &str = r#"{"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "max_position_embeddings": 4096,
+    "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 4, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+    "vocab_size": 64000}"#;
 const GEMMA_3_27B: &str = r#"{"model_type": "gemma3_text", "hidden_size": 5376, "intermediate_size": 21504, "head_dim": 128, "num_attention_heads": 32,
     "num_hidden_layers": 62, "num_key_value_heads": 16, "sliding_window": 1024, "sliding_window_pattern": 6, "torch_dtype": "bfloat16",
     "vocab_size": 262208, "max_position_embeddings": 131072}"#;
@@ -205,6 +208,68 @@ fn ollama_and_lm_studio_have_their_own_default_context() {
 }
 
 #[test]
+fn lm_studio_plans_four_requests_that_share_one_cache() {
+    let held = |config: &str, runtime, batch, term| {
+        let scenario = Scenario { runtime, batch, ..asked(16_384, LlamaCpp::default()) };
+        answer(&model(config), &scenario).devices[0].term_at(term, Stage::Decode).unwrap().expected.get()
+    };
+    let both = |config, batch, term| [Runtime::LlamaCpp, Runtime::LmStudio].map(|runtime| held(config, runtime, batch, term));
+    let [alone, shared] = both(LLAMA_31_8B, None, Term::KvCache);
+    assert_eq!(alone, shared);
+    // Requests of a context each: as long as all of them together.
+    let [apart, shared] = both(LLAMA_31_8B, Some(3), Term::KvCache);
+    assert_eq!((apart, shared), (3 * alone, 3 * alone));
+    // Ten layers keep the context; 52 the windows of four, and a micro-batch.
+    let cell = 2 * 16 * 128 * 2;
+    let cells = both(GEMMA_3_27B, None, Term::KvCache).map(|bytes| bytes / cell);
+    assert_eq!(cells, [10 * 16_384 + 52 * (1024 + 512), 10 * 16_384 + 52 * (4 * 1024 + 512)]);
+    let [alone, shared] = both(MAMBA_2, None, Term::State);
+    assert_eq!(shared, 4 * alone);
+}
+
+#[test]
+fn requests_beyond_the_planned_ones_wait() {
+    let of = |runtime, batch, parallel| {
+        let flags = LlamaCpp { parallel, ..LlamaCpp::default() };
+        answer(&model(LLAMA_31_8B), &Scenario { runtime, batch, ..asked(16_384, flags) })
+    };
+    let held = |answer: &Estimate| answer.devices[0].term_at(Term::KvCache, Stage::Decode).unwrap().expected;
+    for runtime in [Runtime::LlamaCpp, Runtime::LmStudio] {
+        let (many, two) = (of(runtime, Some(8), Some(2)), of(runtime, Some(2), Some(2)));
+        assert_eq!(held(&many), held(&two), "{runtime}");
+        let says = |answer: &Estimate| answer.warnings.iter().any(|warning| warning.contains("2 requests at once: of the 8"));
+        assert!(says(&many) && !says(&two) && !says(&of(runtime, Some(8), None)), "{runtime}");
+    }
+}
+
+#[test]
+fn mlx_counts_scores_where_it_has_no_fused_kernel() {
+    let activations = |config: &str, context, step| {
+        let scenario =
+            Scenario { gpu: Some("M2 Max".into()), runtime: Runtime::Mlx, context: Some(context), max_num_batched_tokens: step, ..Scenario::default() };
+        answer(&model(config), &scenario).devices[0].term_at(Term::Activations, Stage::Prefill).unwrap().expected.get()
+    };
+    // Heads of 128: the context does not matter. Sixteen heads of 256: 2,048 tokens against each of 4,096 more.
+    assert_eq!(activations(LLAMA_31_8B, 16_384, None), activations(LLAMA_31_8B, 32_768, None));
+    let gemma = fixture::GEMMA2_9B.replace("float32", "bfloat16");
+    assert_eq!(activations(&gemma, 8192, None) - activations(&gemma, 4096, None), 16 * 2048 * 4096 * 2);
+    assert_eq!(activations(&gemma, 8192, Some(512)) - activations(&gemma, 4096, Some(512)), 16 * 512 * 4096 * 2);
+}
+
+#[test]
+fn mlx_caches_latents_or_what_they_expand_to() {
+    let of = |family: &str| {
+        let row = include_str!("fixtures/oracle.jsonl").lines().find(|line| line.contains("\"deepseek-ai/DeepSeek-V2-Lite\"")).unwrap();
+        let mut model = model(&serde_json::from_str::<serde_json::Value>(row).unwrap()["config"].to_string());
+        model.anatomy.model_type = family.into();
+        let scenario = Scenario { gpu: Some("M2 Max".into()), runtime: Runtime::Mlx, context: Some(8192), ..Scenario::default() };
+        answer(&model, &scenario).devices[0].term_at(Term::KvCache, Stage::Decode).unwrap().expected.get() / (8192 * 27 * 2)
+    };
+    // 16 heads of 192 for keys and 128 for values; a latent of 512 and 64.
+    assert_eq!((of("deepseek_v2"), of("deepseek_v3")), (16 * (192 + 128), 512 + 64));
+}
+
+#[test]
 fn the_least_that_runs_is_one_request() {
     let peak = |answer: &Estimate| answer.devices.iter().map(|device| device.peak().unwrap().1.expected).collect::<Vec<_>>();
     let minimum = |answer: &Estimate| answer.devices.iter().map(|device| device.minimum.unwrap()).collect::<Vec<_>>();
@@ -245,10 +310,53 @@ fn mlx_has_one_memory_and_its_own_cache() {
 fn mlx_rotates_only_the_caches_that_its_code_of_the_family_makes_so() {
     let scenario = Scenario { gpu: Some("M2 Max".into()), runtime: Runtime::Mlx, context: Some(8192), ..Scenario::default() };
     // 52 of 62 layers of this shape have a window of 1,024 tokens, whatever family it is called by.
-    for (family, rotates) in [("gemma4_unified", true), ("gemma4", true), ("plamo2", false), ("ministral", false), ("ministral3", true)] {
+    for (family, rotates) in [("gemma4_unified", true), ("gemma4", true), ("plamo2", false), ("qwen3", false), ("ministral3", true)] {
         let mut gemma = model(GEMMA_3_27B);
         gemma.anatomy.model_type = family.into();
         let held = answer(&gemma, &scenario).devices[0].term_at(Term::KvCache, Stage::Decode).unwrap().expected.get();
         assert_eq!(held < 62 * 8192 * 2 * 16 * 128 * 2, rotates, "{family}");
+    }
+}
+
+/// What the planner of llama.cpp prints with and without `--no-kv-offload`: (config, context, flash attention, formats of the cache,
+/// micro-batch, caches on the host, compute buffer of the GPU, compute buffer of the host), in bytes.
+#[test]
+fn caches_on_the_host_are_copied_to_the_gpu_layer_by_layer() {
+    use FlashAttention::{Off, On};
+    let cases = [
+        (YI_6B, On, KvCache::Auto, None, 2_147_483_648, 167_774_208, 50_345_984),
+        (YI_6B, Off, KvCache::Auto, None, 2_147_483_648, 2_315_257_856, 85_993_472),
+        (YI_6B, On, KvCache::Auto, Some(16), 2_147_483_648, 69_206_144, 1_573_312),
+        (YI_6B, On, KvCache::Q8_0, None, 1_140_850_688, 169_954_304, 50_427_904),
+        (LLAMA_31_8B, Off, KvCache::Auto, None, 4_294_967_296, 2_382_366_720, 88_090_624),
+    ];
+    for (config, flash_attention, kv_cache, ubatch, cache, on_gpu, on_host) in cases {
+        let flags = LlamaCpp { no_kv_offload: true, flash_attention, ubatch, ..LlamaCpp::default() };
+        let answer = answer(&model(config), &Scenario { kv_cache, ..asked(32_768, flags) });
+        let host = answer.host.as_ref().unwrap();
+        let bytes = |ledger: &Ledger, term| ledger.term_at(term, Stage::Decode).unwrap().expected.get();
+        assert_eq!((bytes(&answer.devices[0], Term::KvCache), bytes(host, Term::KvCache)), (0, cache));
+        for (ours, planned) in [(bytes(&answer.devices[0], Term::Activations), on_gpu), (bytes(host, Term::Activations), on_host)] {
+            assert!(ours.abs_diff(planned) * 400 <= planned, "{config} {flash_attention:?} {kv_cache}: {ours} for {planned}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_between_the_gpu_and_the_host() {
+    for config in [LLAMA_31_8B, GEMMA_3_27B, MAMBA_2, YI_6B] {
+        for gpu_layers in [Some(0), Some(7), None] {
+            let of = |no_kv_offload| answer(&model(config), &asked(8192, LlamaCpp { gpu_layers, no_kv_offload, ..LlamaCpp::default() }));
+            let held = |answer: &Estimate| {
+                let ledgers = answer.devices.iter().map(|device| &device.ledger).chain(&answer.host);
+                let kept = |term| ledgers.clone().map(|ledger| ledger.term_at(term, Stage::Decode).unwrap().expected.get()).sum::<u64>();
+                (kept(Term::KvCache), kept(Term::State), kept(Term::Weights))
+            };
+            let (usual, moved) = (of(false), of(true));
+            assert_eq!(held(&usual), held(&moved), "{config} {gpu_layers:?}");
+            let device = &moved.devices[0];
+            assert!(device.entries.iter().all(|entry| !matches!(entry.term, Term::KvCache | Term::State)), "{config} {gpu_layers:?}");
+            assert!(device.peak().unwrap().1.expected <= usual.devices[0].peak().unwrap().1.expected.plus(Bytes(200 * MIB)).unwrap());
+        }
     }
 }

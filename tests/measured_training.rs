@@ -72,6 +72,10 @@ struct Comparison {
     measured: f64,
     predicted: [f64; 3],
     beyond: Option<String>,
+    /// The model and the settings.
+    asked: String,
+    /// What the settings do not say of the run.
+    unsaid: Option<String>,
 }
 
 impl Comparison {
@@ -103,6 +107,8 @@ fn compare() -> (Vec<Comparison>, BTreeMap<(String, String), usize>) {
                 measured: measured.as_f64().unwrap(),
                 predicted: predicted(&answer, what),
                 beyond: record["beyond"][what].as_str().map(str::to_owned),
+                asked: format!("{} {settings}", record["config"].as_str().unwrap()),
+                unsaid: record["unsaid"].as_str().map(str::to_owned),
             });
         }
     }
@@ -121,6 +127,15 @@ fn medians(all: &[Comparison], what: &str) -> (usize, f64, f64) {
     (errors.len(), median(errors.clone()), median(errors.iter().map(|error| error.abs()).collect()))
 }
 
+/// Figures of the same settings that differ.
+fn same_settings(all: &[Comparison]) -> Vec<Vec<&Comparison>> {
+    let mut groups: BTreeMap<(&str, &str), Vec<&Comparison>> = BTreeMap::new();
+    for one in all {
+        groups.entry((one.what, one.asked.as_str())).or_default().push(one);
+    }
+    groups.into_values().filter(|group| group.iter().any(|one| (one.measured - group[0].measured).abs() > 1e6)).collect()
+}
+
 fn report(all: &[Comparison], left: &BTreeMap<(String, String), usize>) -> String {
     let mut out = String::from(
         "# Training: predicted beside measured\n\nWritten by `scripts/measured`. The records with their settings and sources are in tests/measured/training.jsonl. Errors are (predicted − measured) / measured in percent; sizes in GiB. What tensors take (`allocated`), what the allocator holds (`reserved`) and what it holds after loading (`loaded`) are figures of their own.\n\n| what | records | median % | median of sizes % | limit % |\n| --- | ---: | ---: | ---: | ---: |\n",
@@ -136,6 +151,13 @@ fn report(all: &[Comparison], left: &BTreeMap<(String, String), usize>) -> Strin
         let shown = |value: f64| if one.what == "trainable" { format!("{value:.0}") } else { format!("{:.3}", value / number(1 << 30)) };
         let (predicted, measured, why) = (shown(one.predicted[1]), shown(one.measured), one.beyond.as_deref().unwrap_or(""));
         writeln!(out, "| {} | {} | {} | {predicted} | {measured} | {:+.2} | {why} |", one.id, one.model, one.what, one.error()).unwrap();
+    }
+    out.push_str("\n## Same settings, other figures\n\nEach group has one prediction; what tells its runs apart is in no setting.\n\n| what | record | predicted | measured | what the settings do not say |\n| --- | --- | ---: | ---: | --- |\n");
+    for group in same_settings(all) {
+        for one in group {
+            let [predicted, measured] = [one.predicted[1], one.measured].map(|value| value / number(1 << 30));
+            writeln!(out, "| {} | {} | {predicted:.3} | {measured:.3} | {} |", one.what, one.id, one.unsaid.as_deref().unwrap_or("")).unwrap();
+        }
     }
     out.push_str("\n## Not compared\n\n| what | records | why |\n| --- | ---: | --- |\n");
     for ((what, why), count) in left {
@@ -166,6 +188,9 @@ fn medians_keep_their_limits_and_figures_their_bands() {
             (true, Some(why)) => wrong.push(format!("{} {}: is in its band, yet its record says why it is not: {why}", one.id, one.what)),
             _ => {}
         }
+    }
+    for one in same_settings(&all).into_iter().flatten().filter(|one| one.unsaid.is_none()) {
+        wrong.push(format!("{} {}: runs of the same settings differ, and its record does not say by what", one.id, one.what));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -96,6 +96,10 @@ fn what_cannot_be_spread_is_said() {
     assert!(error(fixture::QWEN2_7B, 1, Parallel { expert: Some(2), ..Parallel::default() }).contains("not"));
     assert!(error(fixture::MIXTRAL_8X7B, 4, Parallel { expert: Some(3), ..Parallel::default() }).contains("does not divide"));
     assert!(error(fixture::QWEN2_7B, 4, Parallel { context: Some(3), ..Parallel::default() }).contains("does not divide"));
+    // Four KV heads over four GPUs: none is on two of them.
+    assert!(error(fixture::QWEN2_7B, 4, Parallel { context: Some(2), ..Parallel::default() }).contains("up to 1"));
+    // Seven query heads share a KV head: two GPUs cannot share them evenly.
+    assert!(error(fixture::QWEN2_7B, 28, Parallel { context: Some(2), ..Parallel::default() }).contains("that divides 7"));
     let scenario = Scenario { gpus: Some(6), parallel: pipeline(4), ..Scenario::default() };
     assert!(estimate(&model(fixture::QWEN2_7B), &scenario).unwrap_err().to_string().contains("6 GPUs do not divide"));
 }

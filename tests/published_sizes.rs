@@ -3,14 +3,14 @@
 mod common;
 
 use common::model;
-use common::quantized::{GB, Size, further_than, published};
+use common::quantized::{GB, Size, bytes, further_than, published};
 use vramfit::encoding::Encoding;
 use vramfit::estimate::Term;
 use vramfit::memory::estimate;
 use vramfit::model::Model;
 use vramfit::quantity::GIB;
 use vramfit::scenario::{Scenario, Weights};
-use vramfit::weights::{Unit, stored};
+use vramfit::weights::{Piece, Unit, stored};
 
 const NF4_DQ: &str = r#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true}"#;
 const FP8: &str = r#"{"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}"#;
@@ -45,6 +45,23 @@ macro_rules! gptq {
         concat!(r#"{"quant_method": "gptq", "bits": "#, $bits, r#", "group_size": "#, $group, "}")
     };
 }
+
+/// A config of VPTQ: vectors of so many values, an index into so many centroids and one into those of the rest (-1: none).
+macro_rules! vptq {
+    ($length:literal, $centroids:literal, $rest:literal) => {
+        concat!(
+            r#"{"quant_method": "vptq", "shared_layer_config": {"each": {"vector_lens": [-1, "#,
+            $length,
+            r#"], "num_centroids": [-1, "#,
+            $centroids,
+            r#"], "num_res_centroids": [-1, "#,
+            $rest,
+            "]}}}"
+        )
+    };
+}
+const HIGGS_4: &str = r#"{"quant_method": "higgs", "bits": 4, "p": 2, "group_size": 256, "hadamard_size": 512, "modules_to_not_convert": ["lm_head"]}"#;
+const HIGGS_3: &str = r#"{"quant_method": "higgs", "bits": 3, "p": 2, "group_size": 256, "hadamard_size": 1024, "modules_to_not_convert": ["lm_head"]}"#;
 
 const LLAMA_2_7B: &str = "TheBloke/Llama-2-7B-GPTQ";
 const LLAMA_2_13B: &str = "meta-llama/Llama-2-13b-hf";
@@ -108,6 +125,21 @@ const SIZES: &[Size] = &[
     (LLAMA_3_70B, "", "aqlm-2bit", 21_900, GB, "the same, Llama-3-70b 1x16: 21.9 GB"),
     (MISTRAL_7B, "", "aqlm-2bit", 2_510, GB, "the same, Mistral-7B-v0.1 1x16g8: 2.51 GB"),
     (LLAMA_2_7B, AQLM_1X8, "as-stored", 1_340, GB, "the same, Llama-2-7b 1x8g8: 1.34 GB"),
+    // VPTQ and HIGGS: shards of repositories as their pages list them.
+    (LLAMA_31_8B, vptq!(8, 65536, 256), "as-stored", 4_960, GB, "VPTQ-community/Meta-Llama-3.1-8B-Instruct-v8-k65536-256-woft: 4.96 GB"),
+    (LLAMA_31_8B, vptq!(8, 65536, 4096), "as-stored", 5_410, GB, "the same, k65536-4096: 4.36 + 1.05 GB"),
+    (LLAMA_31_8B, vptq!(8, 65536, 65536), "as-stored", 6_070, GB, "the same, k65536-65536: 4.99 + 1.08 GB"),
+    (LLAMA_31_8B, vptq!(6, 4096, 4096), "as-stored", 5_620, GB, "VPTQ-community/Meta-Llama-3-8B-v6-k4096-4096-woft: 4.57 + 1.05 GB"),
+    (LLAMA_31_8B, HIGGS_4, "as-stored", 5_650, GB, "ISTA-DASLab/Llama-3.1-8B-Instruct-HIGGS-4bit: 4.6 + 1.05 GB"),
+    (LLAMA_3_70B, HIGGS_4, "as-stored", 38_990, GB, "ISTA-DASLab/Llama-3.1-70B-Instruct-HIGGS-4bit: 4.92 + 4.9 + 4.98 + 4.9 + 4.9 + 4.98 + 4.9 + 4.51 GB"),
+    (LLAMA_3_70B, HIGGS_3, "as-stored", 30_400, GB, "ISTA-DASLab/Llama-3.1-70B-Instruct-HIGGS-3bit: 4.97 + 4 x 4.91 + 3.69 + 2.1 GB"),
+    // Quanto
+    (LLAMA_31_8B, "", "quanto-int2", 4_060, GB, "gurro/llama-3.1-8B-quanto-int2 model.safetensors: 4.06 GB"),
+    // What llama.cpp's converter makes of stored MXFP4: the experts stay, the rest is 16 bits.
+    ("openai/gpt-oss-20b", GPT_OSS, "gguf-bf16", 13_800, GB, "unsloth/gpt-oss-20b-GGUF gpt-oss-20b-F16.gguf: 13.8 GB"),
+    // And so in quantised files: "Q6_K with all FFN kept at MXFP4_MOE".
+    ("openai/gpt-oss-20b", GPT_OSS, "q6_k", 12_040, GB, "bartowski/openai_gpt-oss-20b-GGUF openai_gpt-oss-20b-Q6_K.gguf: 12.04 GB"),
+    ("openai/gpt-oss-20b", GPT_OSS, "mxfp4_moe", 12_100, GB, "the same, openai_gpt-oss-20b-MXFP4.gguf: 12.1 GB"),
     // EXL2
     (MISTRAL_7B, "", "exl2-3", 2_990, GB, "turboderp/Mistral-7B-instruct-exl2 3.0bpw output.safetensors: 2.99 GB"),
     (MISTRAL_7B, "", "exl2-5", 4_730, GB, "the same, 5.0bpw: 4.73 GB"),
@@ -128,10 +160,62 @@ const SIZES: &[Size] = &[
     ("ERNIE-4.5-300B", "", "exl3-4", 139_500 + 1_578, GIB, "the same, 4.00 bpw: 139.5 GB"),
 ];
 
+/// Where no file of a known model is listed anywhere that could be read, the size is what the format's library makes of its matrices: Llama
+/// 3.1 8B has 6,979,321,856 values in matrices of 1,376,256 outputs together, and 1,050,939,392 values that stay in bf16.
+#[test]
+fn formats_without_published_files_are_as_their_libraries_define_them() {
+    let (values, outputs, rest) = (6_979_321_856_u64, 1_376_256_u64, 2 * 1_050_939_392_u64);
+    for (format, packed) in [
+        ("mxfp8", values + values / 32),           // an E8M0 byte for 32 values
+        ("mxfp6", values * 6 / 8 + values / 32),   // the same
+        ("eetq-int8", values + 2 * outputs),       // int8 and a 16-bit scale for each output
+        ("quanto-int8", values + 2 * outputs),     // qint8 per axis, the scale in the model's dtype
+        ("quanto-int4", values / 2 + values / 32), // qint4 in groups of 128, scale and shift in 16 bits
+    ] {
+        assert_eq!(bytes(&model(&published(LLAMA_31_8B, "")), format, Encoding::BF16), packed + rest, "{format}");
+    }
+}
+
 #[test]
 fn sizes_are_within_a_hundredth_of_the_published_ones() {
     let wrong = further_than(10, SIZES);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// (model, quantisation of its config, bytes of its tensors, how many of them are headers or zero biases that `AutoGPTQ` writes, source).
+/// `total_size` of an index counts tensors alone.
+const TO_THE_BYTE: &[(&str, &str, u64, u64, &str)] = &[
+    ("Qwen/Qwen3-14B", r#"{"group_size": 64, "bits": 4}"#, 8_307_783_680, 0, "mlx-community Qwen3-14B-MLX-4bit: total_size of its index"),
+    ("Qwen/Qwen2.5-14B", r#"{"group_size": 64, "bits": 3}"#, 6_463_203_328, 0, "an MLX copy of DeepSeek-R1-Distill-Qwen-14B at 3 bits: total_size"),
+    (
+        "Molmo-7B-D",
+        r#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": false,
+            "llm_int8_skip_modules": ["model.vision_backbone", "model.transformer.ff_out", "model.transformer.ln_f"]}"#,
+        6_661_964_712,
+        // Names of the codes' parameters, as a text in each matrix's state.
+        10_000,
+        "reubzdubz/Molmo7B_D_NF4Quant: total_size",
+    ),
+    (
+        "nvidia/Qwen3.6-27B-NVFP4",
+        r#"{"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"targets": ["Linear"], "weights": {
+            "num_bits": 4, "group_size": 128, "strategy": "group", "symmetric": false, "type": "int", "actorder": null, "block_structure": null}}},
+            "ignore": ["lm_head", "mtp.fc", "re:.*visual.*", "re:.*linear_attn.in_proj_[ab]$", "model.language_model.layers.0.linear_attn", "model.language_model.layers.1.linear_attn"]}"#,
+        18_698_467_264,
+        1_000_000,
+        "fantasylord/Qwen36 model.safetensors, W4A16 with zero points",
+    ),
+    ("Qwen-VL-Chat", gptq!(4, 128), 9_731_786_240, 2_000_000, "Qwen-VL-Chat-Int4: total_size of its index"),
+    ("LLaMA-33B", gptq!(4, -1), 16_940_128_464, 12_000_000, "Wizard-Vicuna-30B-Uncensored-GPTQ model.safetensors"),
+    ("Llama-2-70B", gptq!(3, -1), 26_774_982_616, 14_000_000, "itdevwu/Genz-70b-GPTQ model.safetensors"),
+];
+
+#[test]
+fn sizes_are_the_published_ones_to_the_byte() {
+    for (id, quantization, published_bytes, beside, source) in TO_THE_BYTE {
+        let size = bytes(&model(&published(id, quantization)), "as-stored", Encoding::BF16);
+        assert!(size <= *published_bytes && published_bytes - size <= *beside, "{id}: {size} for {published_bytes} B ({source})");
+    }
 }
 
 /// (model, quantisation of its config, format asked for, ranks, MiB of weights on each, where it was published)
@@ -241,5 +325,38 @@ fn stored_values_are_those_that_the_hub_counts() {
     for (id, quantization, count, counted) in COUNTS {
         let model = model(&published(id, quantization));
         assert_eq!(stored_values(&model, *counted), *count, "{id}");
+    }
+}
+
+/// (dimensions, format, what counts, how many times smaller than in 16 bits, where that was published). A footprint is of parameters and
+/// buffers: bitsandbytes keeps its scales beside them, GPTQ's are buffers.
+const FOOTPRINTS: &[(&str, &str, &str, f64, &str)] = &[
+    (BLOOM_1B7, "int8", "constants apart", 1.540_025, "transformers tests/quantization/bnb/test_mixed_int8.py: EXPECTED_RELATIVE_DIFFERENCE"),
+    (BLOOM_1B7, "fp4", "constants apart", 2.109_659_552_692_574, "transformers tests/quantization/bnb/test_4bit.py: EXPECTED_RELATIVE_DIFFERENCE"),
+    (BLOOM_560M, "gptq-int4", "everything", 1.664_253_062, "transformers tests/quantization/gptq/test_gptq.py: EXPECTED_RELATIVE_DIFFERENCE"),
+];
+
+/// bigscience/bloom-1b7 and bloom-560m, with tied heads.
+const BLOOM_1B7: &str = r#"{"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_embed": 2048, "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880, "torch_dtype": "float16"}"#;
+const BLOOM_560M: &str = r#"{"model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880, "torch_dtype": "float16"}"#;
+
+#[test]
+fn footprints_are_those_that_the_tests_of_transformers_expect() {
+    for (config, format, counted, times, source) in FOOTPRINTS {
+        let model = model(config);
+        let size = |format: &str| {
+            let tensors = stored(&model, format.parse().unwrap(), Encoding::F16).unwrap();
+            let pieces = tensors.iter().flat_map(|tensor| tensor.pieces().unwrap());
+            let kept = pieces.filter(|piece| *counted == "everything" || matches!(piece.what, "parameters" | "quantised weights"));
+            let bytes = |piece: Piece| match piece.unit {
+                Unit::Value(encoding) => encoding.bytes_for(piece.count).unwrap().get(),
+                Unit::Bits(bits) => bits.floor_of(piece.count).unwrap() / 8,
+                Unit::Bytes(bytes) => bytes.floor_of(piece.count).unwrap(),
+            };
+            kept.map(bytes).sum::<u64>()
+        };
+        #[allow(clippy::cast_precision_loss)] // far below 2^53
+        let ratio = size("fp16") as f64 / size(format) as f64;
+        assert!((ratio / times - 1.0).abs() < 1e-6, "{format}: {ratio} for {times} ({source})");
     }
 }

@@ -220,31 +220,62 @@ fn sentence_transformers_have_dense_layers_behind_the_model() {
     assert!(lacking.unwrap_err().to_string().contains("2_Dense/config.json"));
 }
 
-#[test]
-fn sentence_transformers_load_no_head_of_the_configs_class() {
-    let config = |class: &str| {
-        text(&json!({"model_type": "roberta", "architectures": [class], "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 34, "type_vocab_size": 1}))
-    };
-    // What `AutoModel` saves: the bare class, with names below its prefix.
-    let plain = vramfit::config::read(std::str::from_utf8(&config("RobertaModel")).unwrap()).unwrap();
-    let part = &plain.components[0];
-    let below = |name: &str| name.strip_prefix("roberta.").unwrap_or(name).to_owned();
-    let outside = part.tensors.iter().map(|tensor| (below(&tensor.name), tensor.shape.clone()));
-    let number = std::cell::Cell::new(0);
-    let layers = part.layers.iter().flat_map(|run| (0..run.count).map(move |_| run)).flat_map(|run| {
-        let layer = number.replace(number.get() + 1);
-        run.tensors.iter().map(move |tensor| (below(&format!("{}.{layer}.{}", part.layer_prefix, tensor.name)), tensor.shape.clone()))
-    });
-    let named: Vec<(String, Vec<u64>)> = outside.chain(layers).collect();
+/// Tensors by name and shape.
+type Named = Vec<(String, Vec<u64>)>;
+
+/// Tensors of a RoBERTa of two layers as this class writes them, and its config.
+fn roberta(class: &str) -> (Named, Vec<u8>, vramfit::model::Anatomy) {
+    let config = text(&json!({"model_type": "roberta", "architectures": [class], "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 34, "type_vocab_size": 1}));
+    let anatomy = vramfit::config::read(std::str::from_utf8(&config).unwrap()).unwrap();
+    let part = &anatomy.components[0];
+    // `AutoModel` saves names below the prefix.
+    let below = |name: &str| if class == "RobertaModel" { name.strip_prefix("roberta.").unwrap_or(name).to_owned() } else { name.to_owned() };
+    let mut named: Named = part.tensors.iter().map(|tensor| (below(&tensor.name), tensor.shape.clone())).collect();
+    let layers = part.layers.iter().flat_map(|run| (0..run.count).map(move |_| run));
+    for (layer, run) in layers.enumerate() {
+        named.extend(run.tensors.iter().map(|tensor| (below(&format!("{}.{layer}.{}", part.layer_prefix, tensor.name)), tensor.shape.clone())));
+    }
+    (named, config, anatomy)
+}
+
+/// A repository of sentence-transformers around a model.
+fn embedder(config: Vec<u8>, named: &[(String, Vec<u64>)]) -> vramfit::model::Model {
     let file = weights(&named.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect::<Vec<_>>());
     let modules =
         json!([{"path": "", "type": "sentence_transformers.models.Transformer"}, {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]);
-    let files = [("modules.json", text(&modules)), ("config.json", config("RobertaForMaskedLM")), ("model.safetensors", file)];
-    let model = Hub::default().with("org/embed", &files).open("org/embed").unwrap();
+    Hub::default().with("org/embed", &[("modules.json", text(&modules)), ("config.json", config), ("model.safetensors", file)]).open("org/embed").unwrap()
+}
+
+#[test]
+fn sentence_transformers_load_no_head_of_the_configs_class() {
+    let (named, _, plain) = roberta("RobertaModel");
+    let (_, config, _) = roberta("RobertaForMaskedLM");
+    let model = embedder(config, &named);
     assert!(named.iter().any(|(name, _)| name == "pooler.dense.weight"));
     assert_eq!(model.anatomy.components, plain.components);
-    assert!(!model.provenance.notes.iter().any(|note| note.contains("not in the files")), "{:?}", model.provenance.notes);
+    assert!(!model.provenance.notes.iter().any(|note| note.contains("the files lack") || note.contains("not in the files")), "{:?}", model.provenance.notes);
     let found = model.provenance.files.unwrap();
     assert_eq!((found.left.len(), found.elements), (0, plain.parameters().unwrap()));
+}
+
+#[test]
+fn sentence_transformers_leave_a_stored_head_and_make_a_pooler_that_is_not_stored() {
+    let (named, config, headed) = roberta("RobertaForMaskedLM");
+    let (_, _, plain) = roberta("RobertaModel");
+    let model = embedder(config.clone(), &named);
+    let notes = model.provenance.notes.join("\n");
+    assert!(notes.contains("the files lack `roberta.pooler.dense.weight`, `roberta.pooler.dense.bias`"), "{notes}");
+    let found = model.provenance.files.as_ref().unwrap();
+    let elements = |tensors: &[(vramfit::model::Tensor, u64)]| tensors.iter().map(|(tensor, times)| tensor.elements().unwrap().get() * times).sum::<u64>();
+    let (head, pooler) = (8 * 8 + 8 + 2 * 8 + 100, 8 * 8 + 8);
+    assert_eq!(elements(&found.loaded), plain.parameters().unwrap().get());
+    assert_eq!(elements(&found.left), head);
+    assert_eq!(found.elements.get(), headed.parameters().unwrap().get());
+    assert_eq!(found.elements.get(), plain.parameters().unwrap().get() - pooler + head);
+    // Anything else that is missing is no matter of the class: then every stored tensor counts.
+    let lacking: Vec<_> = named.iter().filter(|(name, _)| !name.contains("layer.1.output.dense")).cloned().collect();
+    let model = embedder(config, &lacking);
+    assert!(model.provenance.notes.iter().any(|note| note.contains("every stored tensor is counted")), "{:?}", model.provenance.notes);
+    assert!(model.provenance.files.unwrap().left.is_empty());
 }

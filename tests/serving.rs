@@ -3,10 +3,11 @@
 mod common;
 
 use common::{fixture, gib, model};
-use vramfit::estimate::{Basis, Entry, Estimate, Stage, Term};
+use vramfit::encoding::Encoding;
+use vramfit::estimate::{Basis, Bound, Entry, Estimate, Stage, Term};
 use vramfit::memory::estimate;
 use vramfit::quantity::Bytes;
-use vramfit::scenario::{DraftModel, Runtime, Scenario, Serving, Version};
+use vramfit::scenario::{DraftModel, KvCache, Runtime, Scenario, Serving, Version, Weights};
 
 fn on(config: &str, scenario: Scenario) -> Estimate {
     estimate(&model(config), &scenario).unwrap()
@@ -154,7 +155,7 @@ fn tgi_captures_no_graphs_of_bitsandbytes_and_exl2() {
     for (weights, captures) in [("as-stored", true), ("nf4", true), ("int8", false), ("exl2-4", false)] {
         assert_eq!(graphs(fixture::MISTRAL_7B, weights) > 0, captures, "{weights}");
     }
-    let said = r#""quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}, "vocab_size""#;
+    let said = r#""quantization_config": {"quant_method": "exl2", "bits": 4.0}, "vocab_size""#;
     assert_eq!(graphs(&fixture::MISTRAL_7B.replace("\"vocab_size\"", said), "as-stored"), 0);
 }
 
@@ -182,9 +183,14 @@ fn tensorrt_llm_takes_a_share_of_what_is_free_once_loaded() {
     let device = &answer.devices[0];
     let others = device.peak().unwrap().1.expected.get() - device.term_at(Term::KvCache, Stage::Decode).unwrap().expected.get();
     let free = gib(80) - others;
-    assert_eq!(device.claim.unwrap().get(), others + free * 9 / 10);
+    assert_eq!(device.claim.unwrap().get(), others + (free * 9).div_ceil(10));
     let block = 28 * 2 * 4 * 128 * 2 * 32;
     assert_eq!(answer.capacity.unwrap().kv_cache_tokens, free * 9 / 10 / block * 32);
+    // What the pool holds fits, and not one block more.
+    let tokens = answer.capacity.unwrap().kv_cache_tokens;
+    let fits = |context| on(fixture::QWEN2_7B, Scenario { context: Some(context), ..scenario.clone() }).devices[0].headroom().unwrap();
+    let ((bound, whole), (_, over)) = (fits(tokens), fits(tokens + 1));
+    assert!(bound == Bound::Budget && whole.fits() && !over.fits(), "{tokens}");
     // A smaller share leaves more of the card to others.
     let half = on(fixture::QWEN2_7B, Scenario { gpu_memory_utilization: Some("0.5".parse().unwrap()), ..scenario });
     assert!(half.devices[0].claim < device.claim && half.capacity.unwrap().kv_cache_tokens < answer.capacity.unwrap().kv_cache_tokens);
@@ -276,4 +282,323 @@ fn what_an_engine_lacks_is_refused_and_the_right_flag_named() {
     let mut scenario = Scenario { runtime: Runtime::Transformers, ..Scenario::default() };
     scenario.picture.size = Some((512, 512));
     assert!(said(scenario).contains("it is a setting of diffusion pipelines"));
+}
+
+#[test]
+fn requests_share_the_tokens_of_a_step_in_layers_with_windows() {
+    // Gemma 2 9B: 21 of 42 layers with a window of 4,096; blocks of 16 tokens; steps of 2,048.
+    let config = fixture::GEMMA2_9B.replace("\"max_position_embeddings\": 8192", "\"max_position_embeddings\": 65536").replace("float32", "bfloat16");
+    let cell = 21 * 2 * 8 * 256 * 2;
+    let tokens = |runtime, batch: u64| {
+        let scenario = Scenario { runtime, batch: Some(batch), context: Some(32_768), max_num_batched_tokens: Some(2048), ..sglang(None, 1) };
+        let answer = estimate(&model(&config), &Scenario { serving: Serving::default(), ..scenario }).unwrap();
+        answer.devices[0].term_at(Term::KvCache, Stage::Prefill).unwrap().expected.get() / cell
+    };
+    let window = |batch: u64| 4096 * batch;
+    assert_eq!(tokens(Runtime::Sglang, 8), 8 * 32_768 + window(8) + 2048);
+    // Two steps are in flight; a window starts anywhere in a block.
+    assert_eq!(tokens(Runtime::Vllm, 8), 8 * 32_768 + window(8) + 8 * 16 + 2 * 2048);
+    assert_eq!(tokens(Runtime::Vllm, 1), 32_768 + window(1) + 16 + 2 * 2048);
+}
+
+#[test]
+fn tensorrt_llm_keeps_the_whole_context_in_every_layer_and_values_as_wide_as_keys() {
+    let config = recorded("XiaomiMiMo/MiMo-V2-Flash");
+    let scenario = Scenario { runtime: Runtime::TensorRtLlm, gpu: Some("H200 SXM".into()), gpus: Some(4), context: Some(32_768), ..Scenario::default() };
+    let answer = on(&config, scenario);
+    // A log of 1.3.0rc0 with two of its layers: 4 KV heads in full ones, 8 with a window, 192 for keys, and values padded to it. Here the
+    // heads are split over four: 9 layers of one head, 39 of two.
+    let held = answer.devices[0].term_at(Term::KvCache, Stage::Decode).unwrap().expected.get();
+    assert_eq!(held, 32_768 * (9 + 39 * 2) * 2 * 192 * 2);
+    assert_eq!((4_u64 + 8) * 2 * 192 * 2 * 262_112 * 100 / (1 << 30), 224); // 2.25 GiB in the log
+}
+
+#[test]
+fn vllm_captures_graphs_of_every_layer_for_the_sizes_of_its_version() {
+    let graphs = |version, sequences| {
+        let serving = Serving { runtime_version: Some(version), ..Serving::default() };
+        let scenario = Scenario { serving, max_num_seqs: Some(sequences), gpu: Some("H100 SXM5 80GB".into()), ..Scenario::default() };
+        held(&on(fixture::QWEN2_7B, scenario), Term::CudaGraphs)
+    };
+    // 28 layers. 0.9: 1, 2, 4 and multiples of 8 to 512 whatever is run; then to twice the sequences; since 0.11.1 of 16 above 256.
+    let each = 28 * (360 << 10);
+    assert_eq!(graphs(Version(0, 9, 2), 2), 67 * each);
+    assert_eq!(graphs(Version(0, 10, 2), 256), 67 * each);
+    assert_eq!(graphs(Version(0, 11, 2), 1024), 51 * each);
+    assert_eq!(graphs(Version(0, 18, 0), 128), 35 * each);
+    assert_eq!(graphs(Version(0, 18, 0), 1), 2 * each);
+    // V0: one graph for each of 35 sizes.
+    assert_eq!(graphs(Version(0, 6, 6), 256), 35 * (8 << 20));
+    assert_eq!(graphs(Version(0, 6, 6), 100), 16 * (8 << 20));
+    // No more than a step has tokens; on Blackwell of data centres to 1,024 since 0.29; drafted tokens count since 0.13.
+    let of = |version, change: &dyn Fn(&mut Scenario)| {
+        let serving = Serving { runtime_version: Some(version), ..Serving::default() };
+        let mut scenario = Scenario { serving, gpu: Some("H100 SXM5 80GB".into()), ..Scenario::default() };
+        change(&mut scenario);
+        held(&on(fixture::QWEN2_7B, scenario), Term::CudaGraphs)
+    };
+    assert_eq!(of(Version(0, 19, 0), &|scenario| scenario.max_num_batched_tokens = Some(128)), 19 * each);
+    let blackwell = |scenario: &mut Scenario| (scenario.gpu, scenario.max_num_seqs) = (Some("B200 SXM".into()), Some(512));
+    assert_eq!([Version(0, 28, 0), Version(0, 29, 0)].map(|version| of(version, &blackwell)), [51 * each, 83 * each]);
+    // What is set aside in the budget is vLLM's own estimate, which public logs show at 0.4 GiB with two sequences.
+    assert_eq!(graphs(Version(0, 22, 0), 2), 400 << 20);
+}
+
+#[test]
+fn sparse_latents_are_packed_where_the_version_does_so() {
+    // 61 layers of 656 bytes packed, else of 576 values of 16 bits; and 132 bytes of the indexer.
+    let per_token = |version, kv_cache| {
+        let serving = Serving { runtime_version: Some(version), ..Serving::default() };
+        let scenario = Scenario { serving, kv_cache, gpus: Some(8), gpu: Some("H200 SXM".into()), context: Some(6400), ..Scenario::default() };
+        held(&on(&recorded("deepseek-ai/DeepSeek-V3.2"), scenario), Term::KvCache)
+    };
+    let (packed, plain) = (per_token(Version(0, 33, 0), KvCache::Fp8), per_token(Version(0, 33, 0), KvCache::Auto));
+    assert!(packed < plain);
+    assert_eq!(per_token(Version(0, 11, 0), KvCache::Auto), packed);
+    assert_eq!(per_token(Version(0, 12, 0), KvCache::Auto), plain);
+}
+
+/// The config of a record of the oracle.
+fn recorded(id: &str) -> String {
+    let row = include_str!("fixtures/oracle.jsonl").lines().find(|line| line.contains(&format!("\"{id}\""))).unwrap();
+    serde_json::from_str::<serde_json::Value>(row).unwrap()["config"].to_string()
+}
+
+#[test]
+fn what_is_read_of_an_encoder_is_held_for_every_request() {
+    let across = |config: &str, scenario: Scenario| {
+        let answer = on(config, scenario);
+        answer.devices[0].term_at(Term::CrossKvCache, Stage::Decode).unwrap().expected.get()
+    };
+    let four = |runtime| Scenario { runtime, batch: Some(4), gpu: Some("L4".into()), ..Scenario::default() };
+    // Whisper's turbo: 1,500 positions of half a minute in 4 layers of 20 heads of 64, which vLLM holds in 94 blocks of 16.
+    let whisper = recorded("openai/whisper-large-v3-turbo");
+    assert_eq!(across(&whisper, four(Runtime::Vllm)), 4 * 94 * 16 * 4 * 2 * 20 * 64 * 2);
+    assert_eq!(across(&whisper, Scenario { gpus: Some(2), ..four(Runtime::Vllm) }), 4 * 94 * 16 * 4 * 2 * 10 * 64 * 2);
+    // Llama 3.2 Vision: 4 tiles of 1,601 patches in 8 layers of 8 heads of 128 (memory of `CrossAttentionSpec`).
+    let vision = recorded("meta-llama/Llama-3.2-11B-Vision-Instruct");
+    let large = Scenario { gpu: Some("H100 SXM5 80GB".into()), ..four(Runtime::Transformers) };
+    assert_eq!(across(&vision, large), 4 * 4 * 1601 * 8 * 2 * 8 * 128 * 2);
+    // BART's encoder has 1,024 positions; T5's reads as much as there is.
+    let long = Scenario { context: Some(4096), weights: Weights::Plain(Encoding::F32), ..four(Runtime::Transformers) };
+    assert_eq!(across(&recorded("facebook/bart-large-cnn"), long.clone()), 4 * 1024 * 12 * 2 * 16 * 64 * 4);
+    assert_eq!(across(&recorded("google-t5/t5-small"), long.clone()), 4 * 4096 * 6 * 2 * 8 * 64 * 4);
+    // The least that runs is one request, and decoders alone read nothing.
+    let answer = on(&recorded("google-t5/t5-small"), long.clone());
+    let alone = on(&recorded("google-t5/t5-small"), Scenario { batch: Some(1), ..long.clone() });
+    assert_eq!(answer.devices[0].minimum, alone.devices[0].minimum);
+    assert_eq!(across(fixture::QWEN2_7B, long), 0);
+}
+
+fn refusal(config: &str, scenario: &Scenario) -> String {
+    estimate(&model(config), scenario).unwrap_err().to_string()
+}
+
+fn of_version(runtime: Runtime, version: Option<Version>) -> Scenario {
+    let serving = Serving { runtime_version: version, ..Serving::default() };
+    Scenario { runtime, gpu: Some("H100 SXM5 80GB".into()), serving, ..Scenario::default() }
+}
+
+/// `pad_input_ids` and `num_attention_layers` of SGLang 0.5.23: tokens of the encoder have slots, and a slot has room in every layer.
+#[test]
+fn sglang_gives_tokens_of_an_encoder_slots_of_its_pool() {
+    // Whisper tiny: 4 layers of the encoder, 4 of the decoder twice, each of 6 heads of 64; 1,500 tokens of half a minute.
+    let slot = (4 + 2 * 4) * 2 * 6 * 64 * 2;
+    let scenario = Scenario { batch: Some(3), context: Some(448), ..of_version(Runtime::Sglang, None) };
+    let answer = on(&recorded("openai/whisper-tiny"), scenario.clone());
+    assert_eq!([held(&answer, Term::KvCache), held(&answer, Term::CrossKvCache)], [3 * 448 * slot, 3 * 1500 * slot]);
+    let capacity = answer.capacity.unwrap();
+    assert_eq!(capacity.kv_cache_bytes.get(), capacity.kv_cache_tokens * slot);
+    assert_eq!(capacity.concurrency_hundredths, capacity.kv_cache_tokens * 100 / (448 + 1500));
+    // Llama 3.2 Vision: 32 + 8 layers of 8 heads of 128; 4 tiles of 1,601 patches.
+    let answer = on(&recorded("meta-llama/Llama-3.2-11B-Vision-Instruct"), scenario);
+    assert_eq!(held(&answer, Term::CrossKvCache), 3 * 4 * 1601 * 40 * 2 * 8 * 128 * 2);
+}
+
+#[test]
+fn vllm_answers_by_the_newest_version_that_loads_the_model() {
+    // A log of V0 (vllm-096): 14.65 GiB are 6,001 blocks of 16 tokens in all 40 layers, 163,840 B each.
+    let vision = recorded("meta-llama/Llama-3.2-11B-Vision-Instruct");
+    let answer = on(&vision, of_version(Runtime::Vllm, None));
+    assert_eq!(chosen(&answer, "runtime_version"), "0.10.2");
+    assert_eq!(held(&answer, Term::KvCache), 8192 * 163_840);
+    // 6,404 tokens of an image in 401 blocks.
+    assert_eq!(held(&answer, Term::CrossKvCache), 401 * 16 * 163_840);
+    assert!(refusal(&vision, &of_version(Runtime::Vllm, Some(Version(0, 11, 0)))).contains("0.10.2"));
+    // Whisper stays on V0 up to 0.10.1: at least 5,120 tokens of a step for what reads more than text.
+    let whisper = recorded("openai/whisper-tiny");
+    for (version, tokens) in [(Version(0, 9, 2), "5120"), (Version(0, 10, 2), "8192")] {
+        assert_eq!(chosen(&on(&whisper, of_version(Runtime::Vllm, Some(version))), "max_num_batched_tokens"), tokens, "{version}");
+    }
+    assert!(refusal(&whisper, &of_version(Runtime::Vllm, Some(Version(0, 6, 6)))).contains("since 0.7.3"));
+    // Between two versions that were read, and above the newest, it is answered.
+    for version in [Version(0, 7, 0), Version(0, 99, 0)] {
+        on(&whisper, of_version(Runtime::Vllm, Some(version)));
+    }
+    // The version that is taken is said, and who serves what it does not.
+    assert!(answer.warnings.iter().any(|said| said.contains("0.33.0") && said.contains("0.10.2")));
+    assert!(refusal(&recorded("Salesforce/blip-image-captioning-large"), &of_version(Runtime::Vllm, None)).contains("`blip`"));
+}
+
+/// `QUANTIZATION_METHODS` of vLLM, `AUTO_QUANTIZATION_CONFIG_MAPPING` of transformers and the like.
+#[test]
+fn files_that_an_engine_does_not_load_are_refused_and_what_loads_them_is_named() {
+    let with = |quantization: &str| {
+        let mut config: serde_json::Value = serde_json::from_str(fixture::QWEN2_7B).unwrap();
+        config["quantization_config"] = serde_json::from_str(quantization).unwrap();
+        config.to_string()
+    };
+    let mlx = with(r#"{"group_size": 64, "bits": 4}"#);
+    for runtime in [Runtime::Vllm, Runtime::Sglang, Runtime::Tgi, Runtime::Transformers] {
+        assert!(refusal(&mlx, &of_version(runtime, None)).ends_with("they are loaded by MLX"), "{runtime:?}");
+    }
+    on(&mlx, Scenario { gpu: Some("M2 Max".into()), ..of_version(Runtime::Mlx, None) });
+    let nf4 = with(r#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}"#);
+    assert_eq!(chosen(&on(&nf4, of_version(Runtime::Vllm, None)), "runtime_version"), "0.27.1");
+    let warned = |config: &str, runtime: Runtime, version: Version, words: &str| {
+        let answer = on(config, of_version(runtime, Some(version)));
+        assert!(answer.warnings.iter().any(|said| said.contains(words)), "{words}: {:?}", answer.warnings);
+    };
+    warned(&nf4, Runtime::Vllm, Version(0, 29, 0), "vllm-bnb-plugin");
+    let hqq = with(r#"{"quant_method": "HQQ", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64, "axis": 1}}}"#);
+    assert!(refusal(&hqq, &of_version(Runtime::Vllm, Some(Version(0, 15, 0)))).contains("up to 0.14.0"));
+    warned(&hqq, Runtime::Vllm, Version(0, 14, 0), "--allow-deprecated-quantization");
+    // One version of SGLang was read: it alone is refused.
+    assert!(refusal(&hqq, &of_version(Runtime::Sglang, None)).contains("vLLM up to 0.14.0, transformers"));
+    warned(&hqq, Runtime::Sglang, Version(0, 4, 1), "is not known");
+    warned(&hqq, Runtime::TensorRtLlm, Version(1, 0, 0), "is not known");
+    let packed = with(
+        r#"{"quant_method": "compressed_tensors", "format": "pack-quantized",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "group_size": 128, "strategy": "group"}}}}"#,
+    );
+    assert_eq!(model(&packed).anatomy.quantization.unwrap().method, "compressed-tensors");
+    on(&packed, of_version(Runtime::Vllm, None));
+    on(&nf4, of_version(Runtime::Vllm, Some(Version(0, 8, 5))));
+    // What somebody only asks about is said.
+    let what_if = Scenario { weights: "exl2-4".parse().unwrap(), ..of_version(Runtime::Vllm, None) };
+    assert!(on(fixture::QWEN2_7B, what_if).warnings.iter().any(|warning| warning.contains("`exl2`")));
+    // TGI makes these while it loads.
+    for weights in ["nf4", "int8"] {
+        let made = Scenario { weights: weights.parse().unwrap(), ..of_version(Runtime::Tgi, None) };
+        assert!(!on(fixture::QWEN2_7B, made).warnings.iter().any(|warning| warning.contains("bitsandbytes")), "{weights}");
+    }
+}
+
+/// `deepseek_v3.py` and its kin of mlx-lm 0.32.2 dequantise in `sanitize`; `load_model` keeps scales of powers of two of 32 × 32.
+#[test]
+fn mlx_answers_for_families_and_files_by_what_its_code_does() {
+    let mlx = || Scenario { gpu: Some("M2 Ultra".into()), ..of_version(Runtime::Mlx, None) };
+    let fp8 = |family: &str, quantization: &str| {
+        let mut config: serde_json::Value = serde_json::from_str(fixture::QWEN2_7B).unwrap();
+        config["model_type"] = family.into();
+        config["quantization_config"] = serde_json::from_str(quantization).unwrap();
+        config.to_string()
+    };
+    let weights = |answer: &Estimate| held(answer, Term::Weights);
+    let whole = weights(&on(fixture::QWEN2_7B, mlx()));
+    let blocks = r#"{"quant_method": "fp8", "weight_block_size": [128, 128]}"#;
+    let halved = on(&fp8("qwen2", blocks), mlx());
+    assert!(weights(&halved) * 10 < whole * 7 && halved.warnings.iter().any(|said| said.contains("32 × 32")));
+    let kept = on(&fp8("qwen2", r#"{"quant_method": "fp8", "scale_fmt": "ue8m0", "weight_block_size": [32, 32]}"#), mlx());
+    assert!(!kept.warnings.iter().any(|said| said.contains("32 × 32")));
+    let config = recorded("deepseek-ai/DeepSeek-V3");
+    let mut plain: serde_json::Value = serde_json::from_str(&config).unwrap();
+    plain.as_object_mut().unwrap().remove("quantization_config");
+    let of_files = on(&config, mlx());
+    assert_eq!(weights(&of_files), weights(&on(&plain.to_string(), mlx())));
+    assert!(of_files.assumptions.iter().any(|said| said.contains("sanitize")));
+    let of_modelopt = fp8("qwen2", r#"{"quant_method": "modelopt", "quant_algo": "FP8"}"#);
+    assert!(refusal(&of_modelopt, &mlx()).contains("NVFP4"));
+    // A family that it lacks is answered by its rules.
+    let answer = on(&recorded("openai/whisper-tiny"), mlx());
+    assert!(answer.warnings.iter().any(|said| said.contains("`whisper`") && said.contains("mlx-whisper")));
+}
+
+/// The page's first module answers what it answers as the whole engine does, encoders behind text decoders included.
+#[test]
+fn what_the_page_answers_at_once_is_what_the_engine_answers() {
+    let rows = include_str!("fixtures/classes.jsonl").lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let donut = serde_json::json!({
+        "model_type": "vision-encoder-decoder", "architectures": ["VisionEncoderDecoderModel"],
+        "encoder": {"model_type": "donut-swin", "image_size": [2560, 1920], "embed_dim": 128, "depths": [2, 2, 14, 2], "num_heads": [4, 8, 16, 32], "window_size": 10},
+        "decoder": {"model_type": "mbart", "vocab_size": 57525, "d_model": 1024, "decoder_layers": 4, "encoder_layers": 12, "decoder_attention_heads": 16,
+            "decoder_ffn_dim": 4096, "max_position_embeddings": 768, "is_decoder": true, "add_cross_attention": true, "scale_embedding": true, "add_final_layer_norm": true},
+    });
+    let (mut common, mut across) = (0, 0);
+    for config in rows.map(|row| row["config"].clone()).chain([donut.clone()]) {
+        let Ok(anatomy) = vramfit::config::read(&config.to_string()) else { continue };
+        let mut tensors = anatomy.components[0].layers.iter().flat_map(|run| &run.tensors);
+        let reads_across = tensors.any(|tensor| tensor.name.contains("encoder_attn.") || tensor.name.contains("crossattention."));
+        let model = model(&config.to_string());
+        let scenario = Scenario { context: Some(256), ..Scenario::default() };
+        match vramfit::memory::common_estimate(&model, &scenario) {
+            Some(answer) => {
+                assert_eq!(answer, estimate(&model, &scenario), "{}", config["model_type"]);
+                assert!(!reads_across, "{}", config["model_type"]);
+                common += 1;
+            }
+            None => across += u64::from(reads_across),
+        }
+    }
+    assert!(common > 200 && across > 10, "{common} {across}");
+    // `models/registry.py` of 0.10.2 has Donut, and no other has.
+    let answer = on(&donut.to_string(), Scenario { context: Some(256), ..of_version(Runtime::Vllm, None) });
+    assert_eq!(chosen(&answer, "runtime_version"), "0.10.2");
+    assert!(refusal(&donut.to_string(), &of_version(Runtime::Vllm, Some(Version(0, 11, 0)))).contains("`donut`"));
+}
+
+#[test]
+fn versions_older_than_the_rules_are_said() {
+    for (runtime, oldest) in [(Runtime::Vllm, "0.6.3"), (Runtime::Sglang, "0.5.23"), (Runtime::TensorRtLlm, "1.0.0"), (Runtime::Transformers, "5.23.0")] {
+        let scenario = of_version(runtime, Some(Version(0, 1, 0)));
+        assert!(!vramfit::memory::is_common(&model(fixture::QWEN2_7B), &scenario));
+        let answer = on(fixture::QWEN2_7B, scenario);
+        assert!(answer.assumptions.iter().any(|said| said.contains("older") && said.contains(oldest)), "{runtime:?}");
+    }
+    assert!(refusal(fixture::QWEN2_7B, &of_version(Runtime::Tgi, Some(Version(0, 1, 0)))).contains("3.0"));
+}
+
+/// 20 GiB on the host, over two replicas of two ranks.
+fn with_tier(runtime: Runtime, version: Option<Version>) -> Scenario {
+    let serving = Serving { runtime_version: version, kv_offloading_size: Some(Bytes(20 << 30)), ..Serving::default() };
+    let parallel = vramfit::scenario::Parallel { data: Some(2), ..Default::default() };
+    Scenario { runtime, gpu: Some("H100 SXM5 80GB".into()), tensor_parallel: Some(2), parallel, serving, ..Scenario::default() }
+}
+
+#[test]
+fn the_host_holds_what_was_asked_for_of_each_replica() {
+    for runtime in [Runtime::Vllm, Runtime::Sglang, Runtime::TensorRtLlm] {
+        let scenario = with_tier(runtime, None);
+        let plain = Scenario { serving: Serving { kv_offloading_size: None, ..scenario.serving.clone() }, ..scenario.clone() };
+        let (answer, plain) = (on(fixture::QWEN2_7B, scenario), on(fixture::QWEN2_7B, plain));
+        let host = answer.host.as_ref().unwrap();
+        assert_eq!(host.term_at(Term::KvCache, Stage::Load).unwrap().expected, Bytes(40 << 30), "{runtime}");
+        assert_eq!(chosen(&answer, "kv_offloading_size"), (20u64 << 30).to_string());
+        // What the GPUs hold stays as it is.
+        assert!(plain.host.is_none() && plain.devices == answer.devices && plain.capacity == answer.capacity, "{runtime}");
+        // SGLang's pool on the host is a copy of a part of the GPUs' when it is smaller.
+        assert_eq!(answer.warnings.iter().any(|warning| warning.contains("smaller than the GPUs'")), runtime == Runtime::Sglang);
+    }
+}
+
+#[test]
+fn a_tier_on_the_host_follows_the_version_of_vllm() {
+    let of = |config, version| estimate(&model(config), &with_tier(Runtime::Vllm, Some(version)));
+    assert!(of(fixture::QWEN2_7B, Version(0, 11, 0)).unwrap_err().to_string().contains("since 0.11.1"));
+    // Pinned tensors are rounded up to powers of two, a shared region is not.
+    for (version, most) in [(Version(0, 20, 0), 80u64 << 30), (Version(0, 33, 0), 40 << 30)] {
+        let host = of(fixture::QWEN2_7B, version).unwrap().host.unwrap();
+        assert_eq!(host.term_at(Term::KvCache, Stage::Decode).unwrap().high, Bytes(most), "{version}");
+    }
+    let says = |config, version| of(config, version).unwrap().warnings.iter().any(|warning| warning.contains("hybrid KV cache manager off"));
+    assert!(says(fixture::GEMMA2_9B, Version(0, 20, 0)) && !says(fixture::GEMMA2_9B, Version(0, 22, 0)) && !says(fixture::QWEN2_7B, Version(0, 20, 0)));
+    let none = Serving { kv_offloading_size: Some(Bytes(0)), ..Serving::default() };
+    assert!(estimate(&model(fixture::QWEN2_7B), &Scenario { serving: none, ..Scenario::default() }).is_err());
+}
+
+/// Kernels pad packed experts by rules that the page's first module does without, whatever the files say.
+#[test]
+fn quantised_models_are_left_to_the_whole_engine() {
+    let model = model(&recorded("openai/gpt-oss-20b"));
+    assert!(model.anatomy.quantization.is_some() && !vramfit::memory::is_common(&model, &Scenario::default()));
 }

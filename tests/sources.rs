@@ -15,6 +15,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("vramfit-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path); // of a run that was killed
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -44,7 +45,7 @@ impl Drop for Folder {
 }
 
 fn vramfit(verb: &str, paths: &[&Path], flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vramfit")).arg(verb).args(paths).args(flags).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_vramfit")).env_remove("HF_TOKEN").arg(verb).args(paths).args(flags).output().unwrap()
 }
 
 fn json(verb: &str, paths: &[&Path], flags: &[&str]) -> Value {
@@ -280,10 +281,29 @@ fn damaged_files_are_said_with_their_name() {
     json[0] = 200;
     let tensors = folder.put("x.safetensors", &json);
     folder.put("config.json", fixture::GPT2.as_bytes());
-    for (path, expected) in [(&cut, "cut off"), (&short, "cut off"), (&pointer, "Git LFS pointer"), (&page, "neither"), (&tensors, "cut off")] {
+    for (path, expected) in [(&cut, "cut off"), (&short, "cut off"), (&pointer, "Git LFS pointer"), (&page, "a web page"), (&tensors, "cut off")] {
         let said = complaint(&[path]);
         assert!(said.contains(expected) && said.contains(path.file_name().unwrap().to_str().unwrap()), "{said}");
     }
+}
+
+#[test]
+fn files_of_other_kinds_are_said_for_what_they_are() {
+    let folder = Folder::new("others");
+    for (name, content, expected) in [
+        ("pytorch_model.bin", &b"PK\x03\x04"[..], "a zip archive, as PyTorch's"),
+        ("old.bin", b"\x80\x02\x8a\n", "a pickle of Python"),
+        ("old-ggml.bin", b"tjgg\x03\0\0\0", "from before GGUF"),
+        ("model.safetensors", b"", "an empty file"),
+        ("notes.json", b"hello", "neither a config.json nor"),
+        ("tokenizer.json", br#"{"version": "1.0"}"#, "does not describe it. Choose the config.json that lies beside it"),
+        ("config.json", br#"{"version": "1.0"}"#, "no `model_type`"),
+    ] {
+        let said = complaint(&[&folder.put(name, content)]);
+        assert!(said.contains(expected) && said.contains(name), "{said}");
+    }
+    let said = complaint(&[&Folder::new("empty").0]);
+    assert!(said.contains("has neither a config.json nor a .gguf file") && !said.contains("whole folder"), "{said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use leptos::prelude::*;
 use vramfit::format::{fixed, grouped, tokens_short};
-use vramfit::gpu::{self, Vendor};
+use vramfit::gpu::{self, Card, Vendor};
 use vramfit::hub::{BadEndpoint, Endpoint};
 use vramfit::plan::CURVE_START;
 use vramfit::quantity::{Bytes, Decimal, GIB};
@@ -19,7 +19,7 @@ use super::load;
 use super::reader;
 use super::scale;
 use super::settings;
-use super::state::AppState;
+use super::state::{Answer, AppState};
 
 /// The value of the option that stands for a given size.
 const CUSTOM: &str = "custom";
@@ -158,15 +158,20 @@ static GPU: Choice = Choice {
     label: "GPU",
     value: |state| {
         state.scenario.with(|scenario| match (&scenario.gpu, scenario.gpu_capacity) {
-            (Some(name), _) => gpu::find(name).map_or_else(|_| name.clone(), |gpu| gpu.name.to_owned()),
+            // Another name than the table's is what the reader took it for, if it took it.
+            (Some(name), _) => match gpu::exact(name) {
+                None if state.answer.with(|answer| !matches!(answer, Answer::Estimate(_))) => name.clone(),
+                known => chosen_or_used(state, known.map(|gpu| gpu.name), "gpu"),
+            },
             (None, Some(_)) => CUSTOM.to_owned(),
             (None, None) => Scenario::DEFAULT_GPU.to_owned(),
         })
     },
     take: |state, name| {
+        let before = untrack(|| (GPU.value)(state));
         state.choose(|scenario| {
             if name == CUSTOM {
-                let usable = scenario.card().map_or(Bytes(24 * GIB), |card| card.usable);
+                let usable = gpu::exact(&before).map_or(Bytes(24 * GIB), |gpu| Card::of(gpu).usable);
                 (scenario.gpu, scenario.gpu_capacity) = (None, Some(usable));
             } else {
                 (scenario.gpu, scenario.gpu_capacity) = (Some(name.to_owned()), None);

@@ -1,7 +1,7 @@
 //! Where it goes: one row per term at the peak; a row opens to its formula and to where each of its values came from.
 
 use leptos::prelude::*;
-use vramfit::estimate::{Basis, Device, Entry, Estimate, Term};
+use vramfit::estimate::{Basis, Entry, Ledger, Term};
 use vramfit::format::{Unit, fixed, grouped, percent};
 use vramfit::formula::Expr;
 use vramfit::quantity::{Bytes, Overflow};
@@ -9,20 +9,35 @@ use vramfit::quantity::{Bytes, Overflow};
 use super::dom;
 use super::state::AppState;
 
+/// The rows of one ledger, and what they add up to.
+#[derive(Default)]
+struct Part {
+    rows: Vec<Row>,
+    total: Bytes,
+}
+
 /// A term at the peak.
 struct Row {
     term: Term,
+    /// What the ids of its elements end in: its name, behind that of its part.
+    id: String,
     bytes: Bytes,
     size: String,
     share: String,
     basis: String,
+    /// What stands under it when it is open.
+    lines: Option<String>,
 }
 
-/// The ledger of the device that decides.
+/// The host's part; the GPU's has no name.
+const HOST: &str = "host-";
+
+/// The ledger of the device that decides, and the host's where something lies there.
 pub const MARKUP: &str = "\
     <section class='card' aria-labelledby='ledger-title'>\
       <h2 id='ledger-title'>Where it goes</h2>\
-      <table id='ledger'>\
+      <div id='part'>\
+      <table id='ledger' class='ledger'>\
         <caption class='visually-hidden'>Memory by what it is for, at the peak; each row opens to its formula</caption>\
         <thead><tr>\
           <th scope='col'>Term</th>\
@@ -30,62 +45,75 @@ pub const MARKUP: &str = "\
           <th scope='col' class='figure share'>Share</th>\
           <th scope='col' class='basis'>Basis</th>\
         </tr></thead>\
-        <tbody id='ledger-rows'></tbody>\
-        <tfoot id='ledger-total' hidden><tr>\
+        <tbody id='rows'></tbody>\
+        <tfoot id='sum' hidden><tr>\
           <th scope='row'>At the peak</th>\
           <td class='figure'><data id='total' value='0'></data></td>\
           <td class='share'></td>\
           <td class='basis'></td>\
         </tr></tfoot>\
-      </table>\
+      </table></div>\
+      <div id='host-part' hidden>\
+      <table class='ledger'>\
+        <caption>On the host</caption>\
+        <thead class='visually-hidden'><tr><th scope='col'>Term</th><th scope='col'>Size</th><th scope='col'>Share</th><th scope='col'>Basis</th></tr></thead>\
+        <tbody id='host-rows'></tbody>\
+        <tfoot id='host-sum' hidden><tr>\
+          <th scope='row'>At the peak</th>\
+          <td class='figure'><data id='host-total' value='0'></data></td>\
+          <td class='share'></td>\
+          <td class='basis'></td>\
+        </tr></tfoot>\
+      </table></div>\
     </section>";
 
 /// Keeps it up to date, and opens its rows.
 pub fn bind(state: AppState) {
     let opened = ArcRwSignal::new(Vec::<String>::new());
-    let toggled = opened.clone();
+    let shown = opened.clone();
     dom::follow(move || {
         let unit = state.unit.get();
-        let rows = state.of_estimate(|estimate| rows(estimate, unit)).unwrap_or_default();
-        let total = state.of_estimate(|estimate| Ok::<_, Overflow>(estimate.worst()?.peak()?.1.expected)).unwrap_or_default();
-        // Rows stay where they are as long as there are the same, so that the focus does.
-        let mut skeleton = String::new();
-        for row in &rows {
-            frame(&mut skeleton, row.term);
-        }
-        dom::html("ledger-rows", &skeleton);
-        for row in &rows {
-            fill(row);
-            let is_open = opened.with(|opened| opened.iter().any(|term| term == row.term.name()));
-            let lines = if is_open { state.of_estimate(|estimate| lines(estimate.worst()?, row.term, unit)) } else { None };
-            unfold(row.term, is_open, &lines.unwrap_or_default());
-        }
         dom::text("ledger-unit", unit.name());
-        dom::text("total", &size(unit, total));
-        dom::attribute("total", "value", &total.get().to_string());
-        dom::flag("ledger-total", "hidden", rows.is_empty());
-    });
-    dom::on("ledger-rows", "click", move |event| {
-        let Some(term) = dom::nearest(&event, "data-opens") else { return };
-        toggled.update(|opened| match opened.iter().position(|known| *known == term) {
-            Some(at) => _ = opened.remove(at),
-            None => opened.push(term),
+        shown.with(|opened| {
+            let read = |prefix: &str, ledger: &Ledger| part(ledger, prefix, unit, opened);
+            show("", unit, &state.of_estimate(|estimate| read("", &estimate.worst()?.ledger)).unwrap_or_default());
+            let host = state.of_estimate(|estimate| estimate.host.as_ref().map(|ledger| read(HOST, ledger)).transpose());
+            show(HOST, unit, &host.flatten().unwrap_or_default());
         });
     });
+    for prefix in ["", HOST] {
+        let opened = opened.clone();
+        dom::on(&[prefix, "rows"].concat(), "click", move |event| {
+            let Some(row) = dom::nearest(&event, "data-opens") else { return };
+            opened.update(|opened| match opened.iter().position(|known| *known == row) {
+                Some(at) => _ = opened.remove(at),
+                None => opened.push(row),
+            });
+        });
+    }
+}
+
+/// Rows stay where they are as long as there are the same, so that the focus does.
+fn show(prefix: &str, unit: Unit, part: &Part) {
+    let id = |what: &str| [prefix, what].concat();
+    let mut skeleton = String::new();
+    for row in &part.rows {
+        frame(&mut skeleton, row);
+    }
+    dom::html(&id("rows"), &skeleton);
+    for row in &part.rows {
+        fill(row);
+    }
+    dom::text(&id("total"), &size(unit, part.total));
+    dom::attribute(&id("total"), "value", &part.total.get().to_string());
+    dom::flag(&id("sum"), "hidden", part.rows.is_empty());
+    dom::flag(&id("part"), "hidden", part.rows.is_empty() && prefix == HOST);
 }
 
 /// The elements of a term: its row, and the one that opens under it.
-fn frame(out: &mut String, term: Term) {
-    let name = term.name();
-    let row = [
-        "<tr id='row-",
-        "' data-term='",
-        "'><th scope='row'><button type='button' id='opens-",
-        "' data-opens='",
-        "' aria-expanded='false'><span aria-hidden='true' class='swatch swatch--",
-        "'></span>",
-    ]
-    .join(name);
+fn frame(out: &mut String, row: &Row) {
+    let opening =
+        ["<tr id='row-", "' data-term='", "'><th scope='row'><button type='button' id='opens-", "' data-opens='", "' aria-expanded='false'>"].join(&row.id);
     let cells = [
         "</button></th><td class='figure'><data id='bytes-",
         "'></data></td><td class='figure share' id='share-",
@@ -94,26 +122,21 @@ fn frame(out: &mut String, term: Term) {
         "'><td colspan='4' id='lines-",
         "'></td></tr>",
     ]
-    .join(name);
-    dom::weave(out, &[&row, term.label(), &cells]);
+    .join(&row.id);
+    dom::weave(out, &[&opening, "", "<span aria-hidden='true' class='swatch swatch--", row.term.name(), "'></span>", row.term.label(), &cells]);
 }
 
+/// Its figures, and the computations behind them where it is open.
 fn fill(row: &Row) {
-    let name = row.term.name();
-    let id = |part: &str| [part, name].concat();
+    let id = |part: &str| [part, &row.id].concat();
     dom::attribute(&id("row-"), "class", if row.bytes == Bytes::ZERO { "idle" } else { "" });
     dom::attribute(&id("bytes-"), "value", &row.bytes.get().to_string());
     dom::text(&id("bytes-"), &row.size);
     dom::text(&id("share-"), &row.share);
     dom::text(&id("basis-"), &row.basis);
-}
-
-/// Shows the computations behind a row, or hides them.
-fn unfold(term: Term, is_open: bool, lines: &str) {
-    let id = |part: &str| [part, term.name()].concat();
-    dom::attribute(&id("opens-"), "aria-expanded", if is_open { "true" } else { "false" });
-    dom::flag(&id("formula-"), "hidden", !is_open);
-    dom::html(&id("lines-"), lines);
+    dom::attribute(&id("opens-"), "aria-expanded", if row.lines.is_some() { "true" } else { "false" });
+    dom::flag(&id("formula-"), "hidden", row.lines.is_none());
+    dom::html(&id("lines-"), row.lines.as_deref().unwrap_or_default());
 }
 
 /// Two decimals, as a table wants them.
@@ -121,14 +144,13 @@ fn size(unit: Unit, bytes: Bytes) -> String {
     fixed(bytes.get(), unit.bytes(), 2)
 }
 
-fn rows(estimate: &Estimate, unit: Unit) -> Result<Vec<Row>, Overflow> {
-    let device = estimate.worst()?;
-    let (stage, peak) = device.peak()?;
-    let row = |term| {
-        let amount = device.term_at(term, stage)?;
+fn part(ledger: &Ledger, prefix: &str, unit: Unit, opened: &[String]) -> Result<Part, Overflow> {
+    let (stage, peak) = ledger.peak()?;
+    let row = |term: Term| {
+        let amount = ledger.term_at(term, stage)?;
         let bytes = amount.expected;
-        let entries = || device.entries.iter().filter(move |entry| entry.term == term);
-        let basis = if let Some(least) = device.basis_at(term, stage) {
+        let entries = || ledger.entries.iter().filter(move |entry| entry.term == term);
+        let basis = if let Some(least) = ledger.basis_at(term, stage) {
             let range = unit.range(amount.low, amount.high).map_or_else(String::new, |range| [", ", &range].concat());
             [basis(least), &range].concat()
         } else {
@@ -136,9 +158,11 @@ fn rows(estimate: &Estimate, unit: Unit) -> Result<Vec<Row>, Overflow> {
             let largest = entries().max_by_key(|entry| entry.amount.expected);
             largest.map_or_else(String::new, |entry| format!("{} {}", unit.number(entry.amount.expected), when(entry)))
         };
-        Ok(Row { term, bytes, size: size(unit, bytes), share: percent(bytes, peak.expected), basis })
+        let id = [prefix, term.name()].concat();
+        let lines = opened.contains(&id).then(|| lines(ledger, term, unit)).transpose()?;
+        Ok(Row { term, id, bytes, size: size(unit, bytes), share: percent(bytes, peak.expected), basis, lines })
     };
-    device.terms().map(row).collect()
+    Ok(Part { rows: ledger.terms().map(row).collect::<Result<_, Overflow>>()?, total: peak.expected })
 }
 
 fn basis(basis: Basis) -> &'static str {
@@ -156,9 +180,9 @@ fn when(entry: &Entry) -> String {
 }
 
 /// First what makes up the row's figure, then what the term takes at other times.
-fn lines(device: &Device, term: Term, unit: Unit) -> Result<String, Overflow> {
-    let (peak, _) = device.peak()?;
-    let of_term = || device.entries.iter().filter(move |entry| entry.term == term);
+fn lines(ledger: &Ledger, term: Term, unit: Unit) -> Result<String, Overflow> {
+    let (peak, _) = ledger.peak()?;
+    let of_term = || ledger.entries.iter().filter(move |entry| entry.term == term);
     let (held, others): (Vec<&Entry>, Vec<&Entry>) = of_term().partition(|entry| entry.stages.contains(&peak));
     let mut out = String::new();
     match held.as_slice() {
@@ -166,7 +190,7 @@ fn lines(device: &Device, term: Term, unit: Unit) -> Result<String, Overflow> {
         [_] => {}
         several => {
             let total = Expr::Sum(several.iter().map(|entry| entry.formula.clone()).collect());
-            sum(&mut out, &with_value(&total, device.term_at(term, peak)?.expected));
+            sum(&mut out, &with_value(&total, ledger.term_at(term, peak)?.expected));
         }
     }
     for entry in held {

@@ -53,8 +53,8 @@ pub fn start() {
         state::follow(state);
         bind(state);
         browser::ready();
-        // What few look at first is made once the answer is drawn.
-        request_animation_frame(move || set_timeout(move || finish(state), Duration::ZERO));
+        // What few look at first is made once the answer is drawn, and after what the user did meanwhile.
+        request_animation_frame(move || set_timeout(move || finish(state), Duration::from_millis(20)));
     })
     .forget();
 }

@@ -16,7 +16,7 @@ pub const MARKUP: &str = "\
       <h1 class='brand'>vram<span>fit</span></h1>\
       <div class='actions'>\
         <button type='button' id='unit-toggle' title='Sizes in GiB (2^30 bytes) or GB (10^9 bytes)'></button>\
-        <button type='button' id='download'>Download JSON</button>\
+        <button type='button' id='download'><span>Download </span>JSON</button>\
         <button type='button' id='copy-link' class='primary'>Copy link</button>\
       </div>\
     </header>";

@@ -49,7 +49,7 @@ pub fn bind(state: AppState) {
         let bars = if width == 0 { None } else { state.of_estimate(|estimate| bars(estimate, unit, width)) };
         dom::html("bars", &bars.unwrap_or_default());
         dom::html("timeline", &timeline(state, unit, width));
-        dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit)).unwrap_or_default());
+        dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit, state.is_training())).unwrap_or_default());
     });
     dom::follow(move || dom::text("room", &room(state)));
 }
@@ -77,7 +77,8 @@ fn said(state: AppState) -> Said {
 fn waiting(state: AppState) -> Said {
     let (claim, summary) = state.load.with(|load| match load {
         Load::Reading(reading) => ("Reading", format!("{} is being read from the Hub.", reading.name)),
-        _ => ("No model yet", "Choose one of the list, or paste an id, an address or a config.json.".to_owned()),
+        Load::Failed(failure) => ("No model yet", [&failure.problem, " ", &failure.advice].concat()),
+        Load::Idle => ("No model yet", "Choose one of the list, or paste an id, an address or a config.json.".to_owned()),
     });
     Said { fits: "unknown", claim, summary, ..Said::default() }
 }
@@ -127,7 +128,7 @@ fn timeline(state: AppState, unit: Unit, width: u32) -> String {
     drawn.unwrap_or_default()
 }
 
-fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
+fn moments(estimate: &Estimate, unit: Unit, is_training: bool) -> Result<String, Overflow> {
     let device = estimate.worst()?;
     let (stage, peak) = device.peak()?;
     let mut out = String::new();
@@ -142,8 +143,9 @@ fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
     if let Some(minimum) = device.minimum {
         moment("minimum", "Minimum to run", minimum, "one request");
     }
-    moment("loaded", "Loaded", device.loaded()?.expected, "before the first request");
-    moment("steady", "Steady", device.steady()?.expected, "at this load");
+    let steady = if is_training { device.steady_stage().doing() } else { "at this load" };
+    moment("loaded", "Loaded", device.loaded()?.expected, "before any work");
+    moment("steady", "Steady", device.steady()?.expected, steady);
     moment("peak", "Peak", peak.expected, stage.doing());
     if let (Some(claim), Some(budget)) = (device.claim, &device.budget) {
         let engine = budget.name.split(' ').next().unwrap_or_default();
@@ -151,8 +153,12 @@ fn moments(estimate: &Estimate, unit: Unit) -> Result<String, Overflow> {
             .choices
             .iter()
             .find(|choice| choice.key.contains("fraction") || choice.key == "gpu_memory_utilization")
-            .map_or("its share", |choice| choice.value.as_str());
-        moment("reserved", &format!("{engine} will claim"), claim, &format!("{ratio} of the card, and what is outside it"));
+            .map_or("", |choice| choice.value.as_str());
+        moment("reserved", &format!("{engine} will claim"), claim, &format!("a share of {ratio}, and what is outside it"));
+    }
+    if let Some(host) = &estimate.host {
+        let (stage, peak) = host.peak()?;
+        moment("host", "On the host", peak.expected, stage.doing());
     }
     Ok(out)
 }
@@ -171,7 +177,7 @@ fn room(state: AppState) -> String {
         ));
     }
     sentences.extend(match longest {
-        Some(LongestContext::Tokens(tokens)) => Some(format!("The longest context that fits is {} tokens.", grouped(tokens))),
+        Some(LongestContext::Tokens(tokens)) => Some(format!("The longest that fits is {} tokens.", grouped(tokens))),
         Some(LongestContext::Unlimited) => Some("Any context fits.".to_owned()),
         Some(LongestContext::Nothing) | None => None,
     });

@@ -129,8 +129,8 @@ impl<'a> Sheet<'a> {
             svg::line(area, Paint::GRID, PIXEL, [(self.left, y), (self.right, y)])?;
         }
         self.layers(area)?;
-
         let mut labels = Labels::on(area);
+        self.need(area, &mut labels)?;
         self.figures(&mut labels)?;
         let longest = match self.curve.longest {
             LongestContext::Tokens(context) if (self.start..=self.end).contains(&context) => Some(self.x(context)),
@@ -144,7 +144,7 @@ impl<'a> Sheet<'a> {
         self.longest(&mut labels, longest)
     }
 
-    /// The terms as layers, and the peak on top of them.
+    /// The terms as layers.
     fn layers(&self, area: &Area<'_>) -> Result<(), ChartError> {
         let points = &self.curve.points;
         let mut held = vec![Bytes::ZERO; points.len()];
@@ -167,8 +167,16 @@ impl<'a> Sheet<'a> {
             }
             lower = upper;
         }
-        let peaks: Vec<Bytes> = points.iter().map(|point| point.peak).collect();
+        Ok(())
+    }
+
+    /// The peak, on top of the layers.
+    fn need(&self, area: &Area<'_>, labels: &mut Labels<'_, '_>) -> Result<(), ChartError> {
+        let peaks: Vec<Bytes> = self.curve.points.iter().map(|point| point.peak).collect();
         for run in visible(&self.outline(&peaks), self.edge()) {
+            for (&(left, from), &(right, to)) in run.iter().zip(run.iter().skip(1)) {
+                labels.avoid(Place { left, top: from.min(to) - PIXEL, right, bottom: from.max(to) + PIXEL });
+            }
             svg::line(area, Paint::NEED, 2 * PIXEL, run)?;
         }
         Ok(())

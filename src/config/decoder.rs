@@ -35,8 +35,11 @@ impl Shape {
     /// The same for families whose class has numbers of its own where the config is silent.
     pub fn read_with(f: &Fields, head_dim: Option<u64>, kv_heads: Option<u64>) -> Result<Self, ConfigError> {
         let (hidden, layers, heads) = (f.count("hidden_size")?, Self::layer_count(f)?, f.count("num_attention_heads")?);
-        let kv_heads = f.optional_count("num_key_value_heads")?.or(kv_heads.filter(|_| !f.has_any("num_key_value_heads"))).unwrap_or(heads);
-        let head_dim = f.optional_count("head_dim")?.or(head_dim);
+        let kv_heads = match kv_heads.filter(|_| !f.has_any("num_key_value_heads")) {
+            Some(of_class) => f.count_or("num_key_value_heads", of_class)?,
+            None => f.optional_count("num_key_value_heads")?.unwrap_or(heads),
+        };
+        let head_dim = head_dim.map_or_else(|| f.optional_count("head_dim"), |of_class| f.count_or("head_dim", of_class).map(Some))?;
         Self::checked(f, hidden, layers, f.count("vocab_size")?, (heads, kv_heads, head_dim))
     }
 
@@ -385,16 +388,29 @@ pub fn by_architecture(f: &Fields, assumptions: &mut Vec<String>) -> Result<Top,
     let ends = |endings: &[&str]| endings.iter().any(|ending| class.ends_with(ending));
     Ok(if ends(&["ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForCausalLMWithValueHead"]) {
         Top::Language
-    } else if ends(&["ForSequenceClassification", "ForTokenClassification", "RewardModel"]) {
+    } else if class.contains("ForReward") || ends(&["RewardModel", "ForScore"]) {
+        if !ends(&["RewardModel", "ForReward", "ForScore"]) {
+            assumptions.push(format!("architecture `{class}` is counted with a matrix of scores and nothing else above its layers"));
+        }
+        // One score, where the config does not say how many.
+        let named = f.optional_count("num_objectives")?.or(f.optional_count("score_dim")?);
+        let labels = named.or(f.optional_count("num_labels")?).or(f.entries("id2label")).unwrap_or(1);
+        Top::Score { module: "score", labels, bias: ends(&["ForScore"]) && f.flag("bias", false)? }
+    } else if ends(&["ForSequenceClassification", "ForTokenClassification"]) {
         Top::Score { module: "score", labels: labels(f)?, bias: class.ends_with("ForTokenClassification") }
     } else if ends(&["ForQuestionAnswering"]) {
         Top::Score { module: "qa_outputs", labels: 2, bias: true }
-    } else if ends(&["Model"]) {
+    } else if ends(&["Model"]) && !has_purpose(&class) {
         Top::Nothing
     } else {
         assumptions.push(format!("architecture `{class}` is counted with a language-model head"));
         Top::Language
     })
+}
+
+/// Whether a class is for something by its name (`Qwen3ForGuardModel`): what stands above it is not a bare model's.
+pub fn has_purpose(class: &str) -> bool {
+    class.match_indices("For").any(|(at, word)| class[at + word.len()..].starts_with(|letter: char| letter.is_ascii_uppercase()))
 }
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.

@@ -1,13 +1,13 @@
 //! The fields of a config.json: found under their aliases, checked, and accounted for.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::ConfigError;
-use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, STRUCTURAL};
+use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, SIZE_NAMES, SMALL_SIZES, STRUCTURAL};
+use super::{ConfigError, TEXT_CONFIGS};
 use crate::encoding::Encoding;
 
 /// Canonical key, and the spellings seen (first present wins).
@@ -17,7 +17,10 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("num_attention_heads", &["num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"]),
     ("num_key_value_heads", &["num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "num_query_groups"]),
     ("intermediate_size", &["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"]),
-    ("max_position_embeddings", &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len", "model_max_length"]),
+    (
+        "max_position_embeddings",
+        &["max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_target_positions"],
+    ),
     ("num_experts", &["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"]),
     ("dtype", &["dtype", "torch_dtype"]),
     ("num_experts_per_tok", &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k"]),
@@ -29,6 +32,11 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// The largest value that a size in a config may have: past any real model, small enough that products are caught.
 const MAX: u64 = 1 << 40;
 
+/// Whether a key stands inside the object at `path`.
+fn is_below(key: &str, path: &str) -> bool {
+    key.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']))
+}
+
 /// What was asked of a config: shared by its object and the nested ones that were opened.
 #[derive(Default)]
 struct Accounts {
@@ -38,6 +46,14 @@ struct Accounts {
     present: BTreeSet<String>,
     /// What had to be guessed, each a sentence.
     guesses: Vec<String>,
+    /// The type of the outermost object.
+    model_type: Option<String>,
+    /// Nested objects whose class's sizes stood for them.
+    left_out: BTreeSet<String>,
+    /// Objects of parts that the class does not build.
+    passed_over: BTreeSet<String>,
+    /// Numbers, and lists of them, that a class put in the place of keys that are not there.
+    from_class: BTreeMap<String, Value>,
 }
 
 /// An object of a config, with a record of the keys that were asked for.
@@ -60,7 +76,12 @@ impl Fields {
     }
 
     fn open(object: Map<String, Value>, path: String, accounts: Rc<RefCell<Accounts>>) -> Self {
-        accounts.borrow_mut().present.extend(object.keys().map(|key| format!("{path}{key}")));
+        let mut kept = accounts.borrow_mut();
+        kept.present.extend(object.keys().map(|key| format!("{path}{key}")));
+        if path.is_empty() {
+            kept.model_type = object.get("model_type").and_then(Value::as_str).map(str::to_owned);
+        }
+        drop(kept);
         Self { object, path, accounts, defaults: Map::new() }
     }
 
@@ -78,7 +99,7 @@ impl Fields {
 
     /// The first of these objects, which must be there.
     pub fn required_nested(&self, keys: &[&'static str]) -> Result<Self, ConfigError> {
-        self.nested(keys)?.ok_or_else(|| ConfigError::Missing { key: keys[0], model_type: self.model_type() })
+        self.nested(keys)?.ok_or_else(|| self.missing(keys[0]))
     }
 
     /// The same object, with numbers for keys that it lacks: what its class takes when a nested config leaves them out.
@@ -91,12 +112,42 @@ impl Fields {
         Self { object: self.object.clone(), path: self.path.clone(), accounts: Rc::clone(&self.accounts), defaults }
     }
 
+    /// The same with values of any kind, written as an object of JSON.
+    #[must_use]
+    pub fn with_values(&self, defaults: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        if let Ok(Value::Object(values)) = serde_json::from_str(defaults) {
+            same.defaults.extend(values);
+        }
+        same
+    }
+
+    /// The same with a text, in the place of one that is there.
+    #[must_use]
+    pub fn with_text(&self, key: &str, text: &str) -> Self {
+        let mut same = self.with_defaults(&[]);
+        same.object.insert(key.to_owned(), Value::from(text));
+        same
+    }
+
+    /// The same object with a number where it has none: one that follows from its other keys, or stands in the class's code.
+    #[must_use]
+    pub fn with_derived(&self, key: &str, value: u64) -> Self {
+        let same = self.with_defaults(&[]);
+        if same.has_any(key) { same } else { same.replaced(key, value) }
+    }
+
+    /// The sizes of a part for which the class has no key: they stand in its code.
+    #[must_use]
+    pub fn in_code(&self, name: &str, sizes: &[(&str, u64)]) -> Self {
+        let object = sizes.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        Self { object, path: format!("{}{name}.", self.path), accounts: Rc::clone(&self.accounts), defaults: Map::new() }
+    }
+
     /// The same object read as another type: for files that keep a language model's fields beside the wrapper's own.
     #[must_use]
     pub fn as_type(&self, model_type: &str) -> Self {
-        let mut same = self.with_defaults(&[]);
-        same.object.insert("model_type".to_owned(), Value::from(model_type));
-        same
+        self.with_text("model_type", model_type)
     }
 
     /// The same object with another number in the place of one: for classes whose other layers have another size of the same name.
@@ -114,10 +165,70 @@ impl Fields {
         same
     }
 
+    /// The first of these objects; where none is there, an empty one for the first, whose class's own sizes stand for it.
+    pub fn part(&self, keys: &[&str]) -> Result<Self, ConfigError> {
+        Ok(self.nested(keys)?.unwrap_or_else(|| self.left_out(keys.first().copied().unwrap_or_default())))
+    }
+
     /// An empty object in the place of a nested one that the config leaves out.
     #[must_use]
     pub fn left_out(&self, key: &str) -> Self {
+        self.accounts.borrow_mut().left_out.insert(format!("{}{key}", self.path));
         Self::open(Map::new(), format!("{}{key}.", self.path), Rc::clone(&self.accounts))
+    }
+
+    /// Whether [`Fields::left_out`] stood for the object at this path.
+    pub fn is_left_out(&self, path: &str) -> bool {
+        self.accounts.borrow().left_out.contains(path)
+    }
+
+    /// Takes back that an object or a number was left to the class, for a reading that ends without it.
+    pub fn not_counted(&self, key: &str) {
+        let path = format!("{}{key}", self.path);
+        let is_there = |key: &str| key == path || is_below(key, &path);
+        let mut accounts = self.accounts.borrow_mut();
+        accounts.left_out.retain(|key| !is_there(key));
+        accounts.from_class.retain(|key, _| !is_there(key));
+    }
+
+    /// Takes back whatever was left to the class outside the object at `key`: for a reading that ends with it alone.
+    pub fn only_counted(&self, key: &str) {
+        let path = format!("{}{key}", self.path);
+        let is_there = |key: &str| key == path || is_below(key, &path);
+        let mut accounts = self.accounts.borrow_mut();
+        accounts.left_out.retain(|key| is_there(key));
+        accounts.from_class.retain(|key, _| is_there(key));
+    }
+
+    /// Notes that a class's own number stands for a key that is not there.
+    fn take<T: Clone + Into<Value>>(&self, key: &str, value: T) -> T {
+        self.accounts.borrow_mut().from_class.insert(format!("{}{key}", self.path), value.clone().into());
+        value
+    }
+
+    /// A sentence about what the config leaves to its class: whole parts, and the sizes in those that are there.
+    pub fn left_to_class(&self) -> Option<String> {
+        let accounts = self.accounts.borrow();
+        let parts = accounts.left_out.iter().filter(|path| !accounts.left_out.iter().any(|outer| is_below(path, outer)));
+        let is_size = |key: &str| {
+            let leaf = key.rsplit('.').next().unwrap_or(key);
+            SIZE_NAMES.iter().any(|part| leaf.contains(part)) && !SMALL_SIZES.contains(&leaf)
+        };
+        let is_said = |key: &str| accounts.left_out.iter().any(|outer| is_below(key, outer));
+        let is_one = |value: &Value| value.as_u64().is_some_and(|number| number < 2);
+        // Each object's sizes together, under its name once.
+        let mut sizes: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (key, value) in accounts.from_class.iter().filter(|(key, value)| !is_one(value) && is_size(key) && !is_said(key)) {
+            let (object, leaf) = key.rsplit_once('.').unwrap_or(("", key));
+            sizes.entry(object).or_default().push(format!("`{leaf}` ({value})"));
+        }
+        let whole: Vec<String> = parts.map(|path| format!("`{path}`")).collect();
+        let mut said = if whole.is_empty() { Vec::new() } else { vec![whole.join(", ")] };
+        said.extend(sizes.into_iter().map(|(object, sizes)| match object {
+            "" => sizes.join(", "),
+            _ => format!("in `{object}`: {}", sizes.join(", ")),
+        }));
+        (!said.is_empty()).then(|| format!("not in the config, so its class's own sizes are counted: {}", said.join("; ")))
     }
 
     /// The same object with these values where it says nothing: what a class takes for keys that are left out.
@@ -125,7 +236,7 @@ impl Fields {
     pub fn or_defaults(mut self, defaults: &[(&str, u64)]) -> Self {
         for (key, value) in defaults {
             if self.get(key).is_none() {
-                self.object.insert((*key).to_owned(), Value::from(*value));
+                self.object.insert((*key).to_owned(), Value::from(self.take(key, *value)));
             }
         }
         self
@@ -155,7 +266,24 @@ impl Fields {
                 }
             }
         }
-        if is_there { found } else { self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value)) }
+        if is_there {
+            return found;
+        }
+        self.defaults.get_key_value(key).map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The same for a number that counts: one of the class's own is noted.
+    fn size(&self, key: &str) -> Option<(&str, &Value)> {
+        let (name, value) = self.get(key)?;
+        if let (Some(number), false) = (value.as_u64(), self.has_any(key)) {
+            self.take(key, number);
+        }
+        Some((name, value))
+    }
+
+    /// Where the object stands in the file (`text_config`); empty for the outermost.
+    pub fn place(&self) -> &str {
+        self.path.trim_end_matches('.')
     }
 
     /// The spelling under which `key` stands in this config, for sources; the canonical one when it is absent.
@@ -163,9 +291,36 @@ impl Fields {
         self.get(key).map_or(key, |(name, _)| name)
     }
 
+    /// A [`ConfigError::Missing`] about `key` of this object, which is named as the file would have it (`text_config.hidden_size`).
+    pub fn missing(&self, key: &str) -> ConfigError {
+        ConfigError::Missing { key: format!("{}{key}", self.path), model_type: self.model_type() }
+    }
+
+    /// The largest whole number under a key that was asked for, with the key's path.
+    pub fn largest(&self) -> Option<(String, u64)> {
+        let accounts = self.accounts.borrow();
+        let mut open: Vec<(String, &Map<String, Value>)> = vec![(self.path.clone(), &self.object)];
+        let mut largest = None;
+        while let Some((path, object)) = open.pop() {
+            for (key, value) in object {
+                let at = format!("{path}{key}");
+                if let Value::Object(inner) = value {
+                    open.push((format!("{at}."), inner));
+                    continue;
+                }
+                let numbers = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                let number = numbers.iter().filter_map(Value::as_u64).max().unwrap_or(0);
+                if accounts.used.contains(&at) && largest.as_ref().is_none_or(|&(_, most)| number > most) {
+                    largest = Some((at, number));
+                }
+            }
+        }
+        largest
+    }
+
     /// An [`ConfigError::Impossible`] about `key` as it stands.
     pub fn impossible(&self, key: &str, why: &'static str) -> ConfigError {
-        let (name, value) = self.get(key).map_or((key, String::new()), |(name, value)| (name, value.to_string()));
+        let (name, value) = self.get(key).map_or((key, "not set".to_owned()), |(name, value)| (name, value.to_string()));
         let value = match value.char_indices().nth(60) {
             Some((at, _)) => format!("{}…", &value[..at]),
             None => value,
@@ -175,7 +330,7 @@ impl Fields {
 
     /// A positive whole number, if the key is there.
     pub fn optional_count(&self, key: &str) -> Result<Option<u64>, ConfigError> {
-        let Some((_, value)) = self.get(key) else { return Ok(None) };
+        let Some((_, value)) = self.size(key) else { return Ok(None) };
         // Some exporters write whole numbers as floats; whatever does not survive the way there and back is refused.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, clippy::float_cmp)]
         let whole = |float: f64| Some(float as u64).filter(|&n| n as f64 == float && n <= MAX);
@@ -193,6 +348,20 @@ impl Fields {
         }
     }
 
+    /// A positive whole number; that of the class, which is noted, where the key is not there.
+    pub fn count_or(&self, key: &str, of_class: u64) -> Result<u64, ConfigError> {
+        Ok(self.optional_count(key)?.unwrap_or_else(|| self.take(key, of_class)))
+    }
+
+    /// The same for a step between layers that says nothing where one of these lists names each.
+    pub fn step_or(&self, key: &str, of_class: u64, lists: &[&str]) -> Result<u64, ConfigError> {
+        let step = self.count_or(key, of_class)?;
+        if lists.iter().any(|list| self.raw(list).and_then(Value::as_array).is_some_and(|list| !list.is_empty())) {
+            self.not_counted(key);
+        }
+        Ok(step)
+    }
+
     /// Whether the key is there, be it null.
     pub fn has(&self, key: &str) -> bool {
         self.object.contains_key(key)
@@ -208,6 +377,11 @@ impl Fields {
     pub fn touch(&self, key: &str) -> Option<u64> {
         self.get(key);
         None
+    }
+
+    /// Notes that the model's class does not build the parts under these keys, whatever stands there.
+    pub fn pass_over(&self, keys: &[&str]) {
+        self.accounts.borrow_mut().passed_over.extend(keys.iter().map(|key| format!("{}{key}", self.path)));
     }
 
     /// Notes that what follows is a guess, and what it rests on.
@@ -233,7 +407,7 @@ impl Fields {
 
     /// `num_experts_per_tok`, at most the number of experts; the family's default when the key is absent.
     pub fn active_experts(&self, experts: u64, default: u64) -> Result<u64, ConfigError> {
-        let active = self.optional_count("num_experts_per_tok")?.unwrap_or(default);
+        let active = self.count_or("num_experts_per_tok", default)?;
         if active > experts {
             return Err(self.impossible("num_experts_per_tok", "it cannot be more than the number of experts"));
         }
@@ -242,7 +416,7 @@ impl Fields {
 
     /// A positive whole number that must be there.
     pub fn count(&self, key: &'static str) -> Result<u64, ConfigError> {
-        self.optional_count(key)?.ok_or_else(|| ConfigError::Missing { key, model_type: self.model_type() })
+        self.optional_count(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// A flag, with the default of the family.
@@ -289,10 +463,15 @@ impl Fields {
 
     /// A fraction or whole number, if the key is there (`ffn_mult`, `expand` ...).
     pub fn optional_number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
-        match self.get(key) {
+        match self.size(key) {
             None => Ok(None),
             Some((_, value)) => value.as_f64().filter(|number| number.is_finite()).map(Some).ok_or_else(|| self.impossible(key, "it must be a number")),
         }
+    }
+
+    /// A list of whole numbers (zero allowed); that of the class, which is noted, where the key is not there.
+    pub fn counts_or(&self, key: &str, of_class: &[u64]) -> Result<Vec<u64>, ConfigError> {
+        Ok(self.optional_counts(key)?.unwrap_or_else(|| self.take(key, of_class.to_vec())))
     }
 
     /// A list of whole numbers (zero allowed), if the key is there.
@@ -316,31 +495,52 @@ impl Fields {
         self.get(key).map(|(_, value)| value)
     }
 
-    /// Whether a count or a list of counts stands under `key`: the value of layer `index`.
-    pub fn count_of_layer(&self, key: &'static str, index: usize) -> Result<u64, ConfigError> {
+    /// The value of each of so many layers (at most [`super::decoder::Shape::MAX_LAYERS`]), whether one count stands under `key` or a list of them.
+    pub fn counts_of_layers(&self, key: &'static str, layers: u64) -> Result<Vec<u64>, ConfigError> {
         if self.raw(key).is_some_and(Value::is_array) {
             let list = self.optional_counts(key)?.unwrap_or_default();
-            return list.get(index).copied().ok_or_else(|| self.impossible(key, "it must have one entry per layer"));
+            return if list.len() as u64 == layers { Ok(list) } else { Err(self.impossible(key, "it must have one entry per layer")) };
         }
-        self.count(key)
+        self.count(key).map(|count| (0..layers).map(|_| count).collect())
     }
 
-    /// A list of layer numbers (empty when the key is absent).
-    pub fn layer_numbers(&self, key: &str) -> Result<Vec<u64>, ConfigError> {
-        let Some((_, value)) = self.get(key) else { return Ok(Vec::new()) };
+    /// The layers that a list numbers (none when the key is absent).
+    pub fn layer_numbers(&self, key: &str) -> Result<BTreeSet<u64>, ConfigError> {
+        let Some((_, value)) = self.get(key) else { return Ok(BTreeSet::new()) };
         let numbers = value.as_array().and_then(|list| list.iter().map(Value::as_u64).collect());
         numbers.ok_or_else(|| self.impossible(key, "it must be a list of layer numbers"))
     }
 
-    /// `model_type`, for messages.
+    /// `model_type`, for messages; that of the whole file where a nested object has none.
     pub fn model_type(&self) -> String {
-        self.object.get("model_type").and_then(Value::as_str).unwrap_or("(unnamed)").to_owned()
+        let own = self.object.get("model_type").and_then(Value::as_str).map(str::to_owned);
+        own.or_else(|| self.accounts.borrow().model_type.clone()).unwrap_or_else(|| "(unnamed)".to_owned())
+    }
+
+    /// The `model_type` of the object under `key`, which this does not count as read.
+    pub fn type_under(&self, key: &str) -> Option<&str> {
+        self.object.get(key)?.get("model_type")?.as_str()
     }
 
     /// Whether an object stands under `key` that gives a width or a number of layers: a part with parameters of its own.
     pub fn describes_a_part(&self, key: &str) -> bool {
         let Some(Value::Object(object)) = self.object.get(key) else { return false };
         object.keys().any(|key| PART_SIZES.contains(&key.as_str()))
+    }
+
+    /// Whether `path` (`text_config.resampler_dim`) leads to an object, or to a number whose name is a size's.
+    pub fn gives_a_size(&self, path: &str) -> bool {
+        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let Some(outer) = self.object.get(first) else { return false };
+        let inner = rest.into_iter().flat_map(|rest| rest.split('.'));
+        match inner.clone().try_fold(outer, |value, key| value.get(key)) {
+            Some(Value::Object(object)) => !object.is_empty(),
+            Some(Value::Number(number)) => {
+                let leaf = inner.last().unwrap_or(first);
+                number.as_u64().is_some_and(|n| n > 0) && SIZE_NAMES.iter().any(|part| leaf.contains(part))
+            }
+            _ => false,
+        }
     }
 
     /// Whether a list of layers' types says of every one that it is a plain decoder's.
@@ -360,12 +560,18 @@ impl Fields {
     /// opened answers for its own keys.
     pub fn accounts(&self) -> (Vec<String>, Vec<String>) {
         let accounts = self.accounts.borrow();
+        // A wrapper may repeat what its language model's config says.
+        let repeated = |key: &str| {
+            let said = |text: &&&str| self.object.get(**text).is_some_and(|text| text.get(key).is_some() && text.get(key) == self.object.get(key));
+            TEXT_CONFIGS.iter().find(said).is_some_and(|text| accounts.used.contains(&format!("{text}.{key}")))
+        };
         let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
         let ignored = |key: &&String| {
             let leaf = name(key);
             let is_nested = leaf.len() < key.len();
             let is_irrelevant = IRRELEVANT.contains(&leaf.as_str()) || (is_nested && NESTED.contains(&leaf.as_str()));
-            !is_irrelevant && !accounts.used.contains(*key)
+            let is_passed_over = accounts.passed_over.iter().any(|path| *key == path || is_below(key, path));
+            !is_irrelevant && !is_passed_over && !accounts.used.contains(*key) && !repeated(key)
         };
         (accounts.used.intersection(&accounts.present).cloned().collect(), accounts.present.iter().filter(ignored).cloned().collect())
     }

@@ -87,9 +87,6 @@ pub(super) const IRRELEVANT: &[&str] = &[
     "classifier_pooling",
     "clip_qkv",
     "cls_token_id",
-    "conf_attention_chunk_size",
-    "conf_attention_context_left",
-    "conf_attention_context_right",
     "conf_attention_logit_cap",
     "conf_reduction_factor",
     "conf_residual_weight",
@@ -606,6 +603,9 @@ pub(super) const STRUCTURAL: &[&str] = &[
     "vision",
 ];
 
+/// Parts of keys that give a size.
+pub(super) const SIZE_NAMES: &[&str] = &["channel", "depth", "dim", "head", "hidden", "inner", "layer", "num_", "n_", "queries", "rank", "size", "width"];
+
 /// Keys that give a part of a model its size.
 pub(super) const PART_SIZES: &[&str] = &[
     "d_model",
@@ -623,3 +623,6 @@ pub(super) const PART_SIZES: &[&str] = &[
     "num_layers",
     "width",
 ];
+
+/// Sizes that are nearly the same in every model and move its parameters little, and steps: not said where a class supplies them.
+pub(super) const SMALL_SIZES: &[&str] = &["classifier_proj_size", "in_channels", "norm_num_groups", "num_buckets", "num_channels", "patch_size"];

@@ -1,31 +1,23 @@
 //! `config.json` to [`Anatomy`]: one small file per family over a shared vocabulary of blocks.
 //!
-//! To add a family: write `config/more/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
-//! blocks ([`decoder`]), and add its row to [`more::FAMILIES`](more).
+//! To add a family: write `config/families/NAME.rs` with a function `fn(&Fields) -> Result<Draft, ConfigError>` that names its
+//! blocks ([`decoder`]), and add its row to [`families::FAMILIES`](families).
 
 mod computation;
 mod decoder;
 pub mod diffusers;
+mod families;
 mod fields;
+mod foreign;
 mod ignored;
 pub mod json;
 pub mod manual;
-mod more;
 mod quantization;
 mod rotary;
 
-mod gemma;
-mod gpt2;
-mod llama;
-mod mistral;
-mod mixtral;
-mod phi3;
-mod qwen2;
-mod qwen3;
-mod qwen3_moe;
-
 use crate::model::{Anatomy, ComponentKind};
 use decoder::Draft;
+use families::FAMILIES;
 pub use fields::Fields;
 pub use quantization::quantization_of_files;
 
@@ -39,27 +31,9 @@ const fn family(model_type: &'static str, read: fn(&Fields) -> Result<Draft, Con
     Family { model_type, read }
 }
 
-/// The families that the others are written after.
-static CORE: &[Family] = &[
-    family("gemma", gemma::read_gemma),
-    family("gemma2", gemma::read_gemma2),
-    family("gpt2", gpt2::read),
-    family("llama", llama::read),
-    family("mistral", mistral::read),
-    family("mixtral", mixtral::read),
-    family("phi3", phi3::read),
-    family("qwen2", qwen2::read),
-    family("qwen3", qwen3::read),
-    family("qwen3_moe", qwen3_moe::read),
-];
-
 /// The reader of a model type, if it is understood to the parameter.
 fn family_of(model_type: &str) -> Option<&'static Family> {
-    families().find(|family| family.model_type == model_type)
-}
-
-fn families() -> impl Iterator<Item = &'static Family> {
-    CORE.iter().chain(more::FAMILIES)
+    FAMILIES.iter().find(|family| family.model_type == model_type)
 }
 
 /// Where wrappers keep their language model's config.
@@ -80,8 +54,8 @@ pub enum ConfigError {
     /// A key that is needed is missing.
     #[error("`{key}` is missing in the config of this {model_type} model; add it, or check that this is the right file")]
     Missing {
-        /// The key.
-        key: &'static str,
+        /// The key, with the path to it.
+        key: String,
         /// The model type.
         model_type: String,
     },
@@ -122,7 +96,7 @@ const SENSES: &[&str] = &["Audio", "Llava", "MultiModal", "Omni", "VL", "Vision"
 
 /// The model types that are understood to the parameter.
 pub fn model_types() -> impl Iterator<Item = &'static str> {
-    families().map(|family| family.model_type)
+    FAMILIES.iter().map(|family| family.model_type)
 }
 
 /// Reads the text of a config.json.
@@ -148,6 +122,23 @@ pub fn read(text: &str) -> Result<Anatomy, ConfigError> {
 pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, ConfigError> {
     let beside = quant_config.map(json::parse).transpose()?;
     let fields = Fields::new(json::parse(text)?)?;
+    read_fields(&fields, text, beside.as_ref()).map_err(|error| match (error, fields.largest()) {
+        (ConfigError::Overflow, Some((key, number))) => ConfigError::Impossible { key, value: number.to_string(), why: TOO_MANY },
+        (error, _) => error,
+    })
+}
+
+/// What is said of the largest size where no one size is impossible.
+const TOO_MANY: &str = "the sizes in this config multiply to more parameters than are possible, and this is the largest of them";
+
+/// `max_position_embeddings` where published configs leave it to the class (transformers 5.23).
+const LEFT_OUT: &[(&str, u64)] = &[("gemma", 8192), ("gemma2", 8192), ("gemma3", 131_072), ("gemma3_text", 131_072), ("gemma3n_text", 32_768)];
+
+fn left_out(model_type: &str) -> Option<u64> {
+    LEFT_OUT.iter().find(|(name, _)| *name == model_type).map(|(_, positions)| *positions)
+}
+
+fn read_fields(fields: &Fields, text: &str, beside: Option<&serde_json::Value>) -> Result<Anatomy, ConfigError> {
     if let Some(class) = fields.optional_text("_class_name")?.filter(|_| !fields.has_any("model_type")) {
         return diffusers::alone(class, text);
     }
@@ -155,27 +146,29 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
     let model_type = match fields.optional_text("model_type")? {
         Some(name) => name,
         None => {
-            let (name, how) = more::infer::model_type(&fields)?.ok_or(ConfigError::NoType)?;
+            let (name, how) = families::infer::model_type(fields)?.ok_or(ConfigError::NoType)?;
             assumptions.push(how);
             name.to_owned()
         }
     };
     let draft = match family_of(&model_type) {
-        Some(family) => (family.read)(&fields)?,
-        None => more::generic::read(&fields, &model_type)?,
+        Some(family) => families::text_only::read(fields, family)?,
+        None => families::generic::read(fields, &model_type)?,
     };
     // Wrappers leave both to the language model's config.
     let text = fields.nested(TEXT_CONFIGS)?;
-    let with_dtype = text.as_ref().filter(|_| fields.raw("dtype").is_none()).unwrap_or(&fields);
+    let with_dtype = text.as_ref().filter(|_| fields.raw("dtype").is_none()).unwrap_or(fields);
     let dtype = with_dtype.optional_dtype("dtype")?;
-    let quantization = quantization::object(&fields, text.as_ref(), beside.as_ref())?;
-    let computation = computation::read(&fields, text.as_ref());
+    let quantization = quantization::object(fields, text.as_ref(), beside)?;
+    let computation = computation::read(fields, text.as_ref());
     let max_context = match (fields.optional_count("max_position_embeddings")?, &text) {
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
     };
-    let components = draft.into_components(&fields, &mut assumptions)?;
-    let rotary = rotary::read(&model_type, text.as_ref().unwrap_or(&fields), &components[0])?;
+    let components = draft.into_components(fields, &mut assumptions)?;
+    let of_text = text.as_ref().unwrap_or(fields);
+    let max_context = max_context.or(left_out(of_text.optional_text("model_type")?.as_deref().unwrap_or(&model_type)));
+    let rotary = rotary::read(&model_type, of_text, max_context, &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
     assumptions.extend(
         keys_not_understood
@@ -186,13 +179,25 @@ pub fn read_with(text: &str, quant_config: Option<&str>) -> Result<Anatomy, Conf
     let guesses = fields.guesses();
     if let (Some(class), true) = (fields.architecture()?, assumptions.is_empty() && guesses.is_empty()) {
         let reads_text_only = components.iter().all(|component| component.kind == ComponentKind::TextDecoder);
-        if reads_text_only && !class.contains("Text") && SENSES.iter().any(|part| class.contains(part)) {
+        let is_told_by = |name: &str| SENSES.iter().any(|part| name.contains(part));
+        // A reader of a type that says so itself has counted what hears or sees among its own tensors.
+        let is_said = SENSES.iter().any(|part| model_type.contains(&part.to_lowercase()));
+        if reads_text_only && !is_said && !class.contains("Text") && is_told_by(&class) {
             assumptions.push(format!(
                 "architecture `{class}` reads more than text by its name, and its config says nothing of how: the language model only is counted"
             ));
         }
     }
     let is_guess = !guesses.is_empty();
+    // One line about a class is enough.
+    let quoted = fields.architecture()?.map(|class| format!("`{class}`"));
+    let told = quoted.and_then(|class| assumptions.iter_mut().find(|line| line.contains(&class)));
+    match told {
+        _ if is_guess => {}
+        Some(line) => line.push_str(&foreign::left_out(fields)),
+        None => assumptions.extend(foreign::assumption(fields, &model_type)?),
+    }
+    assumptions.extend(fields.left_to_class());
     assumptions.splice(0..0, guesses);
     let mut anatomy =
         Anatomy { model_type, components, dtype, max_context, rotary, quantization: None, keys_used, keys_not_understood, assumptions, is_guess, computation };
@@ -220,11 +225,63 @@ mod tests {
     }
 
     #[test]
+    fn a_class_for_something_is_no_bare_model() {
+        let said = |class: &str| with("architectures", &format!(r#"["{class}"]"#)).unwrap().assumptions;
+        assert!(said("LlamaModel").is_empty() && said("LlamaForCausalLM").is_empty());
+        let lines = said("LlamaForGuardModel");
+        assert!(lines.len() == 1 && lines[0].contains("`LlamaForGuardModel`"), "{lines:?}");
+    }
+
+    #[test]
+    fn reward_models_give_scores() {
+        let bare = with("architectures", r#"["LlamaModel"]"#).unwrap().parameters().unwrap().get();
+        let more = |class: &str, keys: &str| {
+            let anatomy = with("architectures", &format!(r#"["{class}"], {keys} "x": 1"#)).unwrap();
+            (anatomy.parameters().unwrap().get() - bare, anatomy.assumptions)
+        };
+        // UltraRM has one score, PKU's classes as many as `score_dim` says.
+        assert_eq!(more("LlamaForRewardModel", ""), (64, vec![]));
+        assert_eq!(more("LlamaModelForScore", r#""score_dim": 3, "bias": true,"#), (3 * 64 + 3, vec![]));
+        // ArmoRM's network above the scores: a matrix in, two between, one out.
+        let gated = r#""num_objectives": 19, "gating_hidden_dim": 1024, "gating_n_hidden": 3, "gating_temperature": 10,"#;
+        let network = (64 * 1024 + 1024) + 2 * (1024 * 1024 + 1024) + (1024 * 19 + 19);
+        assert_eq!(more("LlamaForRewardModelWithGating", gated), (19 * 64 + 19 * 19 + 1 + network, vec![]));
+        // Another's is left out, and its sizes are named.
+        let (scores, lines) = more("LlamaForRewardModelWithJury", r#""num_objectives": 19, "jury_hidden_dim": 1024,"#);
+        assert_eq!(scores, 19 * 64);
+        assert!(lines.len() == 1 && lines[0].contains("scores") && lines[0].ends_with("not counted: `jury_hidden_dim`"), "{lines:?}");
+    }
+
+    #[test]
     fn a_part_that_is_not_read_is_said() {
         let anatomy = with("ear_config", r#"{"hidden_size": 32, "num_layers": 2}"#).unwrap();
         assert!(anatomy.assumptions.iter().any(|line| line.contains("`ear_config`")), "{:?}", anatomy.assumptions);
         let anatomy = with("ear_config", r#"{"beam_width": 3}"#).unwrap();
         assert!(anatomy.assumptions.is_empty(), "{:?}", anatomy.assumptions);
+    }
+
+    #[test]
+    fn what_is_left_to_the_class_is_said() {
+        let said = |config: &str| {
+            let lines = read(config).unwrap().assumptions;
+            lines.into_iter().filter_map(|line| line.split_once("class's own sizes are counted: ").map(|(_, what)| what.to_owned())).collect::<Vec<_>>()
+        };
+        assert!(said(LLAMA).is_empty());
+        // Whole parts by their names, without their sizes.
+        let janus = r#"{"model_type": "janus", "architectures": ["JanusForConditionalGeneration"], "text_config": {"model_type": "llama"}, "vq_config": null}"#;
+        let lines = said(janus);
+        assert!(lines.len() == 1 && lines[0].starts_with("`vision_config`, `vq_config`; in `text_config`: `hidden_size` (4096)"), "{lines:?}");
+        assert!(!lines[0].contains("vision_config."), "{lines:?}");
+        // A part that is not counted is not said to be.
+        let text =
+            r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100}"#;
+        let copy = format!(r#"{{"model_type": "janus", "architectures": ["JanusForConditionalGeneration"], "text_config": {text}}}"#);
+        assert!(said(&copy).iter().all(|line| !line.contains("vision_config")), "{:?}", said(&copy));
+        assert!(read(&copy).unwrap().assumptions.iter().any(|line| line.contains("`vision_config` is not there")));
+        // Sizes of a mixture, and what follows from other keys.
+        let mixture = LLAMA.replace("llama", "gpt_oss").replace(r#""num_attention_heads": 4"#, r#""num_attention_heads": 8"#);
+        assert_eq!(said(&mixture), ["`head_dim` (64), `num_experts` (128), `num_experts_per_tok` (4), `num_key_value_heads` (8)"]);
+        assert!(said(&LLAMA.replace("llama", "gpt2").replacen('{', r#"{"n_positions": 64, "#, 1)).is_empty());
     }
 
     #[test]
@@ -240,13 +297,23 @@ mod tests {
             let error = with(key, value).unwrap_err();
             assert!(error.to_string().contains(key), "{key}: {error}");
         }
-        assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key: "hidden_size", .. })));
+        assert!(matches!(read(r#"{"model_type": "llama"}"#), Err(ConfigError::Missing { key, .. }) if key == "hidden_size"));
         assert_eq!(read(r#"{"hidden_size": 1}"#), Err(ConfigError::NoType));
         let error = read(r#"{"model_type": "hyperbrain"}"#).unwrap_err().to_string();
         assert!(error.contains("`hyperbrain`") && error.contains("`hidden_size`"), "{error}");
         assert_eq!(read("[1]"), Err(ConfigError::NotAnObject));
         assert!(matches!(read("{"), Err(ConfigError::NotJson(_))));
-        assert_eq!(read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")), Err(ConfigError::Overflow));
+        let error = read(&LLAMA.replace("100}", "1099511627776, \"x\": 1}").replace("64,", "1099511627776,")).unwrap_err().to_string();
+        assert!(error.contains("`hidden_size` is 1099511627776: the sizes"), "{error}");
+        let error = read(r#"{"model_type": "bit", "width_factor": 1000000}"#).unwrap_err().to_string();
+        assert!(error.contains("`width_factor` is 1000000: the sizes"), "{error}");
+        // A key of a nested config with its path, and the type of the whole; a key that is not there is not printed as if it were.
+        let error = read(r#"{"model_type": "minicpmv4_6"}"#).unwrap_err().to_string();
+        assert!(error.contains("`text_config.") && error.contains("this minicpmv4_6 model"), "{error}");
+        let error = read(r#"{"model_type": "parakeet_encoder", "subsampling_factor": 256}"#).unwrap_err().to_string();
+        assert!(error.contains("`subsampling_factor` is 256:"), "{error}");
+        let error = read(r#"{"model_type": "vitpose_backbone", "num_experts": 6, "hidden_size": 192}"#).unwrap_err().to_string();
+        assert!(error.contains("`hidden_size` is 192:"), "{error}");
     }
 
     #[test]

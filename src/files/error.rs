@@ -19,8 +19,11 @@ pub enum FilesError {
     #[error("there is no file `{0}`")]
     Missing(String),
     /// The weights' config is not there.
-    #[error("there is no config.json beside the weights: `{0}` is missing, and the architecture is read from it")]
+    #[error("`{0}` is missing, and the architecture is read from it")]
     NoConfig(String),
+    /// A folder without a model.
+    #[error("`{0}` has neither a config.json nor a .gguf file")]
+    NoModel(String),
     /// The machine does not give a file's bytes.
     #[error("`{path}` cannot be read: {why}")]
     Unreadable {
@@ -30,8 +33,16 @@ pub enum FilesError {
         why: String,
     },
     /// A file is of a kind that is not read.
-    #[error("`{0}`: this is neither a config.json nor an index nor a .safetensors nor a .gguf file")]
-    OtherKind(String),
+    #[error("`{path}`: this is {what}")]
+    OtherKind {
+        /// The file.
+        path: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A file that lies beside a model's config and does not describe the model.
+    #[error("`{0}` belongs to a model, but does not describe it")]
+    Companion(String),
     /// A file is the stand-in that Git LFS left.
     #[error("`{0}`: this is a Git LFS pointer, a small text that stands for the weight file")]
     LfsPointer(String),
@@ -109,8 +120,10 @@ impl FilesError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Base(error) => error.advice(),
-            Self::Nothing | Self::OtherKind(_) => "Choose a config.json, .safetensors files or their index, .gguf files, or their folder.",
+            Self::Nothing | Self::OtherKind { .. } => "Choose a config.json, .safetensors files or their index, .gguf files, or their folder.",
+            Self::Companion(_) => "Choose the config.json that lies beside it, or the whole folder.",
             Self::Missing(_) | Self::NoConfig(_) => "Add the file, or choose the whole folder.",
+            Self::NoModel(_) => "Choose the folder that has them: the architecture is read from there.",
             Self::Unreadable { .. } => "Check that the file is still there and may be read.",
             Self::LfsPointer(_) | Self::Header { error: HeaderError::LfsPointer, .. } | Self::Gguf { error: GgufError::LfsPointer, .. } => {
                 "Fetch the file itself with `git lfs pull`."

@@ -131,6 +131,38 @@ enum Kind {
     Json,
 }
 
+/// How files begin that are taken for weights and whose tensors are not read, and what they are.
+const OTHERS: &[(&[u8], &str)] = &[
+    (b"PK\x03\x04", "a zip archive, as PyTorch's .bin and .pt files are: the sizes of its tensors are not read"),
+    (b"\x80\x02", "a pickle of Python, as PyTorch's old .bin and .pt files are: the sizes of its tensors are not read"),
+    (b"\x80\x03", "a pickle of Python, as PyTorch's old .bin and .pt files are: the sizes of its tensors are not read"),
+    (b"\x80\x04", "a pickle of Python, as PyTorch's old .bin and .pt files are: the sizes of its tensors are not read"),
+    (b"\x80\x05", "a pickle of Python, as PyTorch's old .bin and .pt files are: the sizes of its tensors are not read"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes: the sizes of its tensors are not read"),
+    // The number of the format, its lowest byte first.
+    (b"lmgg", "a file of ggml from before GGUF, which llama.cpp no longer reads"),
+    (b"fmgg", "a file of ggml from before GGUF, which llama.cpp no longer reads"),
+    (b"tjgg", "a file of ggml from before GGUF, which llama.cpp no longer reads"),
+    (b"<", "a web page, saved in the place of a file"),
+    (b"", "neither a config.json nor an index nor a .safetensors nor a .gguf file"),
+];
+
+/// Files that lie beside a config.json and are not one.
+const COMPANIONS: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+    "trainer_state.json",
+    "quantize_config.json",
+    hub::QUANT_CONFIG,
+];
+
 /// A path in the folder of another.
 fn beside(path: &str, name: &str) -> String {
     path.rsplit_once('/').map_or_else(|| name.to_owned(), |(folder, _)| format!("{folder}/{name}"))
@@ -196,6 +228,9 @@ impl<D: Disk> Opening<'_, D> {
             }
         }
         let config = if path.is_empty() { CONFIG.to_owned() } else { format!("{path}/{CONFIG}") };
+        if choice.files.is_empty() && self.disk.size(&config).is_none() {
+            return Err(FilesError::NoModel(if path.is_empty() { ".".to_owned() } else { path.to_owned() }));
+        }
         self.config(&config, path, &choice.files, choice.notes).await
     }
 
@@ -213,7 +248,10 @@ impl<D: Disk> Opening<'_, D> {
             Some(path) => Some(self.text(&path, config::json::MAX_BYTES as u64).await?),
             None => None,
         };
-        let wrong = |error| FilesError::Config { path: config.to_owned(), error };
+        let wrong = |error| match config {
+            path if COMPANIONS.contains(&base_name(path)) => FilesError::Companion(path.to_owned()),
+            path => FilesError::Config { path: path.to_owned(), error },
+        };
         let mut anatomy = config::read_with(&text, quant_config.as_deref()).map_err(wrong)?;
         let mut headers = Vec::new();
         for (done, file) in weights.iter().enumerate() {
@@ -310,7 +348,11 @@ impl<D: Disk> Opening<'_, D> {
             _ if first.get(8) == Some(&b'{') && first.get(7) == Some(&0) => Ok(Kind::Safetensors),
             _ if first.starts_with(b"version https://git-lfs") => Err(FilesError::LfsPointer(path.to_owned())),
             Some(b'{' | b'[') => Ok(Kind::Json),
-            _ => Err(FilesError::OtherKind(path.to_owned())),
+            None => Err(FilesError::OtherKind { path: path.to_owned(), what: "an empty file" }),
+            Some(_) => {
+                let what = OTHERS.iter().find(|(begin, _)| first.starts_with(begin)).map_or("", |(_, what)| *what);
+                Err(FilesError::OtherKind { path: path.to_owned(), what })
+            }
         }
     }
 

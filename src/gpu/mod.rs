@@ -7,8 +7,10 @@
 use std::sync::LazyLock;
 
 mod card;
+mod name;
 
 pub use card::Card;
+pub use name::{named, unsaid_size};
 
 use crate::order::sort_short;
 
@@ -176,6 +178,16 @@ pub enum GpuError {
         /// The first names that have it in them.
         candidates: Vec<&'static str>,
     },
+    /// The text names a maker that the card is not from.
+    #[error("`{input}`: the table has {gpu} by {}, and none of that name by another maker; correct the name, or give the card's memory instead (--gpu-capacity-bytes)", .vendor.name())]
+    OtherVendor {
+        /// What was asked for, shortened.
+        input: String,
+        /// The card that its other words name; the first of several.
+        gpu: &'static str,
+        /// Who makes that.
+        vendor: Vendor,
+    },
     /// No name has the text in it.
     #[error("no GPU is called `{input}`{}", meant(.nearest))]
     Unknown {
@@ -209,30 +221,53 @@ pub fn all() -> &'static [Gpu] {
     &GPUS
 }
 
-/// The GPU with this name, without regard to case; else the only one whose name has this part in it.
+/// The GPU that the table has by just this name, without regard to case.
+pub fn exact(name: &str) -> Option<&'static Gpu> {
+    all().iter().find(|gpu| gpu.name.eq_ignore_ascii_case(name))
+}
+
+/// The GPU with this name, without regard to case, the vendor's before it or not; else the only one whose name has these words in it,
+/// in this order; else the one among those that ends with them while the others go on from it: `RTX 4090` is no `GeForce RTX 4090 D`.
 ///
 /// # Errors
 /// [`GpuError`] names the candidates, or the nearest names.
 ///
 /// ```
 /// use vramfit::gpu::find;
-/// assert_eq!(find("geforce rtx 4090").unwrap().name, "GeForce RTX 4090");
+/// assert_eq!(find("NVIDIA GeForce RTX 4090").unwrap().name, "GeForce RTX 4090");
+/// assert_eq!(find("rtx 4090").unwrap().name, "GeForce RTX 4090");
 /// assert_eq!(find("h100 sxm").unwrap().name, "H100 SXM5 80GB");
 /// assert!(find("H100").is_err());
 /// ```
 pub fn find(name: &str) -> Result<&'static Gpu, GpuError> {
     let wanted = name.trim().to_ascii_lowercase();
-    if let Some(gpu) = all().iter().find(|gpu| gpu.name.eq_ignore_ascii_case(&wanted)) {
-        return Ok(gpu);
+    let (mut found, mut ending): (Vec<&'static Gpu>, _) = (Vec::new(), None);
+    for gpu in all() {
+        let full = [gpu.vendor.name(), " ", gpu.name].concat().to_ascii_lowercase();
+        if full == wanted || gpu.name.eq_ignore_ascii_case(&wanted) {
+            return Ok(gpu);
+        }
+        if let Some(rest) = wanted.split_whitespace().try_fold(full.as_str(), after) {
+            found.push(gpu);
+            ending = ending.or(rest.is_empty().then_some(gpu));
+        }
     }
-    let has_part = |gpu: &&Gpu| !wanted.is_empty() && gpu.name.to_ascii_lowercase().contains(&wanted);
-    let found: Vec<&'static Gpu> = all().iter().filter(has_part).collect();
     let input = shortened(name.trim());
-    match found.as_slice() {
-        [] => Err(GpuError::Unknown { input, nearest: nearest(&wanted) }),
-        [gpu] => Ok(*gpu),
-        several => Err(GpuError::Ambiguous { input, candidates: several.iter().take(MAX_CANDIDATES).map(|gpu| gpu.name).collect() }),
+    match (found.as_slice(), ending) {
+        _ if wanted.is_empty() => Err(GpuError::Unknown { input, nearest: Vec::new() }),
+        ([], _) => Err(GpuError::Unknown { input, nearest: nearest(&wanted) }),
+        ([gpu], _) => Ok(*gpu),
+        (several, Some(gpu)) if several.iter().all(|other| other.name.starts_with(gpu.name)) => Ok(gpu),
+        (several, _) => Err(GpuError::Ambiguous { input, candidates: several.iter().take(MAX_CANDIDATES).map(|gpu| gpu.name).collect() }),
     }
+}
+
+/// What comes after a word in a text; a number is no part of a longer one: `RTX 500` is not in `RTX 5000`.
+fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let is_digit = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+    let is_cut = |at: usize| is_digit(at.wrapping_sub(1)) && is_digit(at);
+    let (at, _) = text.match_indices(word).find(|(at, _)| !is_cut(*at) && !is_cut(at + word.len()))?;
+    text.get(at + word.len()..)
 }
 
 fn shortened(input: &str) -> String {
@@ -318,11 +353,49 @@ mod tests {
     }
 
     #[test]
+    fn the_plain_card_wins_over_its_variants() {
+        for (wanted, name) in [
+            ("RTX 4090", "GeForce RTX 4090"),
+            ("4090", "GeForce RTX 4090"),
+            ("NVIDIA RTX 4090", "GeForce RTX 4090"),
+            ("GeForce 4070", "GeForce RTX 4070"),
+            ("4070 ti", "GeForce RTX 4070 Ti"),
+            ("RTX 4090 D", "GeForce RTX 4090 D"),
+            ("AMD Radeon RX 7900 XT", "Radeon RX 7900 XT"),
+            ("7900 xt", "Radeon RX 7900 XT"),
+            ("AMD MI300X", "Instinct MI300X"),
+            ("NVIDIA A10", "A10"),
+            ("NVIDIA A40", "A40"),
+            ("Apple M4", "M4"),
+        ] {
+            assert_eq!(find(wanted).map(|found| found.name), Ok(name), "{wanted}");
+        }
+        for gpu in all() {
+            assert_eq!(find(&format!("{} {}", gpu.vendor.name(), gpu.name)).map(|found| found.name), Ok(gpu.name));
+        }
+    }
+
+    #[test]
+    fn a_number_is_not_completed() {
+        // Each of them is a card of its own that the table has not, or a slip.
+        for wanted in ["RTX 500 Ada", "RTX 400 Ada", "RTX 200 Ada", "Tesla P4", "MI25", "Quadro RTX 600", "RTX 090", "50X"] {
+            assert!(matches!(find(wanted), Err(GpuError::Unknown { .. })), "{wanted}: {:?}", find(wanted));
+        }
+        // Letters may go on, and the number may come later in the name.
+        assert_eq!(find("h100 sxm").map(|found| found.name), Ok("H100 SXM5 80GB"));
+        assert_eq!(after("h800 80gb", "80"), Some("gb"));
+        assert_eq!((after("rtx 4090", "40"), after("rtx 4090", "90")), (None, None));
+    }
+
+    #[test]
     fn errors_name_the_candidates() {
-        let Err(GpuError::Ambiguous { candidates, .. }) = find("4090") else { panic!("4090 occurs in several names") };
-        assert_eq!(candidates, ["GeForce RTX 4090 Laptop", "GeForce RTX 4090", "GeForce RTX 4090 D"]);
+        let Err(GpuError::Ambiguous { candidates, .. }) = find("RTX 3080") else { panic!("there are two of them") };
+        assert_eq!(candidates, ["GeForce RTX 3080 10GB", "GeForce RTX 3080 12GB", "GeForce RTX 3080 Ti", "GeForce RTX 3080 Laptop 16GB"]);
+        // One name ends with it, but the others are no variants of that one.
+        let Err(GpuError::Ambiguous { candidates, .. }) = find("RTX 6000") else { panic!("three generations are called so") };
+        assert!(["Quadro RTX 6000", "RTX 6000 Ada"].iter().all(|name| candidates.contains(name)), "{candidates:?}");
         assert!(matches!(find("RTX"), Err(GpuError::Ambiguous { candidates, .. }) if candidates.len() == MAX_CANDIDATES));
-        for (wanted, first) in [("RTX4090", "GeForce RTX 4090"), ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090"), ("H100 SMX5", "H100 SXM5 80GB")] {
+        for (wanted, first) in [("RTX4090", "GeForce RTX 4090"), ("H100 SMX5", "H100 SXM5 80GB")] {
             let Err(error @ GpuError::Unknown { .. }) = find(wanted) else { panic!("{wanted} is not a name") };
             let GpuError::Unknown { nearest, .. } = &error else { continue };
             assert_eq!(nearest.first(), Some(&first), "{wanted}");

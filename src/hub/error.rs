@@ -20,6 +20,9 @@ pub enum HubError {
         /// The rule that it breaks.
         why: &'static str,
     },
+    /// A name and a tag, as `mistral:7b`.
+    #[error("`{0}` is a tag of Ollama's library, which is not read")]
+    OllamaTag(String),
     /// The address is one of something else.
     #[error("this is the address of {what}, not of a model")]
     NotAModel {
@@ -76,6 +79,14 @@ pub enum HubError {
         /// The file.
         file: String,
     },
+    /// There is no such folder.
+    #[error("`{repo}` has no folder `{folder}`")]
+    FolderMissing {
+        /// The repository.
+        repo: RepoId,
+        /// The folder.
+        folder: String,
+    },
     /// Too many requests came from this address or account.
     #[error("the Hub limits how often it can be asked, and the limit is reached{}", asks_to_wait(*wait))]
     RateLimited {
@@ -105,6 +116,18 @@ pub enum HubError {
     Unexpected {
         /// The HTTP status.
         status: u16,
+    },
+    /// What should describe the repository does not.
+    #[error("what this address answers is not a Hub's list of files: {why}")]
+    NoListing {
+        /// What is wrong.
+        why: String,
+    },
+    /// A repository of very many files.
+    #[error("this repository's list of files is longer than the {} bytes that are read", grouped(*limit))]
+    LongListing {
+        /// The most bytes that are read.
+        limit: u64,
     },
     /// A file is longer than any of its kind.
     #[error("`{file}` is longer than the {limit} bytes that are read")]
@@ -166,6 +189,18 @@ pub enum HubError {
         /// The files, from small to large.
         files: Vec<FileSet>,
     },
+    /// No GGUF file is of the recipe that was named.
+    #[error("`{repo}` has no GGUF file of the recipe `{recipe}`")]
+    RecipeMissing {
+        /// The repository.
+        repo: RepoId,
+        /// The revision that was named.
+        revision: Option<String>,
+        /// The recipe.
+        recipe: String,
+        /// The GGUF files that there are, from small to large.
+        files: Vec<FileSet>,
+    },
     /// The sizes add up to more than is possible.
     #[error("{0}")]
     Overflow(#[from] Overflow),
@@ -197,7 +232,23 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The file as messages name it.
     pub(super) fn name(&self) -> String {
-        self.file.unwrap_or("the list of files").to_owned()
+        self.file.unwrap_or("list of files").to_owned()
+    }
+
+    /// The error of an answer that is not what was asked for.
+    pub(super) fn malformed(&self, why: String) -> HubError {
+        match self.file {
+            Some(file) => HubError::Malformed { file: file.to_owned(), why },
+            None => HubError::NoListing { why },
+        }
+    }
+
+    /// The error of an answer of more bytes than are read.
+    pub(super) fn too_large(&self, limit: u64) -> HubError {
+        match self.file {
+            Some(file) => HubError::TooLarge { file: file.to_owned(), limit },
+            None => HubError::LongListing { limit },
+        }
     }
 }
 
@@ -234,7 +285,7 @@ impl HubError {
         match error {
             TransportError::Offline(why) => Self::Offline { why },
             TransportError::Cancelled => Self::Cancelled,
-            TransportError::TooLarge { limit } => Self::TooLarge { file: asked.name(), limit },
+            TransportError::TooLarge { limit } => asked.too_large(limit),
             TransportError::TimedOut => Self::TimedOut,
         }
     }
@@ -243,6 +294,10 @@ impl HubError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::BadId { .. } => "Type it as ORG/NAME, or paste the address of the model's page.",
+            Self::OllamaTag(_) => {
+                "Name the repository of its GGUF files and the recipe instead, as ORG/NAME:Q4_K_M (`ollama show` says which), or open the file that Ollama \
+                 keeps in `models/blobs`."
+            }
             Self::NotAModel { .. } => "Paste the address of a model's page.",
             Self::BadEndpoint(_) => BadEndpoint::ADVICE,
             Self::NotFoundOrPrivate { had_token: false, .. } => "Check the spelling. If it is private, add an access token that may read it.",
@@ -255,18 +310,32 @@ impl HubError {
             Self::Forbidden { .. } => "Use an access token that may read this repository.",
             Self::Disabled { .. } => "Choose another copy of the model, or paste its config.json.",
             Self::RevisionNotFound { .. } => "Use a branch, tag or commit that the model's page lists, or leave the revision out.",
+            Self::FolderMissing { .. } => "Use a folder that the model's page lists, or leave it out.",
+            Self::FileMissing { file, .. } if file.ends_with(super::gguf::SUFFIX) => "Give the repository alone: its GGUF files are then listed.",
             Self::FileMissing { .. } => "Choose the repository with the original weights, or paste the model's config.json.",
             Self::RateLimited { wait: None } => "Try again in a few minutes. With an access token the Hub allows more.",
             Self::RateLimited { wait: Some(_) } => "Try again then. With an access token the Hub allows more.",
             Self::Offline { .. } => "Check the connection and the endpoint, then try again. Built-in models and a pasted config.json need no network.",
             Self::TimedOut | Self::Cancelled | Self::CutOff { .. } => "Try again.",
             Self::Server { .. } => "Try again in a few minutes.",
+            Self::NoListing { .. } => "Check the endpoint: it must be the address of a Hub, written as https://huggingface.co is, without the path of a model.",
+            Self::LongListing { .. } => "Fetch the files of the model that you mean and open their folder, or paste its config.json.",
             Self::Unexpected { .. } | Self::NoRanges { .. } => "Check the endpoint, or paste the model's config.json.",
             Self::TooLarge { .. } | Self::Malformed { .. } | Self::Header { .. } | Self::Gguf { .. } => {
                 "The file is damaged or of another kind: choose another revision or repository, or paste the model's config.json."
             }
+            Self::RecipeMissing { files, .. } if files.is_empty() => "It has no GGUF files at all: leave the recipe out, or choose a repository that has them.",
+            Self::RecipeMissing { .. } => "Choose one of those that it has.",
             Self::ChooseFile { .. } => "Choose one of them.",
             Self::Config(_) | Self::Repository(_) | Self::Overflow(_) => "Check that this is the right model, or paste a corrected config.json.",
+        }
+    }
+
+    /// The GGUF files to choose from, with their repository and the revision that was named.
+    pub fn files_to_choose(&self) -> Option<(&RepoId, Option<&String>, &[FileSet])> {
+        match self {
+            Self::ChooseFile { repo, revision, files } | Self::RecipeMissing { repo, revision, files, .. } => Some((repo, revision.as_ref(), files)),
+            _ => None,
         }
     }
 

@@ -12,11 +12,11 @@ use crate::model::{Model, Origin, Provenance};
 use crate::quantity::Bytes;
 
 /// How names of GGUF files end.
-const SUFFIX: &str = ".gguf";
+pub(super) const SUFFIX: &str = ".gguf";
 
-/// Whether a GGUF file was named.
+/// Whether a GGUF file was named: itself, or its recipe.
 pub(super) fn is_named(reference: &ModelRef) -> bool {
-    reference.file.as_ref().is_some_and(|file| file.ends_with(SUFFIX))
+    reference.recipe.is_some() || reference.file.as_ref().is_some_and(|file| file.ends_with(SUFFIX))
 }
 
 /// Whether what was named is a GGUF file, or a repository (or a folder of one) whose weights are in such files only.
@@ -37,7 +37,7 @@ pub(super) fn is_meant(listing: &Listing, reference: &ModelRef) -> bool {
 }
 
 /// Whether a path is in a folder or in one of its folders.
-fn is_within(path: &str, folder: &str) -> bool {
+pub(super) fn is_within(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -50,7 +50,7 @@ struct Files {
 /// Opens the GGUF file that was named, or the only one there is.
 ///
 /// # Errors
-/// [`HubError::ChooseFile`] when there are several.
+/// [`HubError::ChooseFile`] when there are several, [`HubError::RecipeMissing`] when none is of the recipe.
 pub(super) async fn open<T: Transport>(hub: &Session<'_, T>, listing: Listing, reference: &ModelRef) -> Result<Model, HubError> {
     let files = hub.gguf_files(&listing).await?;
     let set = choose(&files.sets, &listing.repo, reference)?;
@@ -87,7 +87,7 @@ fn is_for(encoder: &str, model: &str) -> bool {
     matches!(parent(encoder), "") || parent(encoder) == parent(model)
 }
 
-/// The set of the file that was named, else the only one that is a model.
+/// The set of the file or recipe that was named, else the only one that is a model.
 fn choose<'a>(sets: &'a [FileSet], repo: &RepoId, reference: &ModelRef) -> Result<&'a FileSet, HubError> {
     if let Some(file) = reference.file.as_ref().filter(|file| file.ends_with(SUFFIX)) {
         let set = sets.iter().find(|set| set.files().contains(file));
@@ -99,13 +99,19 @@ fn choose<'a>(sets: &'a [FileSet], repo: &RepoId, reference: &ModelRef) -> Resul
     if models.is_empty() {
         models = here().collect();
     }
+    models.sort_by_key(|set| (set.bytes, set.path.as_str()));
+    let all = |sets: &[&FileSet]| sets.iter().map(|set| (*set).clone()).collect();
+    let (repo, revision) = (repo.clone(), reference.revision.clone());
+    if let Some(recipe) = &reference.recipe {
+        let meant: Vec<&FileSet> = models.iter().copied().filter(|set| set.recipe.eq_ignore_ascii_case(recipe)).collect();
+        if meant.is_empty() {
+            return Err(HubError::RecipeMissing { repo, revision, recipe: recipe.clone(), files: all(&models) });
+        }
+        models = meant;
+    }
     match models.as_slice() {
         [only] => Ok(only),
-        _ => {
-            models.sort_by_key(|set| (set.bytes, set.path.as_str()));
-            let revision = reference.revision.clone();
-            Err(HubError::ChooseFile { repo: repo.clone(), revision, files: models.into_iter().cloned().collect() })
-        }
+        several => Err(HubError::ChooseFile { repo, revision, files: all(several) }),
     }
 }
 

@@ -84,6 +84,9 @@ impl<T: Transport> Session<'_, T> {
     async fn open(&self, reference: &ModelRef, is_base: bool) -> Result<Model, HubError> {
         let listing = self.listing(reference).await?;
         let folder = reference.folder.as_deref().unwrap_or_default();
+        if !folder.is_empty() && !listing.names.iter().any(|name| gguf::is_within(name, folder)) {
+            return Err(HubError::FolderMissing { repo: listing.repo, folder: folder.to_owned() });
+        }
         let kind = repository::kind(&listing.names, folder).filter(|_| !gguf::is_named(reference));
         if kind.is_none() && gguf::is_meant(&listing, reference) {
             return gguf::open(self, listing, reference).await;

@@ -74,7 +74,7 @@ impl RepoId {
         let has_word_ends = |part: &str| part.starts_with(is_word) && part.ends_with(is_word);
         let mut parts = text.split('/');
         if text.is_empty() {
-            Some("there is nothing")
+            Some("no name is given")
         } else if !text.chars().all(|c| is_word(c) || matches!(c, '-' | '.' | '/')) {
             Some("an id has letters, digits, `-`, `_` and `.` only")
         } else if text.matches('/').count() > 1 {
@@ -136,8 +136,23 @@ pub struct ModelRef {
     pub folder: Option<String>,
     /// The file that was named, with its folder.
     pub file: Option<String>,
+    /// The recipe of the GGUF file that is meant: `Q4_K_M` of `ORG/NAME:Q4_K_M`, as llama.cpp and Ollama write it.
+    pub recipe: Option<String>,
     /// The Hub of a pasted address, when it is not huggingface.co.
     pub endpoint: Option<Endpoint>,
+}
+
+impl ModelRef {
+    /// Whether it names a model and nothing more: no revision, no part of the repository, no Hub of its own.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self { id: _, revision: None, folder: None, file: None, recipe: None, endpoint: None })
+    }
+
+    /// Whether both name the same part of the same repository, at whichever revision and on whichever Hub.
+    pub fn is_same_part(&self, other: &Self) -> bool {
+        let recipe = |one: &Self| one.recipe.as_ref().map(|recipe| recipe.to_ascii_lowercase());
+        (&self.id, &self.folder, &self.file) == (&other.id, &other.folder, &other.file) && recipe(self) == recipe(other)
+    }
 }
 
 impl FromStr for ModelRef {
@@ -151,13 +166,19 @@ impl FromStr for ModelRef {
         }
         let (form, endpoint, path) = split(text)?;
         let segments = path.split('/').filter(|segment| !segment.is_empty()).map(decoded).collect::<Option<Vec<String>>>();
-        let segments = segments.ok_or_else(|| bad("its percent signs are not those of an address"))?;
+        let mut segments = segments.ok_or_else(|| bad("its percent signs are not those of an address"))?;
+        if let (Form::Plain, [name]) = (form, segments.as_slice())
+            && is_ollama_tag(name)
+        {
+            return Err(HubError::OllamaTag(quotable(name)));
+        }
+        let recipe = take_recipe(&mut segments);
         let mut model = match form {
             Form::Plain if segments.iter().take(2).any(|segment| segment.contains('@')) => with_revision(&segments, false),
             Form::Scheme => with_revision(segments.strip_prefix(&["models".to_owned()]).unwrap_or(&segments), true),
             Form::Plain | Form::Address => from_address(&segments, form),
         }?;
-        model.endpoint = endpoint;
+        (model.endpoint, model.recipe) = (endpoint, recipe);
         let is_sound = |path: &Option<String>| path.iter().all(|path| path.split('/').all(is_sound_segment));
         if ![&model.revision, &model.folder, &model.file].into_iter().all(is_sound) {
             return Err(bad("its revision or path has signs that do not belong there"));
@@ -193,6 +214,24 @@ fn split(text: &str) -> Result<(Form, Option<Endpoint>, &str), HubError> {
         Some((host, path)) if is_hub(host) => (Form::Address, None, &path[..until_query(path)]),
         _ => (Form::Plain, None, text),
     })
+}
+
+/// `NAME:TAG`, as Ollama's library names models.
+fn is_ollama_tag(text: &str) -> bool {
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let has_letter = |word: &str| word.bytes().any(|byte| byte.is_ascii_alphabetic());
+    // `C:` is a drive, `localhost:8080` an address.
+    text.split_once(':').is_some_and(|(name, tag)| name.len() > 1 && is_word(name) && is_word(tag) && has_letter(tag))
+}
+
+/// What follows on the colon of `ORG/NAME:RECIPE`, which is taken off; Ollama's `latest` says nothing.
+fn take_recipe(segments: &mut [String]) -> Option<String> {
+    let [_, name] = segments else { return None };
+    let (id, recipe) = name.split_once(':')?;
+    let is_recipe = !recipe.is_empty() && recipe.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let (id, recipe) = is_recipe.then(|| (id.to_owned(), recipe.to_owned()))?;
+    *name = id;
+    Some(recipe).filter(|recipe| recipe != "latest")
 }
 
 /// `ORG/NAME@REVISION`, where `has_path` says whether a path may follow.
@@ -268,7 +307,7 @@ impl ModelRef {
             Some(file) if kind == Rest::File => (file.rsplit_once('/').map(|(folder, _)| folder.to_owned()), Some(file)),
             folder => (folder, None),
         };
-        Self { id, revision: revision.filter(|revision| !revision.is_empty()), folder, file, endpoint: None }
+        Self { id, revision: revision.filter(|revision| !revision.is_empty()), folder, file, recipe: None, endpoint: None }
     }
 }
 
@@ -348,6 +387,28 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_follows_on_a_colon() {
+        for (input, recipe) in [
+            ("org/name:Q4_K_M", Some("Q4_K_M")),
+            ("hf.co/org/name:UD-Q2_K_XL", Some("UD-Q2_K_XL")),
+            ("https://huggingface.co/org/name:q8_0", Some("q8_0")),
+            ("hf://org/name:Q8_0", Some("Q8_0")),
+            ("hf.co/org/name:latest", None),
+            ("org/name", None),
+        ] {
+            let model: ModelRef = input.parse().unwrap_or_else(|error| panic!("{input}: {error}"));
+            assert_eq!((model.id.as_str(), model.recipe.as_deref()), ("org/name", recipe), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_tag_of_ollamas_is_said_to_be_one() {
+        for name in ["mistral:7b", "llama3.1:8b-instruct-q4_K_M", "qwen3:latest"] {
+            assert_eq!(name.parse::<ModelRef>(), Err(HubError::OllamaTag(name.to_owned())));
+        }
+    }
+
+    #[test]
     fn the_address_of_a_file_leads_back_to_it() {
         let id = RepoId::parse("org/name").unwrap();
         for file in ["m-Q4_K_M.gguf", "UD Q2/m 1%2F@a#b-00001-of-00003.gguf", "a/b/c.d.gguf"] {
@@ -411,7 +472,9 @@ mod tests {
             "org/na--me",
             "org/..",
             "../etc",
-            "org/name:Q4",
+            "org/name:",
+            "org/name:Q4:K",
+            "org:Q4/name",
             "{\"model_type\": 1}",
             "git@hf.co:org/name",
             "org/name@a..b",

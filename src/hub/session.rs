@@ -113,7 +113,7 @@ impl<T: Transport> Session<'_, T> {
         state.bytes = state.bytes.saturating_add(length);
         self.state.set(state);
         match response.status {
-            200 | 206 if length > max_bytes => Err(HubError::TooLarge { file: asked.name(), limit: max_bytes }),
+            200 | 206 if length > max_bytes => Err(asked.too_large(max_bytes)),
             200 | 206 => Ok(response),
             status => Err(HubError::from_response(status, &response.headers, asked)),
         }
@@ -129,7 +129,7 @@ impl<T: Transport> Session<'_, T> {
         let url = self.endpoint.api_model(&reference.id, asked.revision);
         let raw = self.raw_listing(&asked, url).await?;
         if let Some(sha) = raw.sha.as_ref().filter(|sha| !(7..=64).contains(&sha.len()) || !sha.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-            return Err(HubError::Malformed { file: asked.name(), why: format!("`{}` is not a commit", quotable(sha)) });
+            return Err(asked.malformed(format!("`{}` is not a commit", quotable(sha))));
         }
         // Old ids such as `gpt2` lead to the repository's present one.
         let repo = raw.id.and_then(|id| RepoId::parse(&id).ok()).unwrap_or_else(|| reference.id.clone());
@@ -140,7 +140,7 @@ impl<T: Transport> Session<'_, T> {
 
     pub async fn raw_listing(&self, asked: &Asked<'_>, url: String) -> Result<RawListing, HubError> {
         let body = self.get(asked, url, None, MAX_LISTING).await?.body;
-        serde_json::from_slice(&body).map_err(|error| HubError::Malformed { file: asked.name(), why: quotable(&error.to_string()) })
+        serde_json::from_slice(&body).map_err(|error| asked.malformed(quotable(&error.to_string())))
     }
 
     /// The text of config.json (the folder's, else the one at the top), and of the file beside it that describes the quantisation.
@@ -218,7 +218,7 @@ fn checked_range(response: &Response, have: u64, need: u64, asked: &Asked<'_>) -
         let promised = content_length.as_ref().and_then(|text| text.trim().parse::<u64>().ok());
         return if promised.is_some_and(|promised| promised > length) { Err(HubError::CutOff { file: asked.name() }) } else { Ok(None) };
     };
-    let wrong = || HubError::Malformed { file: asked.name(), why: format!("`Content-Range: {}` is not what was asked for", quotable(text)) };
+    let wrong = || asked.malformed(format!("`Content-Range: {}` is not what was asked for", quotable(text)));
     let (first, last, total) = content_range_parts(text).ok_or_else(wrong)?;
     if first != have || last < first || last >= need || total.is_some_and(|total| total <= last) {
         return Err(wrong());

@@ -362,12 +362,22 @@ fn broken_answers_are_told_apart() {
 }
 
 #[test]
+fn a_list_of_very_many_files_is_no_other_address() {
+    let names: Vec<_> = (0..600_000).map(|at| serde_json::json!({ "rfilename": format!("checkpoints/step-{at}/x") })).collect();
+    let body = serde_json::json!({ "sha": SHA, "siblings": names }).to_string().into_bytes();
+    let long = single().changed(move |_, response| Ok(Response { body: body.clone(), ..response }));
+    let error = opened(&long).unwrap_err();
+    assert_eq!(error, HubError::LongListing { limit: 16 << 20 });
+    assert!(error.to_string().contains("16,777,216 bytes") && error.advice().contains("open their folder"), "{error}");
+}
+
+#[test]
 fn json_that_is_none_is_said() {
     let listing =
         single().changed(|request, response| Ok(if request.url.contains("/api/") { Response { body: b"{\"sha\": 1".to_vec(), ..response } } else { response }));
-    assert!(matches!(opened(&listing).unwrap_err(), HubError::Malformed { .. }));
+    assert!(matches!(opened(&listing).unwrap_err(), HubError::NoListing { .. }));
     let sha = single().changed(|_, response| Ok(Response { body: b"{\"sha\": \"../../x\"}".to_vec(), ..response }));
-    assert!(matches!(opened(&sha).unwrap_err(), HubError::Malformed { .. }));
+    assert!(matches!(opened(&sha).unwrap_err(), HubError::NoListing { .. }));
     let config = Script::new(&[("config.json", b"{".to_vec())]);
     assert!(matches!(opened(&config).unwrap_err(), HubError::Config(ConfigError::NotJson(_))));
     let text = Script::new(&[("config.json", vec![0xff, 0xfe])]);

@@ -1,6 +1,6 @@
 //! Keys of llama.cpp.
 
-use super::{Key, choice, count, whole};
+use super::{Key, choice, count, switch, whole};
 use crate::scenario::{Scenario, UnknownChoice};
 
 pub(super) static LLAMA_CPP: &[Key] = &[
@@ -24,14 +24,8 @@ pub(super) static LLAMA_CPP: &[Key] = &[
     },
     count!("ub", llama_cpp.ubatch),
     choice!("fa", llama_cpp.flash_attention),
-    Key {
-        name: "swafull",
-        write: |scenario| scenario.llama_cpp.swa_full.then(|| "1".to_owned()),
-        read: |scenario, text| {
-            scenario.llama_cpp.swa_full = text != "0";
-            Ok(())
-        },
-    },
+    switch!("swafull", llama_cpp.swa_full),
+    switch!("nkvo", llama_cpp.no_kv_offload),
     count!("np", llama_cpp.parallel),
     Key {
         name: "kvk",
@@ -49,14 +43,7 @@ pub(super) static LLAMA_CPP: &[Key] = &[
             Ok(())
         },
     },
-    Key {
-        name: "mmproj",
-        write: |scenario| scenario.llama_cpp.mmproj.then(|| "1".to_owned()),
-        read: |scenario, text| {
-            scenario.llama_cpp.mmproj = text != "0";
-            Ok(())
-        },
-    },
+    switch!("mmproj", llama_cpp.mmproj),
 ];
 
 /// A list as one text; `None` for none.

@@ -105,7 +105,20 @@ macro_rules! switch {
     };
 }
 
-use {choice, count, parsed, switch};
+macro_rules! bytes {
+    ($name:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            write: |scenario| scenario.$($field).+.map(|bytes| bytes.get().to_string()),
+            read: |scenario, text| {
+                scenario.$($field).+ = Some(Bytes(whole(text)?));
+                Ok(())
+            },
+        }
+    };
+}
+
+use {bytes, choice, count, parsed, switch};
 
 /// The scenario's keys by group, in the order in which links have them.
 static GROUPS: &[&[Key]] = &[BASE, serving::PARALLEL, serving::SERVING, training::TRAINING, llama_cpp::LLAMA_CPP];
@@ -124,14 +137,7 @@ static BASE: &[Key] = &[
             Ok(())
         },
     },
-    Key {
-        name: "cap",
-        write: |scenario| scenario.gpu_capacity.map(|capacity| capacity.get().to_string()),
-        read: |scenario, text| {
-            scenario.gpu_capacity = Some(Bytes(whole(text)?));
-            Ok(())
-        },
-    },
+    bytes!("cap", gpu_capacity),
     count!("n", gpus),
     count!("tp", tensor_parallel),
     choice!("task", task),
@@ -341,6 +347,7 @@ mod tests {
                     ubatch: Some(256),
                     flash_attention: FlashAttention::Off,
                     swa_full: true,
+                    no_kv_offload: true,
                     parallel: Some(3),
                     kv_cache_k: Some(KvCache::Q8_0),
                     kv_cache_v: Some(KvCache::Iq4Nl),

@@ -1,6 +1,6 @@
 //! Keys of parallelism and of serving engines.
 
-use super::{Key, choice, count, parsed, switch, whole};
+use super::{Key, bytes, choice, count, parsed, switch, whole};
 use crate::quantity::{Bytes, Decimal};
 use crate::scenario::{DraftModel, Scenario, UnknownChoice, Version};
 
@@ -16,14 +16,8 @@ pub(super) static SERVING: &[Key] = &[
     parsed!("rv", Version, serving.runtime_version),
     parsed!("static", Decimal, serving.mem_fraction_static),
     parsed!("share", Decimal, serving.prefix_share),
-    Key {
-        name: "offload",
-        write: |scenario| scenario.serving.cpu_offload.map(|bytes| bytes.get().to_string()),
-        read: |scenario, text| {
-            scenario.serving.cpu_offload = Some(Bytes(whole(text)?));
-            Ok(())
-        },
-    },
+    bytes!("offload", serving.cpu_offload),
+    bytes!("kvoff", serving.kv_offloading_size),
     count!("loras", serving.max_loras),
     count!("rank", serving.max_lora_rank),
     count!("ans", serving.answer),

@@ -5,7 +5,7 @@ use super::weights;
 use crate::estimate::{ALWAYS, Entry, Term};
 use crate::formula::{Expr, Source};
 use crate::quantity::Decimal;
-use crate::runtime::{Draft, EstimateError, Setup};
+use crate::runtime::{Draft, EstimateError, Setup, across};
 use crate::scenario::{Scenario, Serving, Weights};
 
 /// Six places of a share.
@@ -17,9 +17,9 @@ pub(super) fn entry(setup: &Setup, own: &Entry, warnings: &mut Vec<String>) -> R
         None => Ok(None),
         Some(Draft::Model(model)) => {
             // As its files have it, over the same ranks.
-            let serving = Serving { draft: None, speculative_tokens: None, cpu_offload: None, ..setup.scenario.serving.clone() };
+            let serving = Serving { draft: None, speculative_tokens: None, cpu_offload: None, kv_offloading_size: None, ..setup.scenario.serving.clone() };
             let scenario = Scenario { weights: Weights::AsStored, serving, ..setup.scenario.clone() };
-            let drafting = Setup::new((setup.engine, setup.store), model, &scenario)?;
+            let drafting = Setup::new((setup.engine, setup.store, across::nothing), model, &scenario)?;
             let entry = weights::entry(&drafting, &mut Blocks::default(), warnings)?;
             Ok(Some(Entry { term: Term::DraftModel, ..entry }))
         }

@@ -8,13 +8,13 @@ mod weights;
 
 use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Model};
+use crate::model::{Component, ComponentKind, Keeps, Model, Origin};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
-use crate::runtime::{self, Engine, Fraction, Packing, Setup};
+use crate::runtime::{self, Engine, Packing, Rules, Setup, across};
 pub use crate::runtime::{EstimateError, set_aside};
 use crate::scenario::{LlamaCpp, Scenario, Task, Weights};
-use crate::weights::{self as stored, Store};
+use crate::weights as stored;
 use blocks::Blocks;
 
 /// Computes the answer for one scenario.
@@ -23,10 +23,26 @@ use blocks::Blocks;
 /// [`EstimateError`] when the GPU is not known, a setting is out of range, the engine cannot do what is asked, or a number
 /// does not fit 64 bits.
 pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+    let (named, said) = scenario.with_table_gpus()?;
+    let mut estimate = of_named(model, &named)?;
+    estimate.warnings.extend(said);
+    Ok(estimate)
+}
+
+/// The same, where the GPUs go by the table's names.
+fn of_named(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     if scenario.task == Task::Train {
         return training::estimate(model, scenario);
     }
     runtime::check(scenario, model)?;
+    let settled = runtime::loads::settle(model, scenario)?;
+    let mut answer = served(model, &settled.scenario)?;
+    settled.say_in(&mut answer);
+    Ok(answer)
+}
+
+/// Of what runs the model, by its whole rules.
+fn served(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     if let Some(answer) = runtime::whole(model, scenario) {
         let mut answer = answer?;
         let least = lean(scenario).and_then(|lean| runtime::whole(model, &lean)).transpose()?;
@@ -38,7 +54,9 @@ pub fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, Estimate
         return Ok(answer);
     }
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
-    of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored), model, scenario)
+    let mut answer = of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored, across::read), model, scenario)?;
+    runtime::host_tier::add_to(&mut answer, model, scenario)?;
+    Ok(answer)
 }
 
 /// The same with one request; `None` where there is no more anyway.
@@ -50,10 +68,22 @@ fn lean(scenario: &Scenario) -> Option<Scenario> {
 
 /// The engine of what most people ask: serving by the common one, in formats that pack nothing.
 fn common(model: &Model, scenario: &Scenario) -> Option<&'static dyn Engine> {
-    let drafts = scenario.serving.draft.is_some() || scenario.serving.speculative_tokens.is_some();
-    let is_asked =
-        || scenario.task == Task::Serve && runtime::suits(scenario, model) && !drafts && stored::is_plain(model, stored::meant(model, scenario.weights).0);
-    runtime::common_engine(model, scenario.runtime).filter(|_| is_asked())
+    let serving = &scenario.serving;
+    let has_loras = serving.max_loras.is_some() || serving.max_lora_rank.is_some();
+    let is_rare = has_loras || serving.draft.is_some() || serving.speculative_tokens.is_some() || serving.kv_offloading_size.is_some();
+    // Versions older than what was read are said beside the rules.
+    let is_rare = is_rare || serving.runtime_version.is_some_and(|version| version < runtime::loads::OLDEST_VLLM);
+    // Kernels of packed experts pad them: that is among the rarer rules.
+    let is_quantised = model.anatomy.quantization.is_some() || model.provenance.source == Origin::Gguf;
+    let has_encoder = || {
+        let is_encoder = |part: &Component| matches!(part.kind, ComponentKind::TextEncoder | ComponentKind::AudioTower);
+        model.anatomy.counted().skip(1).any(is_encoder) || across::is_read(model)
+    };
+    let is_asked = || {
+        let is_plain = || stored::is_plain(model, stored::meant(model, scenario.weights).0);
+        scenario.task == Task::Serve && runtime::suits(scenario, model) && !is_rare && !is_quantised && !has_encoder() && is_plain()
+    };
+    runtime::common_engine(model, scenario.runtime).filter(|_| scenario.has_table_gpus() && is_asked())
 }
 
 /// Whether [`common_estimate`] answers.
@@ -64,11 +94,11 @@ pub fn is_common(model: &Model, scenario: &Scenario) -> bool {
 /// [`estimate`] of what most people ask, with little code; `None` for everything else.
 pub fn common_estimate(model: &Model, scenario: &Scenario) -> Option<Result<Estimate, EstimateError>> {
     let engine = common(model, scenario)?;
-    Some(of_ranks((engine, stored::plain), model, scenario))
+    Some(of_ranks((engine, stored::plain, across::nothing), model, scenario))
 }
 
 /// Of an engine whose ranks are alike.
-fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
+fn of_ranks(rules: Rules, model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError> {
     let mut setup = Setup::new(rules, model, scenario)?;
     // The least that runs at all: one request.
     let lean = Scenario { batch: Some(1), ..scenario.clone() };
@@ -109,7 +139,7 @@ fn of_ranks(rules: (&'static dyn Engine, Store), model: &Model, scenario: &Scena
 }
 
 /// What is said where the length of the input is not known.
-const UNMAPPED: &str = "how many positions an image or a sound becomes in this network is not derived: its activations are counted as of a text of as many tokens, a rule of thumb";
+const UNMAPPED: &str = "how many positions or feature maps an image or a sound becomes in this network is not derived: its activations are counted as of a text of as many tokens, a rule of thumb";
 
 /// What is said about parts beside the decoder.
 fn of_other_parts(setup: &Setup) -> Vec<String> {
@@ -126,6 +156,13 @@ fn of_other_parts(setup: &Setup) -> Vec<String> {
     let mut others = if is_gguf { texts } else { [texts, towers].concat() };
     if setup.engine.counts_images() {
         others.retain(|part| !matches!(part.kind, ComponentKind::VisionTower | ComponentKind::Projector));
+    }
+    if let Some(across) = &setup.across {
+        others.retain(|part| part.kind != across.part.kind);
+    }
+    let reads_images = || model.decoder().layers.iter().any(|run| run.layer.mixer.attention().is_some_and(|own| own.keeps == Keeps::Encoder));
+    if setup.across.is_none() && reads_images() {
+        said.push("keys and values of images, which layers with cross-attention keep, are not counted for this engine".to_owned());
     }
     if !others.is_empty() {
         said.push(format!(
@@ -154,23 +191,19 @@ fn device(setup: &Setup, warnings: &mut Vec<String>) -> Result<Device, EstimateE
         *weights = less(weights, offload)?;
     }
     sort_short(&mut entries, |entry| entry.term);
+    let ledger = Ledger { stages: setup.engine.moments(), entries };
     let mut device = Device {
         ranks: setup.spread.ranks_of(setup.place.stage),
         gpu: setup.card.name.clone(),
         capacity: setup.card.capacity,
         usable: setup.card.usable,
-        budget: setup.engine.budget(setup)?,
+        budget: setup.engine.budget(setup, &ledger)?,
         claim: None,
         minimum: None,
-        ledger: Ledger { stages: setup.engine.moments(), entries },
+        ledger,
         slack: None,
     };
     device.claim = claim(&device)?;
-    if let (Some(Fraction::Free), Some((fraction, _))) = (setup.engine.facts().fraction, &setup.utilization) {
-        let room = room_for_cache(&device, setup.engine.pooled())?;
-        let taken = Bytes(fraction.floor_of(room.get())?);
-        device.claim = Some(device.usable.minus(room)?.plus(taken)?);
-    }
     Ok(device)
 }
 
@@ -236,7 +269,7 @@ fn room_for_cache(device: &Device, pooled: &[Term]) -> Result<Bytes, Overflow> {
 fn widen_guesses(model: &Model, entries: &mut [Entry]) -> Result<(), Overflow> {
     let is_guessed = |entry: &&mut Entry| match entry.term {
         Term::Weights => model.provenance.files.is_none(),
-        term => matches!(term, Term::KvCache | Term::Activations | Term::Logits),
+        term => matches!(term, Term::KvCache | Term::CrossKvCache | Term::Activations | Term::Logits),
     };
     if model.anatomy.is_guess {
         for entry in entries.iter_mut().filter(is_guessed) {

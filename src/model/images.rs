@@ -56,6 +56,8 @@ pub enum Step {
         side: u64,
         /// Whether queries and keys are scaled to the same length (Swin 2).
         is_cosine: bool,
+        /// Whether windows are moved by half of their side, so that a mask tells apart what is not side by side.
+        is_shifted: bool,
     },
     /// Two by two pixels to one of all their channels.
     Fold,

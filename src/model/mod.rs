@@ -70,8 +70,10 @@ pub struct Anatomy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of a config")]
 pub struct Computation {
-    /// The activation function of feed-forwards (`silu`, `gelu_new`).
-    pub activation: Option<String>,
+    /// The activation function of feed-forwards (`silu`, `gelu_new`); empty where config.json does not say.
+    pub activation: String,
+    /// `model_type` of the nested config that the language model or decoder is read from; empty where there is none.
+    pub text_type: String,
     /// Whether what a block adds to the hidden state passes a dropout.
     pub hidden_dropout: bool,
     /// Whether attention's probabilities pass a dropout.
@@ -80,6 +82,10 @@ pub struct Computation {
     pub caps_logits: bool,
     /// Whether attention's scores are capped softly.
     pub caps_scores: bool,
+    /// How many times what experts read is multiplied by noise in training.
+    pub noises: u64,
+    /// Layers that tokens pass without a gradient, of those that have the weights of others (HRM-Text).
+    pub without_gradient: u64,
 }
 
 /// A rotary position encoding: engines keep its sines and cosines as a table.
@@ -294,6 +300,11 @@ impl Model {
 }
 
 impl Anatomy {
+    /// The types that it is read by: its own, and that of the nested config of its language model or decoder (empty where there is none).
+    pub fn types(&self) -> [&str; 2] {
+        [&self.model_type, &self.computation.text_type]
+    }
+
     /// The parts that make the architecture: all but multi-token prediction.
     pub fn counted(&self) -> impl Iterator<Item = &Component> {
         self.components.iter().filter(|component| component.kind != ComponentKind::TokenPredictor)

@@ -69,14 +69,70 @@ fn fits(estimate: Estimator, scenario: &Scenario) -> Result<bool, EstimateError>
 pub fn solve(model: &Model, scenario: &Scenario, question: Question) -> Result<Largest, EstimateError> {
     let method = scenario.training.method.unwrap_or(Method::Full);
     match question {
+        Question::Context if scenario.task == Task::Train && !estimate(model, scenario)?.choices.iter().any(|choice| choice.key == "seq_len") => {
+            Err(EstimateError::Unsupported("this model reads images alone, and no sequences: ask for micro-batch".to_owned()))
+        }
         Question::Context => largest(model, scenario, super::set_length),
         Question::Gpus => fewest_gpus(model, scenario),
         _ if scenario.task != Task::Train => Err(EstimateError::Unsupported(format!("{} is a question about training: add --task train", question.name()))),
         Question::Sharding => least_sharding(model, scenario),
-        Question::MicroBatch => largest(model, scenario, |scenario, value| scenario.training.micro_batch = Some(value)),
+        Question::MicroBatch => largest_micro_batch(model, scenario),
         Question::LoraRank if !method.is_low_rank() => Err(EstimateError::Unsupported(format!("{method} has no rank: choose lora, rslora, dora or qlora"))),
         Question::LoraRank => largest(model, scenario, |scenario, value| scenario.training.lora_rank = Some(value)),
     }
+}
+
+/// The largest micro-batch; of a global batch that is asked for only what divides each replica's part.
+fn largest_micro_batch(model: &Model, scenario: &Scenario) -> Result<Largest, EstimateError> {
+    let with = |global: Option<u64>, value: u64| {
+        let mut probe = scenario.clone();
+        (probe.training.global_batch, probe.training.micro_batch) = (global, Some(value));
+        probe
+    };
+    let estimated = |scenario: &Scenario| estimate(model, scenario);
+    let Some(global) = scenario.training.global_batch else {
+        return largest(model, scenario, |scenario, value| scenario.training.micro_batch = Some(value));
+    };
+    let alone = estimate(model, &with(None, 1))?;
+    let replicas = alone.choices.iter().find(|choice| choice.key == "data_parallel").and_then(|choice| choice.value.parse::<u64>().ok());
+    let Some(part) = replicas.filter(|replicas| global > 0 && global.is_multiple_of(*replicas)).map(|replicas| global / replicas) else {
+        // No micro-batch divides it: why is what the smallest one is told.
+        return estimate(model, &with(Some(global), 1)).map(|_| Largest::Nothing);
+    };
+    // All of it at once needs no room to add up gradients: it may fit where less does not.
+    match fits(&estimated, &with(Some(global), part)) {
+        Ok(true) => return Ok(Largest::Count(part)),
+        Ok(false) | Err(EstimateError::Unsupported(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let divisors = divisors(part);
+    let (mut from, mut to, mut best) = (0, divisors.len() - 1, Largest::Nothing);
+    // Memory grows with the rest. What is refused otherwise (a schedule wants a multiple of so many micro-batches) is passed over.
+    while from < to {
+        let middle = from + (to - from) / 2;
+        let mut found = None;
+        for (at, &value) in divisors.iter().enumerate().take(to).skip(middle) {
+            match fits(&estimated, &with(Some(global), value)) {
+                Err(EstimateError::Unsupported(_)) => {}
+                answer => {
+                    found = answer?.then_some((at, value));
+                    break;
+                }
+            }
+        }
+        match found {
+            Some((at, value)) => (from, best) = (at + 1, Largest::Count(value)),
+            None => to = middle,
+        }
+    }
+    Ok(best)
+}
+
+/// What divides a number, from 1 to itself, in as many steps as its root: at most 2^20 for a count that is accepted.
+fn divisors(number: u64) -> Vec<u64> {
+    let small: Vec<u64> = (1..=number.isqrt()).filter(|divisor| number.is_multiple_of(*divisor)).collect();
+    let large = small.iter().rev().map(|divisor| number / divisor).filter(|large| large * large != number);
+    small.iter().copied().chain(large).collect()
 }
 
 /// The largest value of a setting with which the scenario fits: tight to one. A value that is out of the setting's range does not fit.
@@ -160,5 +216,20 @@ pub fn fewest_gpus(model: &Model, scenario: &Scenario) -> Result<Largest, Estima
     match refused {
         Some(why) if !was_computed => Err(EstimateError::Unsupported(why)),
         _ => Ok(Largest::Nothing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divisors;
+
+    #[test]
+    fn all_divisors_are_listed_once_and_in_order() {
+        assert_eq!(divisors(1), [1]);
+        assert_eq!(divisors(12), [1, 2, 3, 4, 6, 12]);
+        assert_eq!(divisors(49), [1, 7, 49]);
+        for number in 1..200u64 {
+            assert_eq!(divisors(number), (1..=number).filter(|divisor| number.is_multiple_of(*divisor)).collect::<Vec<_>>());
+        }
     }
 }

@@ -112,7 +112,7 @@ fn found(model: Model, reference: &ModelRef, note: String) -> Found {
 }
 
 fn is_built_in(reference: &ModelRef) -> bool {
-    reference.revision.is_none() && catalogue::is_known(reference.id.as_str())
+    reference.is_plain() && catalogue::is_known(reference.id.as_str())
 }
 
 /// The catalogue's model.
@@ -131,8 +131,11 @@ fn pasted(text: &str) -> Result<Found, Failure> {
     Ok(Found { model: Model { anatomy, provenance }, link, note: String::new() })
 }
 
-/// A model by hand.
+/// A model by hand; `mistral:7b` looks like a size and is a name.
 fn by_hand(text: &str) -> Result<Found, Failure> {
+    if let (false, Err(error @ HubError::OllamaTag(_))) = (manual::has_sizes(text), text.parse::<ModelRef>()) {
+        return Err(failure(&error));
+    }
     let Manual { anatomy, text } =
         manual::read(text).map_err(|error| Failure::new(&error.to_string(), "Give the sizes as the model's description has them."))?;
     let provenance = Provenance { id: None, revision: None, source: Origin::Manual, files: None, notes: Vec::new() };
@@ -188,9 +191,9 @@ fn unopened(error: &FilesError) -> Failure {
 }
 
 fn failure(error: &HubError) -> Failure {
-    let files = match error {
-        HubError::ChooseFile { repo, revision, files } => files.iter().map(|file| offer(repo, revision.as_ref(), file)).collect(),
-        _ => Vec::new(),
+    let files = match error.files_to_choose() {
+        Some((repo, revision, files)) => files.iter().map(|file| offer(repo, revision, file)).collect(),
+        None => Vec::new(),
     };
     Failure { may_retry: error.may_retry(), wants_token: error.wants_token(), files, ..Failure::new(&error.to_string(), error.advice()) }
 }
@@ -286,6 +289,10 @@ mod tests {
         assert_eq!(found.model.provenance.source.name(), "manual");
         let failure = ask(What::Manual("layers=2,hidden=64,heads=4,vocab=100".to_owned())).result.unwrap_err();
         assert!(failure.problem.contains("`intermediate`"), "{failure:?}");
+        for what in [What::Manual("mistral:7b".to_owned()), What::Hub { text: "llama3.1:8b".to_owned(), revision: None, may_be_built_in: true }] {
+            let failure = ask(what).result.unwrap_err();
+            assert!(failure.problem.contains("Ollama") && failure.advice.contains("ORG/NAME:Q4_K_M"), "{failure:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Scenarios come as the queries of links, which both modules read and write.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Found, What, answer};
@@ -62,19 +63,16 @@ impl Drafts {
         self.0.push(Known { names, own, model: Arc::new(found.model.clone()) });
     }
 
-    /// The model with a name: an id, or an address on the Hub. A revision, a folder or a file that it names must be what was read; of
+    /// The model with a name: an id, or an address on the Hub. A revision, a folder, a file or a recipe that it names must be what was read; of
     /// several revisions the one that was read last counts where it names none.
     fn find(&self, name: &str) -> Option<Arc<Model>> {
         let wanted = name.parse::<ModelRef>().ok();
         let is_wanted = |known: &ModelRef| {
-            wanted.as_ref().is_some_and(|wanted| {
-                let is_there = (&known.id, &known.folder, &known.file) == (&wanted.id, &wanted.folder, &wanted.file);
-                is_there && (wanted.revision.is_none() || known.revision == wanted.revision)
-            })
+            wanted.as_ref().is_some_and(|wanted| wanted.is_same_part(known) && (wanted.revision.is_none() || known.revision == wanted.revision))
         };
         let read = self.0.iter().rev().find(|known| known.own.as_deref() == Some(name) || known.names.iter().any(is_wanted));
         read.map(|known| known.model.clone()).or_else(|| {
-            let plain = wanted.as_ref().filter(|wanted| wanted.revision.is_none() && wanted.folder.is_none() && wanted.file.is_none())?;
+            let plain = wanted.as_ref().filter(|wanted| wanted.is_plain())?;
             catalogue::open(plain.id.as_str())?.ok().map(Arc::new)
         })
     }
@@ -83,10 +81,20 @@ impl Drafts {
 /// What a query asks of a model: with its draft model, without what the engine has not, and a sentence about each such setting.
 fn asked(model: &Model, query: &str, drafts: &Drafts) -> (Scenario, Vec<String>) {
     let mut scenario = Link::decode(query).scenario;
+    let mut said = Vec::new();
+    // A name that is no card's is refused where the estimate is made.
+    if let Ok((Cow::Owned(named), taken)) = scenario.with_table_gpus() {
+        (scenario, said) = (named, taken);
+    }
     if let Some(draft) = &mut scenario.serving.draft {
         draft.model = drafts.find(&draft.name);
     }
-    if scenario.task == Task::Serve { memory::set_aside(&scenario, model) } else { (scenario, Vec::new()) }
+    if scenario.task == Task::Train {
+        return (scenario, said);
+    }
+    let (scenario, aside) = memory::set_aside(&scenario, model);
+    said.extend(aside);
+    (scenario, said)
 }
 
 fn computed(model: &Model, query: &str, drafts: &Drafts) -> Result<(Scenario, Estimate), EstimateError> {
@@ -94,6 +102,27 @@ fn computed(model: &Model, query: &str, drafts: &Drafts) -> Result<(Scenario, Es
     let mut estimate = memory::estimate(model, &scenario)?;
     estimate.warnings.extend(said);
     Ok((scenario, estimate))
+}
+
+/// The answer that was given last: what is drawn of it is not computed again.
+#[derive(Default)]
+pub struct Last(Option<(String, Estimate)>);
+
+impl Last {
+    /// Forgets it, as another model is asked of or a draft model was read.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// The answer to a query, and that it is the last one.
+    fn of(&mut self, model: &Model, query: &str, drafts: &Drafts) -> Result<&Estimate, EstimateError> {
+        let known = self.0.take().filter(|(asked, _)| asked == query);
+        let answer = match known {
+            Some(known) => known,
+            None => (query.to_owned(), computed(model, query, drafts)?.1),
+        };
+        Ok(&self.0.insert(answer).1)
+    }
 }
 
 fn problem(error: impl std::fmt::Display) -> String {
@@ -108,8 +137,8 @@ pub fn shown(said: Result<Estimate, EstimateError>) -> Result<Estimate, String> 
 }
 
 /// The estimate.
-pub fn estimate(model: &Model, query: &str, drafts: &Drafts) -> Result<Estimate, String> {
-    shown(computed(model, query, drafts).map(|(_, estimate)| estimate))
+pub fn estimate(model: &Model, query: &str, drafts: &Drafts, last: &mut Last) -> Result<Estimate, String> {
+    shown(last.of(model, query, drafts).cloned())
 }
 
 /// Memory against context.
@@ -118,8 +147,8 @@ pub fn sweep(model: &Model, query: &str, drafts: &Drafts) -> Result<Sweep, Strin
 }
 
 /// What is held in each stage of a run, on the device that decides: a drawing of so many pixels, and the same in words.
-pub fn timeline(model: &Model, query: &str, drafts: &Drafts, (unit, width): (Unit, u32)) -> Result<String, String> {
-    let (_, estimate) = computed(model, query, drafts).map_err(problem)?;
+pub fn timeline(model: &Model, query: &str, drafts: &Drafts, last: &mut Last, (unit, width): (Unit, u32)) -> Result<String, String> {
+    let estimate = last.of(model, query, drafts).map_err(problem)?;
     let device = estimate.worst().map_err(problem)?;
     let words = chart::stages_in_words(device, unit).map_err(problem)?.join("; ");
     let drawing = chart::stages(device, unit, width).map_err(problem)?.svg;
@@ -155,15 +184,15 @@ mod tests {
     #[test]
     fn what_another_engine_left_is_set_aside_and_said() {
         let model = built_in("Qwen/Qwen3-8B");
-        let said = |query: &str| estimate(&model, query, &Drafts::default()).unwrap();
-        for (query, flag) in [
-            ("rt=sglang&util=0.5", "SGLang has no --gpu-memory-utilization"),
-            ("rt=llama.cpp&mns=4", "llama.cpp has no --max-num-seqs"),
-            ("kv=q8_0", "vLLM has no --kv-cache q8_0"),
-            ("rt=tgi&mns=4", "TGI has no --max-num-seqs"),
+        let said = |query: &str| estimate(&model, query, &Drafts::default(), &mut Last::default()).unwrap();
+        for (query, opening) in [
+            ("rt=sglang&util=0.5", "SGLang does not have this: a share of the card"),
+            ("rt=llama.cpp&mns=4", "llama.cpp does not have this: a limit of sequences per step"),
+            ("kv=q8_0", "vLLM does not have this: keys and values in ggml's blocks"),
+            ("rt=tgi&mns=4", "TGI does not have this: a limit of sequences per step"),
         ] {
             let kept = said(query);
-            assert!(kept.warnings.iter().any(|warning| warning.starts_with(flag)), "{query}: {:?}", kept.warnings);
+            assert!(kept.warnings.iter().any(|warning| warning.starts_with(opening)), "{query}: {:?}", kept.warnings);
             let engine = query.split('&').find(|part| part.starts_with("rt=")).unwrap_or_default();
             assert_eq!(kept.devices, said(engine).devices, "{query}");
         }
@@ -174,10 +203,43 @@ mod tests {
     }
 
     #[test]
+    fn a_link_takes_every_name_of_a_gpu() {
+        let model = built_in("Qwen/Qwen3-8B");
+        let said = |query: &str| estimate(&model, query, &Drafts::default(), &mut Last::default());
+        for (name, card, open) in [("H200", "H200 SXM", false), ("NVIDIA+A100-SXM4-80GB", "A100 80GB SXM", false), ("rtx3060", "GeForce RTX 3060 12GB", true)] {
+            let query = format!("gpu={name}");
+            let answer = said(&query).unwrap();
+            assert_eq!(answer.devices[0].gpu, card);
+            assert_eq!(answer.warnings.iter().any(|warning| warning.contains("says no size")), open, "{:?}", answer.warnings);
+            assert_eq!(asked(&model, &query, &Drafts::default()).0.gpu.as_deref(), Some(card));
+            // The first module leaves such names to this one.
+            let scenario = Link::decode(&query).scenario;
+            assert!(!memory::is_common(&model, &scenario) && memory::is_common(&model, &scenario.with_table_gpus().unwrap().0));
+        }
+        assert!(said("gpu=Apple+T4").unwrap_err().contains("by NVIDIA"));
+        assert!(said("gpu=H100").unwrap_err().contains("several"));
+    }
+
+    #[test]
+    fn what_is_drawn_is_what_was_answered() {
+        let (model, other, drafts) = (built_in("Qwen/Qwen3-8B"), built_in("Qwen/Qwen3-0.6B"), Drafts::default());
+        let mut last = Last::default();
+        let drawn = |model: &Model, last: &mut Last, query: &str| timeline(model, query, &drafts, last, (Unit::Gib, 640)).unwrap();
+        let answer = estimate(&model, "task=train", &drafts, &mut last).unwrap();
+        let drawing = drawn(&model, &mut last, "task=train");
+        assert_eq!(last.0, Some(("task=train".to_owned(), answer)));
+        // Another query is computed anew; of another model only what was not kept.
+        assert_ne!(drawn(&model, &mut last, "task=train&mb=4"), drawing);
+        assert_eq!(drawn(&other, &mut last, "task=train&mb=4"), drawn(&model, &mut Last::default(), "task=train&mb=4"));
+        last.forget();
+        assert_ne!(drawn(&other, &mut last, "task=train&mb=4"), drawn(&model, &mut Last::default(), "task=train&mb=4"));
+    }
+
+    #[test]
     fn built_in_models_and_those_that_were_read_may_draft() {
         let model = built_in("Qwen/Qwen3-8B");
         let drafted = |name: &str, drafts: &Drafts| {
-            let estimate = estimate(&model, &format!("draft={name}"), drafts)?;
+            let estimate = estimate(&model, &format!("draft={name}"), drafts, &mut Last::default())?;
             Ok::<_, String>(estimate.devices[0].entries.iter().find(|entry| entry.term == Term::DraftModel).unwrap().amount.expected)
         };
         let mut drafts = Drafts::default();
@@ -216,6 +278,13 @@ mod tests {
             ["hf://org/name/a.gguf", "hf://org/name@bbb/a.gguf", "org/name"].map(|name| kind(&drafts, name)),
             [&small, &small, &large].map(Clone::clone)
         );
+        // So is a recipe, which is found in either case of its letters and as the file that it is.
+        drafts.keep(&asked("org/name:Q4_K_M"), &on_hub("Qwen/Qwen3-0.6B", "hf://org/name/q4.gguf", Some("bbb")));
+        assert_eq!(
+            ["org/name:q4_k_m", "hf://org/name/q4.gguf", "org/name", "org/name:Q8_0"].map(|name| kind(&drafts, name)),
+            [small.clone(), small.clone(), large.clone(), None]
+        );
+        assert_eq!(kind(&drafts, "Qwen/Qwen3-8B:Q8_0"), None, "the built-in model is no GGUF file");
         // What has no name pushes nothing out.
         let mut pasted = on_hub("Qwen/Qwen3-8B", "", None);
         (pasted.link, pasted.model.provenance.id) = (ModelLink::Config(String::new()), None);

@@ -15,7 +15,7 @@ use crate::model::Model;
 const MAX_BYTES: usize = 16 << 20;
 
 /// Changes whenever [`Entry`] does.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Where texts of bytes stay from one visit to the next. A store may lose what it has at any time.
 pub trait Store {
@@ -62,6 +62,7 @@ struct Opening {
     revision: Option<String>,
     folder: Option<String>,
     file: Option<String>,
+    recipe: Option<String>,
     answers: Vec<Answered>,
 }
 
@@ -79,7 +80,8 @@ struct Answered {
 pub(super) fn key(endpoint: &Endpoint, reference: &ModelRef) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     // None of the parts has a line break.
-    [endpoint.as_str(), reference.id.as_str(), &part(&reference.revision), &part(&reference.folder), &part(&reference.file)].join("\n")
+    [endpoint.as_str(), reference.id.as_str(), &part(&reference.revision), &part(&reference.folder), &part(&reference.file), &part(&reference.recipe)]
+        .join("\n")
 }
 
 /// Whether a revision is a whole commit: what it holds never changes.
@@ -96,8 +98,8 @@ pub(super) async fn open<S: Store>(store: &S, key: &str, endpoint: &Endpoint, pr
             Entry::Same(_) => return None,
         },
     };
-    let Opening { date, id, revision, folder, file, answers } = opening;
-    let reference = ModelRef { id: RepoId::parse(&id).ok()?, revision, folder, file, endpoint: None };
+    let Opening { date, id, revision, folder, file, recipe, answers } = opening;
+    let reference = ModelRef { id: RepoId::parse(&id).ok()?, revision, folder, file, recipe, endpoint: None };
     let model = hub::open(&Replay(answers), endpoint, &reference, None, progress).await.ok()?;
     Some((model, date))
 }
@@ -131,8 +133,8 @@ impl<'a, T: Transport> Recorder<'a, T> {
         if self.bytes.get() > MAX_BYTES {
             return;
         }
-        let ModelRef { id, revision, folder, file, .. } = reference.clone();
-        let opening = Opening { date: store.today(), id: id.to_string(), revision, folder, file, answers: self.answers.into_inner() };
+        let ModelRef { id, revision, folder, file, recipe, .. } = reference.clone();
+        let opening = Opening { date: store.today(), id: id.to_string(), revision, folder, file, recipe, answers: self.answers.into_inner() };
         save(store, &at_commit, &Entry::Opening(opening)).await;
         if as_asked != at_commit {
             save(store, &as_asked, &Entry::Same(at_commit)).await;
@@ -231,7 +233,7 @@ mod tests {
             let body = if request.url.contains("/api/models/") {
                 let owner = ["gated", "gguf"].into_iter().find(|owner| request.url.contains(&format!("/{owner}/"))).unwrap_or("org");
                 let weights: &[&str] = if owner == "gguf" { &["m.gguf"] } else { &["model.safetensors", "model.fp16.safetensors"] };
-                let siblings: Vec<_> = ["config.json"].iter().chain(weights).map(|name| serde_json::json!({"rfilename": name})).collect();
+                let siblings: Vec<_> = ["config.json", "sub/vocab.txt"].iter().chain(weights).map(|name| serde_json::json!({"rfilename": name})).collect();
                 serde_json::json!({"id": format!("{owner}/name"), "sha": SHA, "siblings": siblings}).to_string().into_bytes()
             } else if request.url.ends_with("config.json") {
                 CONFIG.into()

@@ -61,7 +61,7 @@ impl RepositoryError {
     }
 
     fn key(file: &str, key: &'static str) -> Self {
-        Self::Config { file: file.to_owned(), error: ConfigError::Missing { key, model_type: quotable(file) } }
+        Self::Config { file: file.to_owned(), error: ConfigError::Missing { key: key.to_owned(), model_type: quotable(file) } }
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) struct Part {
     pub folder: String,
     /// What it is.
     pub anatomy: Anatomy,
+    /// The class that wrote the files, where that is another one of the family.
+    pub writer: Option<Anatomy>,
     /// Whether its tensors have the names that the files have, so that what is not loaded can be told.
     pub has_names_of_files: bool,
     /// Its weight files, as paths.
@@ -22,7 +24,7 @@ impl Part {
     pub fn new(names: &[String], folder: String, anatomy: Anatomy, has_names_of_files: bool) -> Self {
         let here: Vec<String> = names_in(names, &folder).map(str::to_owned).collect();
         let files = files_of_part(&here).into_iter().map(|name| within(&folder, &name)).collect();
-        Self { folder, anatomy, has_names_of_files, files }
+        Self { folder, anatomy, writer: None, has_names_of_files, files }
     }
 }
 
@@ -78,7 +80,14 @@ pub(super) async fn together<S: Shelf>(shelf: &S, model_type: String, parts: Vec
 async fn inventory<S: Shelf>(shelf: &S, parts: &[Part], paths: &[String], notes: &mut Vec<String>) -> Result<Files, S::Error> {
     let owners: Vec<usize> = parts.iter().enumerate().flat_map(|(number, part)| part.files.iter().map(move |_| number)).collect();
     let start = |part: &Part| {
-        if part.has_names_of_files { Inventory::Matched(Box::new(Matcher::new(&part.anatomy))) } else { Inventory::Plain(Files::default()) }
+        if !part.has_names_of_files {
+            return Inventory::Plain(Files::default());
+        }
+        let matcher = Matcher::new(&part.anatomy);
+        Inventory::Matched(Box::new(match &part.writer {
+            Some(writer) => matcher.written_by(&part.anatomy, writer),
+            None => matcher,
+        }))
     };
     let mut inventories: Vec<Inventory> = parts.iter().map(start).collect();
     let mut take = |place: usize, header: &Header| match owners.get(place).and_then(|&owner| Some((parts.get(owner)?, inventories.get_mut(owner)?))) {

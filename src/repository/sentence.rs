@@ -33,9 +33,16 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
             continue;
         }
         let config = within(&here, "config.json");
+        let mut writer = None;
         let anatomy = if MODELS.contains(&class.as_str()) {
             let text = shelf.text(&config).await?;
-            let mut anatomy = if class == WITH_HEAD { config::read(&text) } else { bare(&text) }.map_err(RepositoryError::config(&config))?;
+            let named = config::read(&text).map_err(RepositoryError::config(&config))?;
+            let mut anatomy = if class == WITH_HEAD {
+                named
+            } else {
+                writer = Some(named);
+                bare(&text).map_err(RepositoryError::config(&config))?
+            };
             limit_context(shelf, &here, &mut anatomy).await?;
             anatomy
         } else if let Some((_, shapes)) = SIMPLE.iter().find(|(name, _)| name == class) {
@@ -45,7 +52,7 @@ pub(super) async fn read<S: Shelf>(shelf: &S, folder: &str) -> Result<Content, S
             notes.push(format!("the module `{}` of class {} is not understood: weights that it has are not counted", quotable(subfolder), quotable(class)));
             continue;
         };
-        parts.push(Part::new(shelf.names(), here, anatomy, true));
+        parts.push(Part { writer, ..Part::new(shelf.names(), here, anatomy, true) });
     }
     if parts.is_empty() {
         return Err(RepositoryError::key(&path, "Transformer").into());

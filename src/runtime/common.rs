@@ -2,10 +2,10 @@
 
 use super::{EstimateError, Setup};
 use crate::encoding::Encoding;
-use crate::estimate::{ALWAYS, Basis, Entry, RUNNING, Term};
+use crate::estimate::{ALWAYS, Basis, Capacity, Entry, RUNNING, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
-use crate::model::{FeedForward, LatentAttention, Mixer, Recurrence};
+use crate::model::{CacheGroup, FeedForward, LatentAttention, Mixer, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::KvCache;
 
@@ -50,6 +50,48 @@ pub(super) fn feed_forward_width(setup: &Setup) -> Expr {
             Expr::Sum(parts)
         }
         Some(FeedForward::None) | None => Expr::constant(0),
+    }
+}
+
+/// Bytes of one token in so many layers on one rank, of which each keeps these elements.
+pub(super) fn cell(setup: &Setup, layers: u64, elements: Vec<Expr>) -> Expr {
+    let mut product = vec![Expr::leaf(layers, "layers", Source::Config("num_hidden_layers".into()))];
+    product.extend(elements);
+    Expr::encoded(Expr::Product(product), setup.kv_encoding)
+}
+
+/// A cache in whole blocks of so many tokens, over the whole context in every layer.
+pub(super) struct Blocks {
+    /// Tokens of one block.
+    pub tokens: u64,
+    /// Why so many.
+    pub rule: &'static str,
+    /// Bytes of one token in the layers of a group.
+    pub cell: fn(&Setup, &CacheGroup) -> Expr,
+}
+
+impl Blocks {
+    /// Keys and values of the chosen load.
+    pub(super) fn entries(&self, setup: &Setup, source: &'static str) -> Result<Vec<Entry>, Overflow> {
+        let groups = setup.cache_groups();
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let context = || setup.context.leaf("tokens");
+        let size = || Expr::leaf(self.tokens, "tokens per block", Source::Runtime(self.rule));
+        let held = || if self.tokens == 1 { vec![context()] } else { vec![context().ceil_div(size()), size()] };
+        let parts = groups.iter().map(|group| Expr::Product([vec![setup.batch.leaf("requests")], held(), vec![(self.cell)(setup, group)]].concat()));
+        Ok(vec![Entry::exact(Term::KvCache, Expr::sum(parts.collect()), Basis::Derived, source, RUNNING)?])
+    }
+
+    /// What `room` bytes hold.
+    pub(super) fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
+        let cells = setup.cache_groups().iter().try_fold(0u64, |sum, group| sum.checked_add((self.cell)(setup, group).evaluate()?).ok_or(Overflow))?;
+        let tokens = room.get() / cells.checked_mul(self.tokens).ok_or(Overflow)?.max(1) * self.tokens;
+        let padded = setup.context.value.checked_next_multiple_of(self.tokens).ok_or(Overflow)?;
+        let hundredths = u128::from(tokens) * 100 / u128::from(padded.max(1));
+        let concurrency_hundredths = u64::try_from(hundredths).unwrap_or(u64::MAX);
+        Ok(Capacity { kv_cache_bytes: Bytes(tokens.checked_mul(cells).ok_or(Overflow)?), kv_cache_tokens: tokens, concurrency_hundredths })
     }
 }
 

@@ -6,7 +6,7 @@
 use super::common::context;
 use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules};
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Entry, Stage, Term};
+use crate::estimate::{Capacity, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Decoding, Denoising, FeedForward, Model, Work};
 use crate::quantity::{Bytes, Overflow, ParamCount};
@@ -78,10 +78,6 @@ impl Engine for Diffusers {
             }
         }
         Ok(entries)
-    }
-
-    fn budget(&self, _setup: &Setup) -> Result<Option<Budget>, Overflow> {
-        Ok(None)
     }
 
     fn capacity(&self, _setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {

@@ -1,14 +1,19 @@
 //! How each engine spends memory. An engine is one file that answers for its own rules, with the version they were read from.
 
+pub(crate) mod across;
 mod asked;
 mod common;
 mod diffusers;
 mod draft;
+pub(crate) mod host_tier;
 mod images;
 mod llama_cpp;
+pub(crate) mod loads;
 mod mlx;
+mod mxfp4;
 mod parallel;
 mod pile;
+pub(crate) mod sdpa;
 mod settings;
 mod sglang;
 mod tensorrt_llm;
@@ -16,6 +21,7 @@ mod tgi;
 mod transformers;
 mod vllm;
 
+use across::{Across, ReadAcross};
 pub use draft::Draft;
 pub(crate) use parallel::even_stages;
 pub use parallel::{Place, Spread, Way};
@@ -23,10 +29,10 @@ pub use settings::{Setting, set_aside, settings};
 pub(crate) use settings::{check, suits};
 
 use crate::encoding::Encoding;
-use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Stage, Term};
+use crate::estimate::{Budget, Capacity, Choice, Entry, Estimate, Ledger, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, GpuError};
-use crate::model::{Attention, CacheGroup, LayerRun, Mixer, Model};
+use crate::model::{Attention, CacheGroup, ComponentKind, LayerRun, Mixer, Model};
 use crate::quantity::{Bytes, Decimal, Overflow};
 use crate::scenario::{CacheImplementation, Runtime, Scenario, Version, Weights};
 use crate::weights::Store;
@@ -48,7 +54,7 @@ pub enum EstimateError {
         /// Its value.
         value: String,
         /// What it must be.
-        must: &'static str,
+        must: std::borrow::Cow<'static, str>,
     },
     /// The engine does not do this.
     #[error("{0}")]
@@ -137,6 +143,13 @@ pub struct ShardRules {
     pub source: &'static str,
 }
 
+impl ShardRules {
+    /// Of servers with kernels of their own: all but norms and routers is split, and lies in fused matrices.
+    const fn of_server(vocabulary_padding: u64, source: &'static str) -> Self {
+        Self { vocabulary_padding, splits_embedding: true, packing: Packing::Fused, source }
+    }
+}
+
 /// What is known of an engine before it computes anything.
 #[derive(Debug)]
 pub struct Facts {
@@ -147,6 +160,9 @@ pub struct Facts {
     /// The ways to spread a model that it has besides tensor parallelism.
     pub ways: &'static [Way],
 }
+
+/// What an answer is computed by: the engine, how formats store weights, what decoders read across.
+pub(crate) type Rules = (&'static dyn Engine, Store, ReadAcross);
 
 /// An engine's rules.
 pub trait Engine: Sync {
@@ -189,6 +205,11 @@ pub trait Engine: Sync {
         false
     }
 
+    /// Whether it counts what is read across from a part of this kind.
+    fn counts_across(&self, _part: ComponentKind) -> bool {
+        false
+    }
+
     /// How many layers each pipeline stage has.
     fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         parallel::even_stages(layers, stages)
@@ -196,7 +217,7 @@ pub trait Engine: Sync {
 
     /// The terms that its cache's room is for.
     fn pooled(&self) -> &'static [Term] {
-        &[Term::KvCache]
+        &[Term::KvCache, Term::CrossKvCache]
     }
 
     /// Tokens of a request unless told otherwise, and why; `None` for what most people use.
@@ -227,7 +248,9 @@ pub trait Engine: Sync {
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow>;
 
     /// What it allows itself on one card.
-    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow>;
+    fn budget(&self, _setup: &Setup, _ledger: &Ledger) -> Result<Option<Budget>, Overflow> {
+        Ok(None)
+    }
 
     /// What `room` bytes of cache hold.
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow>;
@@ -242,7 +265,8 @@ pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
         Runtime::TensorRtLlm => Some(&tensorrt_llm::TensorRtLlm),
         Runtime::Tgi => Some(&tgi::Tgi),
         Runtime::Transformers => Some(&transformers::Transformers),
-        _ => common_engine(model, runtime),
+        Runtime::Vllm => Some(&vllm::WHOLE),
+        Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio | Runtime::Mlx => None,
     }
 }
 
@@ -250,7 +274,7 @@ pub fn engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
 pub fn common_engine(model: &Model, runtime: Runtime) -> Option<&'static dyn Engine> {
     match runtime {
         _ if model.is_pipeline() => None,
-        Runtime::Vllm => Some(&vllm::Vllm),
+        Runtime::Vllm => Some(&vllm::COMMON),
         _ => None,
     }
 }
@@ -345,6 +369,8 @@ pub struct Setup<'a> {
     pub step_sequences: Chosen,
     /// The share of the card that the engine takes, for engines that have such a rule.
     pub utilization: Option<(Decimal, Source)>,
+    /// What the decoder reads through cross-attention, where the engine counts it.
+    pub across: Option<Across<'a>>,
     /// What drafts tokens for the model to check.
     pub draft: Option<Draft<'a>>,
     /// Tokens that it drafts at once; none without.
@@ -366,7 +392,7 @@ pub const MAX_COUNT: u64 = 1 << 40;
 
 impl<'a> Setup<'a> {
     /// Fills in the defaults and checks the ranges; of settings that the engine has ([`check`]).
-    pub fn new((engine, store): (&'static dyn Engine, Store), model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
+    pub(crate) fn new((engine, store, read_across): Rules, model: &'a Model, scenario: &'a Scenario) -> Result<Self, EstimateError> {
         let card = scenario.card()?;
         let mut choices = Choices::default();
         let newest = engine.newest();
@@ -425,6 +451,7 @@ impl<'a> Setup<'a> {
             let cache = scenario.serving.cache;
             choices.said("cache_implementation", cache.name().to_owned(), (cache == CacheImplementation::Dynamic).then(|| "what generate() makes".to_owned()));
         }
+        let across = read_across(model, engine, (&context, &step_tokens), &mut choices);
         let (draft, drafted) = Draft::of(model, scenario, &mut choices)?;
         let choices = choices.0;
         let setup = Self {
@@ -446,6 +473,7 @@ impl<'a> Setup<'a> {
             step_tokens,
             step_sequences,
             utilization,
+            across,
             draft,
             drafted,
             choices,
@@ -515,6 +543,11 @@ impl<'a> Setup<'a> {
                     "{label} cannot split {kv_heads} KV heads over {ranks} GPUs; choose a count that divides {kv_heads}"
                 )));
             }
+            // Only vLLM has it (`config/model.py:verify_with_parallel_config`).
+            let (alike, queries) = ((ranks / kv_heads).max(1), heads / kv_heads);
+            if self.spread.context.value > alike || !queries.is_multiple_of(self.spread.context.value) {
+                return Err(EstimateError::Unsupported(format!("choose a context parallelism up to {alike} that divides {queries}")));
+            }
         }
         Ok(())
     }
@@ -545,7 +578,7 @@ fn fraction(engine: &dyn Engine, scenario: &Scenario, default: Option<Decimal>, 
             choices.said(key, chosen.to_string(), None);
             Ok(Some((chosen, Source::User(key))))
         }
-        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1" }),
+        (Some(chosen), _) => Err(EstimateError::OutOfRange { what: key, value: chosen.to_string(), must: "it must be above 0 and at most 1".into() }),
         (None, Some(default)) => {
             choices.said(key, default.to_string(), Some("the engine's default".to_owned()));
             Ok(Some((default, Source::Default("the engine's default".into()))))
@@ -583,7 +616,13 @@ impl Choices {
     pub(crate) fn count(&mut self, key: &'static str, asked: Option<u64>, default: u64, rule: &'static str, max: u64) -> Result<Chosen, EstimateError> {
         let chosen = match asked {
             Some(value) if (1..=max).contains(&value) => Chosen { value, source: Source::User(key) },
-            Some(value) => return Err(EstimateError::OutOfRange { what: key, value: value.to_string(), must: "it must be at least 1 and not absurdly large" }),
+            Some(value) => {
+                return Err(EstimateError::OutOfRange {
+                    what: key,
+                    value: value.to_string(),
+                    must: format!("it must be 1 to {}", crate::format::grouped(max)).into(),
+                });
+            }
             None => Chosen { value: default, source: Source::Default(rule.into()) },
         };
         self.said(key, chosen.value.to_string(), asked.is_none().then(|| rule.to_owned()));

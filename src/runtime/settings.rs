@@ -34,6 +34,8 @@ pub enum Setting {
     Attention,
     /// A part of the weights on the host.
     CpuOffload,
+    /// Keys and values on the host beside those on the GPUs.
+    KvOffloading,
     /// A prefix that all requests share.
     PrefixShare,
     /// Slots for LoRA adapters.
@@ -68,6 +70,7 @@ static ASKED: &[(Setting, Asked)] = &[
     (Setting::EnforceEager, |s| s.enforce_eager),
     (Setting::Attention, |s| s.attention != AttentionImplementation::Sdpa),
     (Setting::CpuOffload, |s| s.serving.cpu_offload.is_some()),
+    (Setting::KvOffloading, |s| s.serving.kv_offloading_size.is_some()),
     (Setting::PrefixShare, |s| s.serving.prefix_share.is_some()),
     (Setting::Loras, |s| s.serving.max_loras.is_some() || s.serving.max_lora_rank.is_some()),
     (Setting::Answer, |s| s.serving.answer.is_some()),
@@ -94,6 +97,7 @@ impl Setting {
             Self::EnforceEager => ("--enforce-eager", "CUDA graphs to do without"),
             Self::Attention => ("--attention", "a choice of how attention is computed"),
             Self::CpuOffload => ("--cpu-offload-gib", "a part of the weights on the host"),
+            Self::KvOffloading => ("--kv-offloading-size", "a part of the KV cache on the host"),
             Self::PrefixShare => ("--prefix-share", "a common prefix of requests"),
             Self::Loras => ("--max-loras, --max-lora-rank", "slots for LoRA adapters"),
             Self::Answer => ("--answer-tokens", "a rule that depends on the length of the answer"),
@@ -121,6 +125,7 @@ impl Setting {
             Self::EnforceEager => scenario.enforce_eager = false,
             Self::Attention => scenario.attention = AttentionImplementation::Sdpa,
             Self::CpuOffload => serving.cpu_offload = None,
+            Self::KvOffloading => serving.kv_offloading_size = None,
             Self::PrefixShare => serving.prefix_share = None,
             Self::Loras => (serving.max_loras, serving.max_lora_rank) = (None, None),
             Self::Answer => serving.answer = None,
@@ -136,19 +141,20 @@ impl Setting {
 /// Settings that an engine has, beside those of every engine.
 pub fn settings(runtime: Runtime) -> &'static [Setting] {
     use Setting::{
-        Answer, Attention, Cache, CpuOffload, Drafting, EnforceEager, GgmlCache, LlamaCpp, Loras, MemFractionStatic, MixedGpus, Parallel, PrefixShare,
-        StepSequences, StepTokens, Utilization, Version,
+        Answer, Attention, Cache, CpuOffload, Drafting, EnforceEager, GgmlCache, KvOffloading, LlamaCpp, Loras, MemFractionStatic, MixedGpus, Parallel,
+        PrefixShare, StepSequences, StepTokens, Utilization, Version,
     };
     match runtime {
-        Runtime::Vllm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, CpuOffload, PrefixShare, Loras, Drafting],
-        Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload, Drafting],
-        Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, Drafting],
+        Runtime::Vllm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, CpuOffload, KvOffloading, PrefixShare, Loras, Drafting],
+        Runtime::Sglang => &[Version, Parallel, MemFractionStatic, StepTokens, StepSequences, EnforceEager, CpuOffload, KvOffloading, Drafting],
+        Runtime::TensorRtLlm => &[Version, Parallel, Utilization, StepTokens, StepSequences, EnforceEager, KvOffloading, Drafting],
         // Tokens of a step are its `max_batch_prefill_tokens`, the share its `cuda_memory_fraction`.
         Runtime::Tgi => &[Version, Utilization, StepTokens, EnforceEager],
         // Tokens of a step are its `prefill_chunk_size`.
         Runtime::Transformers => &[Version, Parallel, StepTokens, Attention, Answer, Cache, Drafting],
         Runtime::LlamaCpp | Runtime::Ollama | Runtime::LmStudio => &[LlamaCpp, MixedGpus, GgmlCache, Drafting],
-        Runtime::Mlx => &[],
+        // Its `prefill_step_size`.
+        Runtime::Mlx => &[StepTokens],
     }
 }
 
@@ -187,8 +193,9 @@ pub fn set_aside(scenario: &Scenario, model: &Model) -> (Scenario, Vec<String>) 
     let label = label(scenario, model);
     let said = lacking(scenario, model).map(|setting| {
         setting.clear(&mut kept);
-        let (flag, what) = setting.words();
-        format!("{label} has no {flag} ({what}): what was chosen for it is set aside")
+        // For the page, whose controls are not named as flags are.
+        let (_, what) = setting.words();
+        format!("{label} does not have this: {what}. What was chosen for it is set aside")
     });
     let said = said.collect();
     (kept, said)

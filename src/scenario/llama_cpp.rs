@@ -22,6 +22,8 @@ pub struct LlamaCpp {
     pub flash_attention: FlashAttention,
     /// Caches of sliding windows as long as the others (`--swa-full`).
     pub swa_full: bool,
+    /// Caches and states of every layer on the host (`--no-kv-offload`).
+    pub no_kv_offload: bool,
     /// Sequences at once (`--parallel`), each with a cache of the chosen context.
     pub parallel: Option<u64>,
     /// Format of keys, where it is not that of both.

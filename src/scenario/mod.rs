@@ -6,6 +6,7 @@ mod picture;
 mod serving;
 mod training;
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 pub use parallel::Parallel;
@@ -13,7 +14,7 @@ pub use picture::Picture;
 pub use serving::{CacheImplementation, DraftModel, Serving, Version};
 
 use crate::encoding::Encoding;
-use crate::gpu::{Card, GpuError};
+use crate::gpu::{self, Card, GpuError};
 use crate::quantity::{Bytes, Decimal};
 pub use crate::weight_format::Weights;
 pub use llama_cpp::{FlashAttention, LlamaCpp, TensorOverride};
@@ -126,7 +127,7 @@ impl Scenario {
         }
     }
 
-    /// The card that is meant; the first where several are named.
+    /// The card that is meant, by the table's name ([`Self::with_table_gpus`]); the first where several are named.
     pub fn card(&self) -> Result<Card, GpuError> {
         self.card_named(self.gpu_names().next())
     }
@@ -137,16 +138,41 @@ impl Scenario {
         if named.is_empty() { Ok(vec![self.card_named(None)?]) } else { Ok(named) }
     }
 
+    /// Whether its GPUs go by the table's own names.
+    pub fn has_table_gpus(&self) -> bool {
+        self.gpu_names().all(|name| gpu::exact(name).is_some())
+    }
+
+    /// The scenario with its GPUs by the table's names, whatever they were called; and what is worth saying of that.
+    ///
+    /// # Errors
+    /// [`GpuError`] of the first name that is not one card's.
+    pub fn with_table_gpus(&self) -> Result<(Cow<'_, Self>, Vec<String>), GpuError> {
+        if self.has_table_gpus() {
+            return Ok((Cow::Borrowed(self), Vec::new()));
+        }
+        let mut said = Vec::new();
+        let mut named = Vec::new();
+        for name in self.gpu_names() {
+            let card = gpu::named(name)?;
+            // Once, and not where its memory is given.
+            said.extend(gpu::unsaid_size(name, card).filter(|new| self.gpu_capacity.is_none() && !said.contains(new)));
+            named.push(card.name);
+        }
+        Ok((Cow::Owned(Self { gpu: Some(named.join(",")), ..self.clone() }), said))
+    }
+
     fn gpu_names(&self) -> impl Iterator<Item = &str> {
         self.gpu.iter().flat_map(|names| names.split(','))
     }
 
     fn card_named(&self, name: Option<&str>) -> Result<Card, GpuError> {
+        let of = |name: &str| gpu::exact(name).ok_or_else(|| GpuError::Unknown { input: name.to_owned(), nearest: Vec::new() });
         match (name, self.gpu_capacity) {
-            (Some(name), Some(usable)) => Ok(Card::with_usable(crate::gpu::find(name)?, usable)),
-            (Some(name), None) => Ok(Card::of(crate::gpu::find(name)?)),
+            (Some(name), Some(usable)) => Ok(Card::with_usable(of(name)?, usable)),
+            (Some(name), None) => Ok(Card::of(of(name)?)),
             (None, Some(usable)) => Ok(Card::custom(usable)),
-            (None, None) => Ok(Card::of(crate::gpu::find(Self::DEFAULT_GPU)?)),
+            (None, None) => Ok(Card::of(of(Self::DEFAULT_GPU)?)),
         }
     }
 }
@@ -246,7 +272,7 @@ choices! {
     /// Formats of keys and values.
     KvCache, "KV cache format", {
         /// The model's dtype.
-        Auto = "auto", "As the model";
+        Auto = "auto", "Automatic";
         /// bfloat16.
         Bf16 = "bf16", "BF16";
         /// IEEE half precision.

@@ -18,6 +18,8 @@ pub struct Serving {
     pub prefix_share: Option<Decimal>,
     /// Weights of each GPU that lie on the host instead.
     pub cpu_offload: Option<Bytes>,
+    /// What the host holds of keys and values that leave the GPUs of one replica (`--kv-offloading-size`).
+    pub kv_offloading_size: Option<Bytes>,
     /// LoRA adapters that are on the GPU at once.
     pub max_loras: Option<u64>,
     /// The largest rank of an adapter.

@@ -200,6 +200,13 @@ impl Scheme {
         Self { bits, ..self }
     }
 
+    /// The same for matrices of which two weights in four are zero: half of the codes, and two bits for the place of each that is left.
+    #[must_use]
+    pub fn two_of_four(self) -> Self {
+        let (digits, unit) = self.bits.parts();
+        Self { bits: Decimal::ratio(digits + 2 * unit, 2 * unit).unwrap_or(self.bits), ..self }
+    }
+
     /// What a matrix consists of, for people: `4 bits a weight; groups of 128: 16-bit scale, 4-bit zero point; 32 bits an input`.
     pub fn layout(&self) -> String {
         let mut parts = vec![format!("{} bits a weight", self.bits)];

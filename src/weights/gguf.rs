@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Form, Stored};
+use super::{Converted, Form, Stored};
 use crate::encoding::Encoding;
 use crate::model::{Anatomy, Component, FeedForward, Item, Matrix, Mixer, Role, Tensor};
 use crate::quantity::Overflow;
@@ -29,32 +29,40 @@ const SEVENTY: &[(&str, u64, bool)] = &[
 /// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
 pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
     let facts = facts(anatomy);
+    // What the converter took over stays so in every file type: `llama-quantize` requantises nothing unless it is told to.
+    let converted = Converted::of(anatomy).and_then(Result::ok);
     let mut all = Vec::new();
     let mut tensors = Vec::new();
     for item in anatomy.inventory().filter(Item::is_main) {
         let kind = category(item.tensor);
         // What the recipes leave has one type in all layers.
         let runs = if kind.is_some() { Runs::default() } else { Runs::of(item.layers.clone(), unquantised(mix, item.tensor)) };
+        let kept = converted.as_ref().map_or_else(Vec::new, |converted| converted.kept(&item));
         let parts = parts(&item)?.into_iter().map(|matrix| (matrix, runs.clone())).collect();
-        tensors.push(Converted { item, kind, parts });
+        tensors.push(Written { item, kind, kept, parts });
     }
-    let layers_of = |tensor: &Converted<'_>| tensor.item.layers.end - tensor.item.layers.start;
+    let layers_of = |tensor: &Written<'_>| tensor.item.layers.end - tensor.item.layers.start;
     let values = tensors.iter().filter(|tensor| tensor.kind == Some(Category::Value)).map(layers_of).fold(0, u64::saturating_add);
     let mut count = Counters { values, layers: anatomy.components.first().map_or(0, Component::layer_count), ..Counters::default() };
     // What stands in the same layers is gone through layer by layer, as the counters do.
     for run in tensors.chunk_by_mut(|a, b| (a.item.place.component, a.item.place.run) == (b.item.place.component, b.item.place.run)) {
         for layer in run[0].item.layers.clone() {
-            for Converted { kind, parts, .. } in &mut *run {
+            for Written { kind, kept, parts, .. } in &mut *run {
                 let Some(kind) = *kind else { continue };
                 let position = count.position(kind, layer, &facts, mix);
+                let own = kept.iter().find(|(layers, _)| layers.contains(&layer)).map(|(_, encoding)| *encoding);
                 for (matrix, runs) in parts {
+                    if let Some(own) = own.filter(|own| matrix.columns.is_multiple_of(own.block_elements)) {
+                        runs.push(layer, own);
+                        continue;
+                    }
                     runs.push(layer, mix.encoding(kind, position, matrix.count > 1, matrix.columns, &facts));
                 }
             }
             count.layer_done();
         }
     }
-    for Converted { item, parts, .. } in tensors {
+    for Written { item, parts, .. } in tensors {
         for (matrix, runs) in parts {
             let stored = |(layers, encoding)| Stored { tensor: item.tensor, place: Some(item.place), layers, matrix, form: Form::Plain(encoding) };
             all.extend(runs.0.into_iter().map(stored));
@@ -64,12 +72,22 @@ pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Ove
 }
 
 /// A tensor as the converter writes it.
-struct Converted<'a> {
+struct Written<'a> {
     item: Item<'a>,
     /// What it is to the recipes.
     kind: Option<Category>,
+    /// What the converter takes over as it is stored, by layer.
+    kept: Vec<(Range<u64>, Encoding)>,
     /// The tensors that it becomes, with their types.
     parts: Vec<(Matrix, Runs)>,
+}
+
+/// Rows of so many values, at which `llama-quantize` stops for want of a type ([`Mix::stops_at`]).
+pub fn stops_at(anatomy: &Anatomy, mix: Mix) -> Option<u64> {
+    let converted = Converted::of(anatomy).and_then(Result::ok);
+    let is_whole = |item: &Item<'_>| converted.as_ref().is_some_and(|converted| !converted.kept(item).is_empty());
+    let recipes = anatomy.inventory().filter(|item| item.is_main() && category(item.tensor).is_some_and(|kind| kind != Category::Output));
+    recipes.filter(|item| !is_whole(item)).filter_map(|item| Some(item.matrix().ok()?.columns)).find(|columns| mix.stops_at(*columns))
 }
 
 /// The type of a tensor of which only the files' name is known.

@@ -2,7 +2,11 @@
 //!
 //! The one place that decides it; sums over its answer are what the ledger shows, and what engines split by layer.
 
+mod converted;
 mod gguf;
+
+pub use converted::Converted;
+pub use gguf::stops_at;
 
 use std::ops::Range;
 

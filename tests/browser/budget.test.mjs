@@ -46,6 +46,7 @@ for (const [name, box] of Object.entries({ wide: { width: 1280, height: 900 }, n
   test(`nothing jumps while the page comes up: ${name}`, lab.journey({ csp: true, ...box }, async (page) => {
     await watchShifts(page);
     await page.open({ endpoint: null, v: null });
+    await page.drawn();
     await twoFrames(page);
     assert.deepEqual((await shifts(page)).filter((shift) => !shift.typed), []);
   }));
@@ -55,6 +56,7 @@ test("nothing jumps when a choice changes", lab.journey(async (page, t) => {
   await watchShifts(page);
   await page.open({ m: "mistralai/Mistral-7B-Instruct-v0.2", ctx: "4096" });
   await page.known(/7\.24\s*B/, /header/i);
+  await page.drawn();
   await twoFrames(page);
   const start = (await shifts(page)).length;
   const slider = page.tab.locator("#context-slider");

@@ -13,6 +13,8 @@ const INSTRUCT = "mistralai/Mistral-7B-Instruct-v0.2";
 const QWEN = "Qwen/Qwen2-7B";
 const MISTRAL_WEIGHTS = 14_483_464_192;
 const MIB = 2 ** 20;
+/** What a browser opens to one host at once, over HTTP/1.1. */
+const CONNECTIONS = 6;
 // TinyLlama: matrices of 1,099,956,224 values, 65,536,000 of them the head; 45 norms of 2,048 in F32.
 const [Q4_K_M_WEIGHTS, Q8_0_WEIGHTS, F16_WEIGHTS] = [(1_034_420_224 / 256) * 144 + (65_536_000 / 256) * 210, (1_099_956_224 / 32) * 34, 1_099_956_224 * 2].map(
   (matrices) => matrices + 45 * 2048 * 4,
@@ -40,6 +42,7 @@ test("the page is alive before it has spoken to anyone", lab.journey({ csp: true
 
   const ledger = await page.ledger();
   assert.ok(ledger.weights > 100 * MIB && ledger.kv_cache > MIB, "weights and KV cache are on the page");
+  await page.drawn();
   const moments = await page.moments();
   assert.equal(total(ledger), moments.peak, "the rows add up to the peak");
   assert.ok(moments.loaded <= moments.steady && moments.steady <= moments.peak, "moments in order");
@@ -68,7 +71,6 @@ test("type a model: its headers are read, the weights are exact", lab.journey(as
     assert.ok(entry.path.includes(`/resolve/${hub.repo(MISTRAL).sha}/`), "pinned to the revision that the metadata named");
   }
   assert.deepEqual(hub.requests.filter((entry) => entry.method !== "GET"), [], "plain GETs only: no HEAD, no preflight");
-  assert.ok(hub.maxInFlight <= 8, `${hub.maxInFlight} requests at once`);
 }));
 
 test("the GPU decides", lab.journey(async (page) => {
@@ -94,7 +96,7 @@ test("two devices share the weights, each has its own verdict", lab.journey(asyn
   await page.type("gpus", 2);
   const shared = await until(async () => (await page.ledger()).weights, (bytes) => bytes < alone, "each of two devices should hold less");
   assert.ok(shared >= alone / 2, "a shard is at least half: norms are on both");
-  assert.match(await page.tab.locator("#bars").innerText(), /2\s*×/);
+  await until(() => page.tab.locator("#bars").innerText(), (text) => /2\s*×/.test(text), "the bar should stand for two devices");
 }));
 
 test("context: by keyboard, by mouse, by typing, and they agree", lab.journey(async (page) => {
@@ -113,9 +115,8 @@ test("context: by keyboard, by mouse, by typing, and they agree", lab.journey(as
   const keyCache = await until(cache, (bytes) => bytes > first.cache, "the cache should grow");
 
   await page.drag("context-slider", 0.9);
-  const byMouse = await until(() => page.typed("context"), (tokens) => tokens > byKey, "the typed twin should follow the mouse");
+  await until(() => page.typed("context"), (tokens) => tokens > 4 * byKey, "the typed twin should follow the mouse: nine tenths of the way is far");
   await until(cache, (bytes) => bytes > keyCache, "the cache should grow further");
-  assert.ok(byMouse > 2 * byKey, `nine tenths of the way is far (${byMouse})`);
 
   const far = (await page.slider("context-slider")).value;
   await page.type("context", 16_384);
@@ -144,7 +145,7 @@ test("a formula comes to the bytes beside it", lab.journey(async (page) => {
     const ledger = await until(() => page.ledger(), (terms) => terms.weights > 0, "a ledger");
     for (const term of Object.keys(ledger)) {
       if ((await page.tab.locator(`#ledger tr[data-term="${term}"]`).count()) > 1) continue;
-      assert.equal(check((await page.formula(term)).code).said, (await page.ledger())[term], `${runtime}, ${term}`);
+      await until(async () => [check((await page.formula(term)).code).said, (await page.ledger())[term]], ([said, bytes]) => said === bytes, `${runtime}, ${term}`);
     }
   }
 }));
@@ -198,12 +199,35 @@ test("anything that names a model: pasted addresses", lab.journey(async (page) =
     [`https://huggingface.co/${QWEN}/tree/main`, /7\.62\s*B/],
     [`hf.co/${MISTRAL}`, /7\.24\s*B/],
     [`https://huggingface.co/${QWEN}/resolve/main/model-00001-of-00004.safetensors#top`, /7\.62\s*B/],
+    ["https://huggingface.co/stand-in/pipeline/tree/main/vae", /61\.98\s*M/],
+    ["hf.co/stand-in/tiny-GGUF:q8_0", /1\.10\s*B/],
+    [`${MISTRAL}@main`, /7\.24\s*B/],
   ];
   for (const [address, facts] of ways) {
     await page.paste(address);
     await page.known(facts, /header/i);
     assert.equal(await page.error(), "", address);
   }
+}));
+
+test("another Hub: its address is typed, and the link has it", lab.journey(async (page) => {
+  await page.open({ endpoint: null });
+  await page.tab.locator("#more > summary").click();
+  const endpoint = page.tab.locator("#endpoint");
+  const problem = () => page.tab.locator("#endpoint-problem").innerText();
+  await endpoint.fill("ftp://hub.example");
+  await endpoint.press("Tab");
+  await until(problem, (text) => /https/.test(text), "an address that no Hub has should be refused beside its field");
+  await endpoint.fill(page.hub.endpoint);
+  await endpoint.press("Tab");
+  await until(problem, (text) => text === "", "a good address should take the problem away");
+  await page.choose("stand-in/mixed-dtypes");
+  await page.known(/1\.10\s*B/, /header/i);
+  const link = await page.copyLink();
+  assert.equal(new URL(link).searchParams.get("endpoint"), page.hub.endpoint);
+  const twin = await page.another(link);
+  await twin.known(/1\.10\s*B/, /header/i);
+  assert.ok(page.profile.requests.every((request) => !/huggingface|hf\.co/.test(request.host ?? "")), "nobody else is asked");
 }));
 
 test("search as one types: the Hub's models under the built-in ones", lab.journey(async (page) => {
@@ -231,7 +255,7 @@ test("search as one types: the Hub's models under the built-in ones", lab.journe
 
   // Picked by keyboard, read like any other.
   await page.model.press("ArrowDown");
-  const active = await page.model.getAttribute("aria-activedescendant");
+  const active = await until(() => page.model.getAttribute("aria-activedescendant"), Boolean, "an option should be active");
   assert.equal(await page.tab.locator(`[id="${active}"]`).innerText(), "stand-in/mixed-dtypes");
   await page.model.press("Enter");
   await page.known(/1\.10\s*B/, /header/i);
@@ -365,6 +389,28 @@ test("rarer engines are answered by the second part of the page", lab.journey({ 
   await page.tab.locator("#context").fill("32k");
   await until(peak, (bytes) => bytes > small, "a longer context takes more");
   assert.ok(page.profile.requests.some((request) => request.url.includes("vramfit-reader")), "it was fetched");
+}));
+
+test("what lies on the host has rows of its own, which open", lab.journey({ csp: true }, async (page) => {
+  await page.open({ endpoint: null, rt: "llama.cpp", w: "q4_k_m", gpu: "GeForce RTX 4090", ctx: "4096", ncmoe: "8" });
+  const host = page.tab.locator("#host-part");
+  const moment = (name) => page.tab.locator(`data[data-moment=${name}]`).getAttribute("value").then(Number);
+  await host.waitFor();
+  const bytes = (term) => page.tab.locator(`#bytes-host-${term}`).getAttribute("value").then(Number);
+  const [weights, peak] = [await bytes("weights"), await moment("peak")];
+  assert.ok(weights > 2 ** 30, "eight layers' experts are on the host");
+  assert.equal(await page.tab.locator("#bytes-host-kv_cache").count(), 0);
+  await page.tab.locator("#more summary").click();
+  await page.tab.locator("#set-nkvo").check();
+  // 48 layers, 4 KV heads of 128, keys and values in 16 bits.
+  await until(() => page.tab.locator("#bytes-host-kv_cache").count(), (rows) => rows === 1, "keys and values should move to the host");
+  assert.equal(await bytes("kv_cache"), 48 * 2 * 4 * 128 * 2 * 4096);
+  assert.ok((await moment("peak")) < peak && (await moment("host")) > weights + (await bytes("kv_cache")));
+  await page.tab.locator("#opens-host-kv_cache").click();
+  await until(() => page.tab.locator("#lines-host-kv_cache code").first().innerText(), (text) => /4,096 cells/.test(text), "the row should open");
+  assert.equal(await page.tab.locator("#lines-weights code").count(), 0, "the GPU's rows stay closed");
+  await page.tab.locator("#runtime").selectOption("vllm");
+  await until(() => host.isHidden(), (hidden) => hidden, "vLLM leaves nothing there");
 }));
 
 test("train it: the method, the stages of a step, the same in a link", lab.journey({ csp: true }, async (page) => {
@@ -563,34 +609,38 @@ test("long headers and mixed types are read to the byte", lab.journey(async (pag
   await page.term("weights", 14_496_047_104); // not twice, though consolidated.safetensors lies beside the shards
 }));
 
-test("163 shards: one request each, at most eight at once", lab.journey(async (page) => {
+test("163 shards: one request each, many at once", lab.journey(async (page) => {
   const id = "stand-in/many-shards";
-  page.hub.set(`${id}:*.safetensors`, { delay: 10 });
+  page.hub.set(`${id}:*.safetensors`, { hold: true });
   await page.open({ m: id, rt: "transformers" });
+  await until(() => page.hub.held, (held) => held >= CONNECTIONS, "as many as the browser allows should be under way at once");
+  page.hub.set(`${id}:*.safetensors`, null);
+  page.hub.release(id);
   await page.known(/36\.4\s*B|36\.38\s*B/, /header/i);
   await page.term("weights", 72_769_642_496);
   const asked = page.hub.requests.filter((entry) => entry.at === "hub" && entry.kind !== "resolve-cache");
   assert.ok(asked.length <= 163 + 3, `${asked.length} requests`);
-  assert.ok(page.hub.maxInFlight <= 8, `${page.hub.maxInFlight} at once`);
 }));
 
 test("163 shards: progress is seen, Cancel leaves nothing running", lab.journey(async (page) => {
   const id = "stand-in/many-shards";
   await page.open();
   const facts = await page.facts();
-  page.hub.set(`${id}:*.safetensors`, { delay: 100 });
+  page.hub.holdAfter(id, 20);
   await page.choose(id);
   const bar = page.tab.getByRole("progressbar", { name: "Reading the model" });
   await until(async () => Number(await bar.getAttribute("aria-valuenow")), (done) => done > 8, "files should be counted");
   assert.equal(await bar.getAttribute("aria-valuemax"), "163");
   assert.match(await bar.innerText(), /\d+ of 163 files, [\d.]+ [KM]B/);
+  // All that is under way has come to the Hub, so what comes after Cancel would be new.
+  await until(() => page.hub.held, (held) => held >= CONNECTIONS, "as many as the browser allows should wait for their answer");
   await page.button("Cancel").click();
   await page.idle();
   await until(() => page.hub.inFlight, (requests) => requests === 0, "nothing should be in flight");
   const asked = page.hub.requests.length;
   await new Promise((next) => setTimeout(next, 500));
   assert.equal(page.hub.requests.length, asked, "nothing is asked for any more");
-  assert.ok(page.hub.log("resolve", id).length < 100, "it was broken off");
+  assert.ok(page.hub.log("resolve", id).filter((entry) => entry.file.endsWith(".safetensors")).length <= 28, "it was broken off");
   assert.equal(await page.facts(), facts, "the last answer stays");
 }));
 

@@ -45,6 +45,7 @@ for (const [size, box] of Object.entries(SIZES)) {
   for (const theme of ["light", "dark"]) {
     test(`axe finds nothing: ${size}, ${theme}`, lab.journey({ ...box, theme, csp: true }, async (page) => {
       await page.open({ endpoint: null });
+      await page.drawn();
       await clean(page, "as it opens");
       await page.shot(`${size}-${theme}`);
       await openEverything(page);
@@ -66,13 +67,27 @@ test("axe finds nothing while loading and when a repository is gated", lab.journ
   await clean(page, "gated");
 }));
 
+/** Terms of the ledger whose label reaches into their figure. */
+const covered = (page) =>
+  page.tab.evaluate(() =>
+    [...document.querySelectorAll("#ledger tr[data-term]")]
+      .filter((row) => {
+        const range = document.createRange();
+        range.selectNodeContents(row.querySelector("button"));
+        return range.getBoundingClientRect().right > row.querySelector("td data").getBoundingClientRect().left;
+      })
+      .map((row) => row.dataset.term),
+  );
+
 test("no sideways scrolling down to 320 px", lab.journey({ csp: true, width: 320, height: 800 }, async (page) => {
   await page.open({ endpoint: null });
+  await page.drawn();
   for (const state of ["as it opens", "with everything open"]) {
     if (state !== "as it opens") await openEverything(page);
     for (const width of [1280, 900, 640, 390, 320]) {
       await page.tab.setViewportSize({ width, height: 800 });
       assert.deepEqual(await overflow(page), [], `${width} px, ${state}`);
+      assert.deepEqual(await covered(page), [], `${width} px, ${state}`);
     }
   }
 }));
@@ -105,6 +120,7 @@ const focus = (page) =>
 
 test("the keyboard reaches everything, and one sees where it is", lab.journey({ csp: true }, async (page) => {
   await page.open({ endpoint: null });
+  await page.drawn();
   const stops = [];
   await page.tab.evaluate(() => document.activeElement?.blur());
   for (let n = 0; n < 150; n++) {
@@ -177,8 +193,8 @@ test("the model box is a combobox that can be left alone", lab.journey(async (pa
   assert.equal(await list.getByRole("option", { name: "stand-in/mixed-dtypes", exact: true }).count(), 1, "an option is called as its model");
   await page.model.fill("mixtral-8x7b");
   await page.model.press("ArrowDown");
-  const active = await page.model.getAttribute("aria-activedescendant");
-  assert.ok(active && (await page.tab.locator(`[id="${active}"]`).count()) === 1, "the active option is announced");
+  const active = await until(() => page.model.getAttribute("aria-activedescendant"), Boolean, "an option should be active");
+  assert.equal(await page.tab.locator(`[id="${active}"]`).count(), 1, "the active option is announced");
   await page.model.press("Escape");
   await list.waitFor({ state: "hidden" });
   assert.equal(await page.model.getAttribute("aria-expanded"), "false");

@@ -24,9 +24,12 @@ export const SHOTS = here("./shots/");
 /** What browsers say about every answer that is an error, whoever handles it. */
 export const FAILED_REQUEST = /Failed to load resource/;
 
+/** Milliseconds until something counts as never: far above what a slow and busy machine takes, since only failures wait so long. */
+const PATIENCE = 90_000;
+
 /** Ask again until it holds; say what was seen last when it never does. */
-export async function until(read, holds, what, timeout = 20_000) {
-  const end = Date.now() + timeout;
+export async function until(read, holds, what) {
+  const end = Date.now() + PATIENCE;
   for (;;) {
     const seen = await read();
     if (holds(seen)) return seen;
@@ -50,23 +53,23 @@ export class Lab {
   async open() {
     const executablePath = process.env.VRAMFIT_CHROMIUM;
     assert.ok(executablePath, "set VRAMFIT_CHROMIUM to the path of a Chromium or Chrome");
-    [this.hub, this.#site, this.#browser] = await Promise.all([
-      startHub(),
-      serveDist({ dir: DIST }),
-      chromium.launch({
-        executablePath,
-        args: [
-          "--no-sandbox",
-          "--disable-gpu",
-          "--disable-quic",
-          "--no-first-run",
-          "--disable-background-networking",
-          "--disable-component-update",
-          "--disable-sync",
-          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-        ],
-      }),
-    ]);
+    // One after the other, so that close() knows of each where the next cannot start.
+    this.hub = await startHub();
+    this.#site = await serveDist({ dir: DIST });
+    this.#browser = await chromium.launch({
+      executablePath,
+      args: [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--no-proxy-server",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+      ],
+    });
     this.home = new URL("/", this.#site.url).href;
   }
 
@@ -106,7 +109,7 @@ export class Lab {
       bypassCSP: !csp,
       acceptDownloads: true,
     });
-    context.setDefaultTimeout(10_000);
+    context.setDefaultTimeout(PATIENCE);
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: new URL(this.home).origin });
     const hosts = [this.home, this.hub.endpoint, this.hub.cdn].map((url) => new URL(url).host);
     const profile = {
@@ -158,8 +161,31 @@ export class Page {
     await this.ready();
   }
 
+  /** The page works, and what it makes after its first answer (long lists, curve, remarks) is there too. */
   async ready() {
-    await this.tab.waitForSelector('html[data-ready="true"]', { state: "attached", timeout: 15_000 });
+    await this.tab.waitForSelector('html[data-ready="true"] #assumptions', { state: "attached" });
+  }
+
+  /** The answer is drawn, the curve that follows after a pause included. */
+  async drawn() {
+    await this.tab.waitForSelector('#answer[aria-busy="false"] #curve-drawing svg', { state: "attached" });
+  }
+
+  /** Keeps every text of the progress line from the next page on: some are gone within a second. */
+  async keepProgress() {
+    await this.tab.addInitScript(() => {
+      globalThis.progressTexts = [];
+      const keep = () => {
+        const text = document.getElementById("progress-text")?.textContent;
+        if (text && globalThis.progressTexts.at(-1) !== text) globalThis.progressTexts.push(text);
+      };
+      new MutationObserver(keep).observe(document, { subtree: true, childList: true, characterData: true });
+    });
+  }
+
+  /** Wait until the progress line has said so, after keepProgress(). */
+  async progressed(pattern) {
+    return until(() => this.tab.evaluate(() => globalThis.progressTexts), (texts) => texts.some((text) => pattern.test(text)), `the progress should have said ${pattern}`);
   }
 
   /** The same profile, another tab. */
@@ -254,10 +280,13 @@ export class Page {
     await this.tab.locator("#model-error button[data-file]", { hasText: pattern }).click();
   }
 
+  /** What stands in an element, in one look: it may be gone the next moment. */
   async #text(selector) {
-    const found = this.tab.locator(selector);
-    if ((await found.count()) === 0 || !(await found.first().isVisible())) return "";
-    return (await found.first().innerText()).replace(/\s+/g, " ").trim();
+    const text = await this.tab.evaluate((selector) => {
+      const found = document.querySelector(selector);
+      return found && found.getClientRects().length > 0 ? found.innerText : "";
+    }, selector);
+    return text.replace(/\s+/g, " ").trim();
   }
 
   facts() {
@@ -275,7 +304,7 @@ export class Page {
 
   /** Wait until the error beside the model box says all of this. */
   async fails(...patterns) {
-    return until(() => this.error(), (text) => patterns.every((pattern) => pattern.test(text)), `the error should say ${patterns.join(" and ")}`, 20_000);
+    return until(() => this.error(), (text) => patterns.every((pattern) => pattern.test(text)), `the error should say ${patterns.join(" and ")}`);
   }
 
   /** Everything the page says about what it took for granted, in error or not. */
@@ -285,7 +314,7 @@ export class Page {
   }
 
   async remarked(...patterns) {
-    return until(() => this.remarks(), (text) => patterns.every((pattern) => pattern.test(text)), `the page should say ${patterns.join(" and ")}`, 20_000);
+    return until(() => this.remarks(), (text) => patterns.every((pattern) => pattern.test(text)), `the page should say ${patterns.join(" and ")}`);
   }
 
   progress() {
@@ -348,7 +377,8 @@ export class Page {
   async drag(id, share) {
     const range = this.tab.locator(`#${id}`);
     await range.scrollIntoViewIfNeeded();
-    const box = await range.boundingBox();
+    let before;
+    const box = await until(() => range.boundingBox(), (now) => now && ([now.x, now.y].join() === before || void (before = [now.x, now.y].join())), `#${id} should stand still`);
     const { value, min, max } = await this.slider(id);
     const thumb = 16;
     const x = (part) => box.x + thumb / 2 + part * (box.width - thumb);
@@ -362,8 +392,7 @@ export class Page {
   // -- the answer ---------------------------------------------------------------------------------------------
 
   async verdict() {
-    const heading = this.tab.locator("#verdict");
-    return { fits: await heading.getAttribute("data-fits"), text: (await heading.innerText()).trim() };
+    return this.tab.locator("#verdict").evaluate((heading) => ({ fits: heading.dataset.fits, text: heading.innerText.trim() }));
   }
 
   async verdictIs(fits) {

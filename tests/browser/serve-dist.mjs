@@ -30,18 +30,18 @@ const HASHED = /-[0-9a-f]{16}(_bg)?\.\w+$/;
 const brotliCompress = promisify(zlib.brotliCompress);
 const gzipCompress = promisify(zlib.gzip);
 
-/** The bytes as a careful static host would have them compressed beforehand. */
-export const brotli = (bytes) =>
+/** The bytes as a careful static host would have them compressed beforehand, or quicker. */
+export const brotli = (bytes, quality = 11) =>
   brotliCompress(bytes, {
-    params: { [zlib.constants.BROTLI_PARAM_QUALITY]: 11, [zlib.constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
+    params: { [zlib.constants.BROTLI_PARAM_QUALITY]: quality, [zlib.constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
   });
 export const gzip = (bytes) => gzipCompress(bytes, { level: 9 });
 
 /**
  * Serves `dir` on loopback. Gives { url, port, requests, warm, close }: `requests` lists the paths asked for,
- * `warm` compresses everything beforehand.
+ * `warm` compresses everything beforehand. `quality` is that of brotli: the best takes seconds for the second module.
  */
-export async function serveDist({ dir = DIST, port = 0, host = "127.0.0.1" } = {}) {
+export async function serveDist({ dir = DIST, port = 0, host = "127.0.0.1", quality = 5 } = {}) {
   const root = path.resolve(dir);
   const requests = [];
   const cache = new Map();
@@ -53,7 +53,7 @@ export async function serveDist({ dir = DIST, port = 0, host = "127.0.0.1" } = {
     let entry = cache.get(key);
     if (!entry || entry.mtimeMs !== mtimeMs || entry.size !== size) {
       const bytes = readFile(file);
-      const compress = { br: brotli, gzip, identity: (raw) => raw }[encoding];
+      const compress = { br: (raw) => brotli(raw, quality), gzip, identity: (raw) => raw }[encoding];
       entry = { mtimeMs, size, bytes: bytes.then(compress) };
       cache.set(key, entry);
     }

@@ -25,6 +25,18 @@ const SHAPES: &[(&str, &str)] = &[
             "num_key_value_heads": 8, "vocab_size": 32000, "torch_dtype": "float16"}"#,
     ),
     (
+        "Molmo-7B-D",
+        r#"{"model_type": "molmo", "architectures": ["MolmoForCausalLM"], "embedding_size": 152064, "hidden_size": 3584, "intermediate_size": 37888, "layer_norm_type": "rms",
+            "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4, "qkv_bias": true, "vocab_size": 152064, "weight_tying": false,
+            "tie_word_embeddings": false, "torch_dtype": "float16"}"#,
+    ),
+    (
+        "Qwen-VL-Chat",
+        r#"{"model_type": "qwen", "architectures": ["QWenLMHeadModel"], "hidden_size": 4096, "intermediate_size": 22016, "kv_channels": 128, "no_bias": true,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "seq_length": 2048, "tie_word_embeddings": false, "torch_dtype": "float16", "vocab_size": 151936,
+            "visual": {"heads": 16, "image_size": 448, "layers": 48, "mlp_ratio": 4.9231, "output_dim": 4096, "patch_size": 14, "width": 1664}}"#,
+    ),
+    (
         "ERNIE-4.5-300B",
         r#"{"model_type": "ernie4_5_moe", "hidden_size": 8192, "intermediate_size": 28672, "moe_intermediate_size": 3584, "moe_num_experts": 64, "moe_k": 8,
             "moe_num_shared_experts": 0, "moe_layer_start_index": 3, "num_attention_heads": 64, "num_hidden_layers": 54, "num_key_value_heads": 8,

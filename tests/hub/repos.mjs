@@ -698,7 +698,7 @@ export function repositories() {
 
     repository({ id: "busy/rate-limited", config: configs.tinyLlama, shards: [tiny()], behaviour: { "": { status: 429 } } }),
     repository({ id: "busy/server-error", config: configs.tinyLlama, shards: [tiny()], behaviour: { "": { status: 503 } } }),
-    repository({ id: "busy/slow", config: configs.tinyLlama, shards: [tiny()], behaviour: { "model.safetensors": { chunkBytes: 2048, chunkDelay: 250 } } }),
+    repository({ id: "busy/slow", config: configs.tinyLlama, shards: [tiny()], behaviour: { "model.safetensors": { chunkBytes: 2048, chunkDelay: 2000 } } }),
     repository({ id: "busy/held", config: configs.tinyLlama, shards: [tiny()], behaviour: { "model.safetensors": { hold: true } } }),
   ];
 }

@@ -14,6 +14,7 @@
 //   hub.set("org/name:config.json", { delay: 200 })             one file, 200 ms late
 //   hub.set("org/name:*.safetensors", { chunkBytes: 1024, chunkDelay: 50 })
 //   hub.set("org/name:model.safetensors", { hold: true })       answers when hub.release("org/name") is called
+//   hub.holdAfter("org/name", 20)                               the same for every weight file after the first twenty
 //   hub.set("org/name", null)                                   as usual again
 //
 // Fields: status, code, message (answer an error); retryAfter (seconds, with it, which pages may read); times; delay, hold; body (other text instead);
@@ -108,6 +109,12 @@ class Hub {
   set(target, behaviour) {
     if (behaviour) this.#rules.set(target, { ...behaviour });
     else this.#rules.delete(target);
+  }
+
+  /** Answer that many weight files of a repository, in the order of their names, and hold all others back. */
+  holdAfter(id, count) {
+    const weights = [...this.repo(id).files.keys()].filter((name) => name.endsWith(".safetensors")).sort();
+    for (const name of weights.slice(count)) this.set(`${id}:${name}`, { hold: true });
   }
 
   /** Let held answers go: those of one repository, or all. */

@@ -22,7 +22,9 @@ const resolve = (id, file, revision = "main") => `/${id}/resolve/${revision}/${f
 const range = (from, to) => ({ range: `bytes=${from}-${to}` });
 
 async function until(condition) {
-  while (!condition()) await new Promise((next) => setImmediate(next));
+  for (const end = Date.now() + 60_000; !condition(); await new Promise((next) => setImmediate(next))) {
+    assert.ok(Date.now() < end, `never came: ${condition}`);
+  }
 }
 
 /** The header of a weight file, read in two steps as a client without knowledge would. */

@@ -57,6 +57,7 @@ fn compare() -> (Vec<Comparison>, Left) {
                     predicted,
                     high,
                     beyond: record["beyond"][key].as_str().map(str::to_owned),
+                    worst: record["worst"][key].as_str().map(str::to_owned),
                 });
             }
         }
@@ -64,7 +65,8 @@ fn compare() -> (Vec<Comparison>, Left) {
     (all, left)
 }
 
-/// What is wrong: medians beyond their limits, figures outside their bands without a reason, reasons without need.
+/// What is wrong: medians beyond their limits, figures outside their bands without a reason, reasons without need, and figures that are
+/// off most of their kind, by more than two percent, without one.
 fn wrong(all: &[Comparison], limits: &BTreeMap<String, BTreeMap<String, f64>>) -> Vec<String> {
     let mut wrong = Vec::new();
     for (engine, terms) in limits {
@@ -74,6 +76,12 @@ fn wrong(all: &[Comparison], limits: &BTreeMap<String, BTreeMap<String, f64>>) -
             if median > *limit {
                 wrong.push(format!("{engine} {term}: the median of {count} errors is {median:.2} %, its limit is {limit} %"));
             }
+        }
+    }
+    for (name, group) in table::groups(all.iter(), table::by_term) {
+        let worst = table::worst(&group);
+        if worst.error().abs() > 2.0 && worst.why().is_empty() {
+            wrong.push(format!("{name}: {} is off by {:+.1} %, the most of all, and its record does not say why", worst.id, worst.error()));
         }
     }
     for one in all {

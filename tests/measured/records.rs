@@ -22,8 +22,10 @@ pub struct Engine {
 pub const ENGINES: &[Engine] = &[
     Engine { name: "vllm", label: "vLLM", records: include_str!("vllm.jsonl"), sums: false },
     Engine { name: "sglang", label: "SGLang", records: include_str!("sglang.jsonl"), sums: false },
+    Engine { name: "tensorrt-llm", label: "TensorRT-LLM", records: include_str!("tensorrt_llm.jsonl"), sums: false },
     Engine { name: "tgi", label: "TGI", records: include_str!("tgi.jsonl"), sums: false },
     Engine { name: "llama.cpp", label: "llama.cpp", records: include_str!("llama_cpp.jsonl"), sums: true },
+    Engine { name: "mlx", label: "MLX", records: include_str!("mlx.jsonl"), sums: true },
     Engine { name: "transformers", label: "transformers", records: include_str!("transformers.jsonl"), sums: true },
     Engine { name: "diffusers", label: "diffusers", records: include_str!("diffusers.jsonl"), sums: true },
 ];

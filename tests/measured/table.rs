@@ -18,6 +18,8 @@ pub struct Comparison {
     pub high: f64,
     /// Why it is outside its band.
     pub beyond: Option<String>,
+    /// Why it is off, though in its band: of those that are the worst of their kind.
+    pub worst: Option<String>,
 }
 
 /// How often what (a term, or the record) of an engine is not compared, and why.
@@ -52,28 +54,54 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
-/// A line for each group of comparisons: count, medians, the worst.
-fn summary<'a>(out: &mut String, all: impl Iterator<Item = &'a Comparison>, key: impl Fn(&Comparison) -> String) {
+impl Comparison {
+    /// Why it is off, where its record says so.
+    pub fn why(&self) -> &str {
+        self.beyond.as_deref().or(self.worst.as_deref()).unwrap_or("")
+    }
+}
+
+/// The comparisons by what `key` makes of them.
+pub fn groups<'a>(all: impl Iterator<Item = &'a Comparison>, key: impl Fn(&Comparison) -> String) -> BTreeMap<String, Vec<&'a Comparison>> {
     let mut groups: BTreeMap<String, Vec<&Comparison>> = BTreeMap::new();
     for one in all {
         groups.entry(key(one)).or_default().push(one);
     }
-    out.push_str("| what | records | median % | median of sizes % | in band | worst |\n| --- | ---: | ---: | ---: | ---: | --- |\n");
-    for (name, group) in groups {
+    groups
+}
+
+/// By runtime and term.
+pub fn by_term(one: &Comparison) -> String {
+    format!("{} {}", one.engine.label, one.term)
+}
+
+/// The one that is off most.
+pub fn worst<'a>(group: &[&'a Comparison]) -> &'a Comparison {
+    group.iter().max_by(|a, b| a.error().abs().total_cmp(&b.error().abs())).unwrap()
+}
+
+/// A line for each group of comparisons: count, medians in percent and in GiB, the worst.
+fn summary<'a>(out: &mut String, all: impl Iterator<Item = &'a Comparison>, key: impl Fn(&Comparison) -> String) {
+    out.push_str("| what | records | median % | median of sizes % | median of sizes GiB | in band | worst % | why the worst is |\n");
+    out.push_str("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n");
+    for (name, group) in groups(all, key) {
         let errors: Vec<f64> = group.iter().map(|one| one.error()).collect();
-        let worst = group.iter().max_by(|a, b| a.error().abs().total_cmp(&b.error().abs())).unwrap();
+        let worst = worst(&group);
         let absolute = median(errors.iter().map(|error| error.abs()).collect());
+        let sizes = median(group.iter().map(|one| (one.predicted - one.measured).abs() / GIB).collect());
+        let sizes = if COUNTS.contains(&worst.term) { "–".to_owned() } else { format!("{sizes:.3}") };
         let inside = group.iter().filter(|one| one.is_in_band()).count();
-        writeln!(out, "| {name} | {} | {:+.2} | {absolute:.2} | {inside} | {} {:+.1} |", group.len(), median(errors), worst.id, worst.error()).unwrap();
+        let (count, middle, error, why) = (group.len(), median(errors), worst.error(), worst.why());
+        writeln!(out, "| {name} | {count} | {middle:+.2} | {absolute:.2} | {sizes} | {inside} | {} {error:+.1} | {why} |", worst.id).unwrap();
     }
 }
 
 /// Everything, as docs/measured.md has it.
 pub fn report(all: &[Comparison], left: &Left) -> String {
     let mut out = String::from(
-        "# Predicted beside measured\n\nWritten by `scripts/measured`. Public logs of engines; the records with their sources are in tests/measured. Errors are (predicted − measured) / measured in percent; sizes in GiB, tokens and bytes per token as they are.\n\n## By runtime and term\n\n",
+        "# Predicted beside measured\n\nWritten by `scripts/measured`. Public logs of engines; the records with their sources are in tests/measured. Errors are (predicted − measured) / measured in percent; sizes in GiB, tokens and bytes per token as they are. `compute_mla` are logs of ik_llama.cpp, a fork of llama.cpp, with DeepSeek's models: upstream's rules are computed, and the fork is told apart.\n\n## By runtime and term\n\n",
     );
-    summary(&mut out, all.iter(), |one| format!("{} {}", one.engine.label, one.term));
+    summary(&mut out, all.iter(), by_term);
     out.push_str("\n## By version\n\n");
     let is_versioned = |one: &&Comparison| ["weights", "kv_available", "compute", "compute_mla"].contains(&one.term);
     let version = |one: &Comparison| one.version.split([' ', '+']).next().unwrap_or_default().to_owned();

@@ -62,13 +62,48 @@ fn adapters_have_the_sizes_of_their_modules() {
     assert_eq!(gpt2.trainable.unwrap().get(), 12 * 8 * (768 + 2304));
 }
 
+/// The sizes of small models of experts, whose adapters PEFT 0.21.2 was asked to make on transformers 5.23.
+const SMALL: &str = r#""vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "intermediate_size": 64, "torch_dtype": "bfloat16", "num_experts_per_tok": 2"#;
+
 #[test]
-fn experts_get_adapters_when_they_are_named() {
-    let trained = |training: Training| answer(QWEN3_30B_A3B, training).trainable.unwrap().get();
-    let attention = 48 * 8 * ((2048 + 4096) + 2 * (2048 + 512) + (4096 + 2048));
-    assert_eq!(trained(lora(8, Targets::AllLinear)), attention);
-    let named = Targets::Named(vec!["gate_proj".into(), "up_proj".into(), "down_proj".into()]);
-    assert_eq!(trained(lora(8, named)), 48 * 128 * 3 * 8 * (2048 + 768));
+fn experts_get_adapters_as_parameters() {
+    let count = |kind: &str, class: &str, more: &str, targets: Targets| {
+        let config = format!(r#"{{"model_type": "{kind}", "architectures": ["{class}ForCausalLM"], {SMALL}, {more}}}"#);
+        estimate(&model(&config), &scenario(Training { seq_len: Some(16), ..lora(4, targets) })).map(|answer| answer.trainable.unwrap().get())
+    };
+    let of_one = |names: &[&str]| Targets::Named(names.iter().map(|name| (*name).to_owned()).collect());
+    let qwen3 = |targets| count("qwen3_moe", "Qwen3Moe", r#""num_experts": 4, "moe_intermediate_size": 24"#, targets);
+    assert_eq!(qwen3(Targets::AllLinear), Ok(8992));
+    // Gates and ups are one parameter with twice the rank; named as that, with the rank itself.
+    assert_eq!(qwen3(of_one(&["gate_proj", "up_proj", "down_proj"])), Ok(6912));
+    assert_eq!(qwen3(of_one(&["gate_up_proj"])), Ok(2 * 4 * 4 * (32 + 48)));
+    assert!(matches!(qwen3(of_one(&["gate_proj", "down_proj"])), Err(EstimateError::Unsupported(_))));
+    let qwen2 = count("qwen2_moe", "Qwen2Moe", r#""num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40"#, Targets::AllLinear);
+    assert_eq!(qwen2, Ok(3784));
+    assert_eq!(count("mixtral", "Mixtral", r#""num_local_experts": 4"#, Targets::AllLinear), Ok(15_392));
+    assert_eq!(count("gpt_oss", "GptOss", r#""num_local_experts": 4"#, Targets::AllLinear), Ok(1792));
+    let latent = r#""n_routed_experts": 4, "moe_intermediate_size": 24, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1, "kv_lora_rank": 16,
+        "q_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 8, "qk_nope_head_dim": 8"#;
+    assert_eq!(count("deepseek_v3", "DeepseekV3", latent, Targets::AllLinear), Ok(6224));
+}
+
+/// PEFT's `ParamWrapper` makes the parameters anew with the adapters added: 1.125 GiB for each of 48 layers, kept where nothing is
+/// computed again. Unsloth's kernels apply adapters to tokens instead.
+#[test]
+fn adapted_experts_are_made_anew() {
+    let experts = || lora(8, Targets::Named(vec!["gate_proj".into(), "up_proj".into(), "down_proj".into()]));
+    let kept = |training: Training| held(&answer(QWEN3_30B_A3B, training).devices[0], Term::Activations, Stage::Loss);
+    let layer = 128 * 3 * 768 * 2048 * 2;
+    let by_peft = kept(experts());
+    assert!((48 * layer..48 * layer + (20 << 30)).contains(&by_peft), "{by_peft}");
+    let unsloth = Training { trainer: Some(Trainer::Unsloth), offload: Some(Offload::None), checkpointing: Some(Checkpointing::None), ..experts() };
+    assert!(kept(unsloth) < by_peft / 2);
+    let again = answer(QWEN3_30B_A3B, Training { checkpointing: Some(Checkpointing::Full), ..experts() });
+    let backward = held(&again.devices[0], Term::Activations, Stage::Backward);
+    assert!((layer + layer * 2 / 3..3 * layer).contains(&backward), "{backward}");
+    let dora = Training { method: Some(Method::Dora), ..experts() };
+    assert!(matches!(estimate(&model(QWEN3_30B_A3B), &scenario(dora)), Err(EstimateError::Unsupported(_))));
 }
 
 /// QLoRA: 4 bits and a float32 scale per 64 of each matrix; embedding and head stay in 16 bits. Llama-3.1-8B loads at 5.31 GiB.

@@ -53,6 +53,28 @@ fn inverse_answers_are_tight() {
         };
         assert!(count > 1 && with(count) && !with(count + 1), "{question:?}: {count}");
     }
+    // Of a global batch only what divides it is a micro-batch.
+    let Largest::Count(most) = solve(&model, &on(adapters.clone()), Question::MicroBatch).unwrap() else { panic!("no micro-batch") };
+    let global = 12 * most + 12;
+    let within = on(Training { global_batch: Some(global), ..adapters });
+    let Ok(Largest::Count(count)) = solve(&model, &within, Question::MicroBatch) else { panic!("no micro-batch of {global}") };
+    assert!(count > 1 && count <= most && global.is_multiple_of(count), "{count} of {global}");
+    assert!((count + 1..=most).all(|more| !global.is_multiple_of(more)));
+    // However large that is: a batch of 100,000 has 12,500 next to 20,000; nothing is skipped in silence on the way.
+    for (global, sequence) in [(8192, 8), (100_000, 8), (99_991, 8), (6 << 20, 4)] {
+        let tiny = on(Training { global_batch: Some(global), seq_len: Some(sequence), ..lora(16, Targets::AllLinear) });
+        let Ok(Largest::Count(count)) = solve(&model, &tiny, Question::MicroBatch) else { panic!("no micro-batch of {global}") };
+        let with = |value| fits(&Scenario { training: Training { micro_batch: Some(value), ..tiny.training.clone() }, ..tiny.clone() });
+        let next = (count + 1..=global).find(|more| global.is_multiple_of(*more));
+        assert!(global.is_multiple_of(count) && with(count) && next.is_none_or(|next| !with(next)), "{count} of {global}, then {next:?}");
+    }
+    // Each of two replicas has half; what no replica can have a part of is refused.
+    let two = |global| Scenario { gpus: Some(2), ..on(Training { global_batch: Some(global), seq_len: Some(8), ..lora(16, Targets::AllLinear) }) };
+    assert_eq!(solve(&model, &two(64), Question::MicroBatch), Ok(Largest::Count(32)));
+    assert!(matches!(solve(&model, &two(63), Question::MicroBatch), Err(EstimateError::Unsupported(why)) if why.contains("no multiple")));
+    // An optimizer within the backward pass takes the whole of it at once or not at all.
+    let fused = on(Training { global_batch: Some(8), seq_len: Some(8), optimizer_in_backward: true, ..lora(16, Targets::AllLinear) });
+    assert_eq!(solve(&model, &fused, Question::MicroBatch), Ok(Largest::Count(8)));
     // 16 bytes of a parameter do not fit one card of 80 GiB; an equal part of them does.
     let sharded = on(mixed(MixedRecipe::Fsdp, Sharding::Fsdp));
     let Largest::Count(gpus) = solve(&model, &sharded, Question::Gpus).unwrap() else { panic!("no number of GPUs") };
@@ -124,10 +146,73 @@ fn what_is_not_followed_is_said() {
     let said = |config: &str, words: &str| answer(config, Training::default()).assumptions.iter().any(|note| note.contains(words));
     let hrm = r#"{"model_type": "hrm_text", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "head_dim": 32, "vocab_size": 100,
         "num_hidden_layers": 16, "num_layers_per_stack": 2, "max_position_embeddings": 128}"#;
-    assert!(said(hrm, "12 layers pass tokens through the weights of others"));
-    assert!(said(r#"{"model_type": "vits"}"#, "most of this model's matrices are outside of its layers"));
-    assert!(said(r#"{"model_type": "swin"}"#, "attention within windows"));
+    assert!(said(hrm, "6 of 12 layers that pass tokens through the weights of others"));
+    assert!(said(r#"{"model_type": "encodec"}"#, "most of this model's matrices are outside of its layers"));
+    assert!(said(r#"{"model_type": "instructblip", "text_config": {"model_type": "opt"}, "vision_config": {}, "qformer_config": {}}"#, "instruction"));
     for plain in [LLAMA_8B, LLAVA] {
         assert!(!said(plain, "is not counted") && !said(plain, "windows"));
+    }
+}
+
+/// Transformers does not train VITS, and its vocoder works on samples of sound: no number rather than one without its larger part.
+#[test]
+fn speech_from_samples_is_refused() {
+    let refusal = estimate(&model(r#"{"model_type": "vits", "architectures": ["VitsModel"]}"#), &scenario(full())).unwrap_err().to_string();
+    assert!(refusal.contains("vocoder"), "{refusal}");
+}
+
+/// Layers between the decoder's own that read images are not followed (IDEFICS): with images the answer is a rule of thumb.
+#[test]
+fn parts_that_are_not_followed_widen_the_answer() {
+    let config = r#"{"model_type": "idefics", "architectures": ["IdeficsForVisionText2Text"], "hidden_size": 256, "intermediate_size": 512,
+        "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 1000, "torch_dtype": "bfloat16",
+        "vision_config": {"embed_dim": 96, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "image_size": 182, "patch_size": 14}}"#;
+    let of = |count| {
+        let picture = vramfit::scenario::Picture { count: Some(count), ..vramfit::scenario::Picture::default() };
+        let answer = estimate(&model(config), &Scenario { picture, ..scenario(full()) }).unwrap();
+        let kept = answer.devices[0].term_at(vramfit::estimate::Term::Activations, vramfit::estimate::Stage::Forward).unwrap();
+        (kept.high.get() * 100 / kept.expected.get(), answer.warnings.iter().any(|warning| warning.contains("cross_attention")))
+    };
+    assert_eq!((of(0).0, of(1)), (115, (200, true)));
+}
+
+/// Whatever kind of model: the largest that is told fits, and one more does not.
+#[test]
+fn inverse_answers_are_tight_for_every_kind_of_model() {
+    let read = vramfit::catalogue::open;
+    let built_in = |id: &str| read(id).unwrap().unwrap();
+    let resnet = model(
+        r#"{"architectures": ["ResNetForImageClassification"], "model_type": "resnet", "depths": [3, 4, 6, 3], "embedding_size": 64, "hidden_act": "relu",
+        "hidden_sizes": [256, 512, 1024, 2048], "layer_type": "bottleneck", "num_channels": 3, "num_labels": 1000, "torch_dtype": "float32"}"#,
+    );
+    let adapters = lora(16, Targets::AllLinear);
+    let convolutions = Training { lora_targets: Some(Targets::Named(vec!["convolution".to_owned()])), ..adapters.clone() };
+    for (model, training) in [
+        (model(QWEN3_30B_A3B), adapters.clone()),
+        (built_in("deepseek-ai/DeepSeek-V2-Lite"), adapters.clone()),
+        (built_in("tiiuae/Falcon-H1-7B-Base"), adapters.clone()),
+        (built_in("BAAI/bge-m3"), adapters),
+        (resnet, convolutions),
+    ] {
+        let on = |training: Training| Scenario { gpu_capacity: Some(Bytes(160 << 30)), ..scenario(training) };
+        let kind = model.anatomy.model_type.clone();
+        let tight = |question, set: fn(&mut Training, u64)| {
+            let answer = solve(&model, &on(training.clone()), question);
+            let Ok(Largest::Count(count)) = answer else { panic!("{kind} {question:?}: {answer:?}") };
+            let with = |value| {
+                let mut training = training.clone();
+                set(&mut training, value);
+                estimate(&model, &on(training)).unwrap().fits().unwrap()
+            };
+            assert!(with(count) && !with(count + 1), "{kind} {question:?}: {count}");
+        };
+        tight(Question::MicroBatch, |training, value| training.micro_batch = Some(value));
+        tight(Question::LoraRank, |training, value| training.lora_rank = Some(value));
+        if kind == "resnet" {
+            let why = solve(&model, &on(training), Question::Context).unwrap_err().to_string();
+            assert!(why.contains("no sequences"), "{why}");
+        } else {
+            tight(Question::Context, |training, value| training.seq_len = Some(value));
+        }
     }
 }

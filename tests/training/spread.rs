@@ -68,6 +68,36 @@ fn schedules_of_pipelines() {
     assert_eq!(first(Schedule::Interleaved, 16, Some(2)), one * 11 / 2);
 }
 
+/// Megatron-LM `forward_backward_pipelining_with_interleaving`: groups of micro-batches "should range in [PP, M]".
+#[test]
+fn interleaved_schedules_take_a_micro_batch_for_each_stage() {
+    let of = |micro_batches| {
+        let training = Training { grad_accum: Some(micro_batches), schedule: Some(Schedule::Interleaved), ..full() };
+        let parallel = Parallel { pipeline: Some(4), ..Parallel::default() };
+        estimate(&model(LLAMA_8B), &Scenario { parallel, ..scenario(training) })
+    };
+    assert!(of(3).unwrap_err().to_string().contains("3 are fewer than 4"));
+    assert!(of(4).is_ok());
+}
+
+/// Megatron-LM `transformer_config.py`: a stage's layers divide over its chunks, and all layers over the stages.
+#[test]
+fn interleaved_chunks_are_alike() {
+    let of = |schedule, stages, chunks| {
+        let training = Training { grad_accum: Some(16), schedule: Some(schedule), virtual_stages: chunks, ..full() };
+        let parallel = Parallel { pipeline: Some(stages), ..Parallel::default() };
+        estimate(&model(LLAMA_8B), &Scenario { parallel, ..scenario(training) })
+    };
+    for (stages, chunks) in [(4, 3), (3, 2), (16, 4)] {
+        let why = of(Schedule::Interleaved, stages, Some(chunks)).unwrap_err().to_string();
+        assert!(why.contains(&format!("32 layers do not divide over {stages} pipeline stages of {chunks} chunks")), "{why}");
+    }
+    for (stages, chunks) in [(4, 2), (4, 8), (16, 2), (1, 3)] {
+        assert!(of(Schedule::Interleaved, stages, Some(chunks)).is_ok(), "{stages} {chunks}");
+    }
+    assert!(of(Schedule::OneForwardOneBackward, 3, None).is_ok());
+}
+
 /// All forward passes of `GPipe` come first: what each loss keeps waits for every micro-batch but the last.
 #[test]
 fn losses_of_waiting_micro_batches() {

@@ -53,6 +53,7 @@ mod module {
         static MODEL: RefCell<Option<Model>> = const { RefCell::new(None) };
         /// What may draft tokens for it.
         static DRAFTS: RefCell<desk::Drafts> = RefCell::default();
+        static LAST: RefCell<desk::Last> = RefCell::default();
         static SUGGESTIONS: Rc<Suggestions> = Rc::default();
     }
 
@@ -60,6 +61,7 @@ mod module {
     #[wasm_bindgen]
     pub fn take(answer: &[u8]) {
         MODEL.set(reader::model_of(answer));
+        LAST.with_borrow_mut(desk::Last::forget);
     }
 
     /// What is said of that model, or why it cannot be.
@@ -70,7 +72,7 @@ mod module {
     /// The bytes of [`desk::estimate`].
     #[wasm_bindgen]
     pub fn estimate(query: &str) -> Vec<u8> {
-        reader::encode(&of_model(|model, drafts| desk::estimate(model, query, drafts)))
+        reader::encode(&of_model(|model, drafts| LAST.with_borrow_mut(|last| desk::estimate(model, query, drafts, last))))
     }
 
     /// The bytes of [`desk::sweep`].
@@ -83,7 +85,7 @@ mod module {
     #[wasm_bindgen]
     pub fn timeline(query: &str, is_decimal: bool, width: u32) -> Vec<u8> {
         let unit = if is_decimal { Unit::Gb } else { Unit::Gib };
-        reader::encode(&of_model(|model, drafts| desk::timeline(model, query, drafts, (unit, width))))
+        reader::encode(&of_model(|model, drafts| LAST.with_borrow_mut(|last| desk::timeline(model, query, drafts, last, (unit, width)))))
     }
 
     /// The bytes of [`desk::anatomy`].
@@ -114,6 +116,7 @@ mod module {
                 let answer = reader::answer(&FetchTransport { signal }, &BrowserStore, &files::picked(&given).await, &wish, &report).await;
                 if let Ok(found) = &answer.result {
                     DRAFTS.with_borrow_mut(|drafts| drafts.keep(&wish.what, found));
+                    LAST.with_borrow_mut(desk::Last::forget);
                 }
                 answer
             }

@@ -38,7 +38,8 @@ pub fn open<B: Bases>(paths: &[String], quant_config: Option<&Path>, bases: &B) 
 
 /// A folder.
 pub fn open_folder<B: Bases>(folder: &str, quant_config: Option<&Path>, bases: &B) -> Result<Model, FilesError> {
-    let path = snapshot(folder.trim_end_matches('/'))?;
+    // The root stands as `/.`, since names are put behind a slash.
+    let path = snapshot(Some(folder.trim_end_matches('/')).filter(|path| !path.is_empty()).unwrap_or("/."))?;
     let mut files = Vec::new();
     list(&path, DEEPEST, MOST_FILES, &mut files).map_err(|error| FilesError::Unreadable { path: folder.to_owned(), why: error.to_string() })?;
     files.sort();
@@ -141,6 +142,7 @@ mod tests {
     #[test]
     fn a_repository_in_the_hubs_cache_is_its_snapshot() {
         let root = std::env::temp_dir().join(format!("vramfit-{}-cache", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root); // of a run that was killed
         let folder = root.join("models--org--a-name");
         let path = folder.to_str().unwrap();
         for commit in ["aaa", "bbb"] {
@@ -171,14 +173,18 @@ mod tests {
     #[test]
     fn a_folder_has_its_own_files_first_and_what_else_can_be_read() {
         let folder = std::env::temp_dir().join(format!("vramfit-{}-list", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder); // of a run that was killed
         for name in ["a", "closed"] {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
         for name in ["a/1", "a/2", "a/3", "y", "z"] {
             std::fs::write(folder.join(name), b"").unwrap();
         }
-        #[cfg(unix)]
-        std::fs::set_permissions(folder.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        let close = |mode| {
+            #[cfg(unix)]
+            std::fs::set_permissions(folder.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        close(0o000);
         let path = folder.to_str().unwrap();
         let listed = |depth, most| {
             let mut files = Vec::new();
@@ -190,6 +196,7 @@ mod tests {
         assert_eq!(listed(2, 100).unwrap(), ["a/1", "a/2", "a/3", "y", "z"]);
         assert_eq!(listed(2, 2).unwrap(), ["y", "z"]);
         assert_eq!(listed(1, 100).unwrap(), ["y", "z"]);
+        close(0o700); // only root can remove what nobody may look into
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(listed(2, 100).is_err(), "the folder that was named is to be readable");
     }

@@ -18,8 +18,8 @@ fn main() {}
 
 #[cfg(not(target_family = "wasm"))]
 fn main() -> std::process::ExitCode {
-    use clap::{CommandFactory, FromArgMatches};
-    let matches = args::Arguments::command().get_matches();
+    use clap::FromArgMatches;
+    let matches = args::Arguments::in_words().get_matches();
     let arguments = args::Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(&arguments, &matches) {
         Ok(fits) => std::process::ExitCode::from(u8::from(!fits)),
@@ -40,10 +40,11 @@ fn run(arguments: &args::Arguments, matches: &clap::ArgMatches) -> Result<bool, 
     match &arguments.verb {
         Verb::Estimate { model, scenario, check, format } => {
             let said = args::Arguments::of_the_other_task(matches, scenario.task());
-            let scenario = with_draft(scenario.to_scenario(), model)?;
+            let (scenario, of_gpus) = scenario.to_scenario()?;
+            let scenario = with_draft(scenario, model)?;
             let model = source::open(model)?;
-            let mut estimate = memory::estimate(&model, &scenario).map_err(|error| text(&error))?;
-            estimate.warnings.extend(said);
+            let mut estimate = memory::estimate(&model, &scenario).map_err(|error| args::refusal(&error))?;
+            estimate.warnings.extend(said.into_iter().chain(of_gpus));
             let longest = plan::longest_context(&model, &scenario).map_err(|error| text(&error))?;
             match format {
                 args::Format::Json => print::json(&report::estimate_json(&model, &scenario, &estimate, longest).map_err(|error| text(&error))?),
@@ -61,11 +62,12 @@ fn run(arguments: &args::Arguments, matches: &clap::ArgMatches) -> Result<bool, 
             Ok(true)
         }
         Verb::Solve { model, scenario, question, format } => {
-            let scenario = with_draft(scenario.to_scenario(), model)?;
+            let (scenario, of_gpus) = scenario.to_scenario()?;
+            let scenario = with_draft(scenario, model)?;
             let model = source::open(model)?;
             let question = question.meant();
-            let notes: Vec<String> = args::Arguments::of_the_other_task(matches, scenario.task).into_iter().collect();
-            let found = plan::solve(&model, &scenario, question).map_err(|error| text(&error))?;
+            let notes: Vec<String> = args::Arguments::of_the_other_task(matches, scenario.task).into_iter().chain(of_gpus).collect();
+            let found = plan::solve(&model, &scenario, question).map_err(|error| args::refusal(&error))?;
             match format {
                 args::Format::Json => print::json(&report::solve_json(&model, question, found, &notes)),
                 args::Format::Table => print::solved(&model, question, found, &notes),

@@ -2,14 +2,14 @@
 
 use std::io::{ErrorKind, Write};
 
-use anstream::{eprintln, print, println};
+use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use vramfit::encoding::Encoding;
 use vramfit::estimate::{Basis, Choice, Device, Estimate, Ledger};
 use vramfit::format::{Unit, fixed, grouped, parameters, percent};
 use vramfit::formula::{Expr, Leaf};
-use vramfit::model::{Model, Origin, Work};
+use vramfit::model::{Component, LayerRun, Model, Origin, Work};
 use vramfit::plan::{Largest, LongestContext, Question};
 use vramfit::quantity::Overflow;
 use vramfit::report;
@@ -62,9 +62,13 @@ pub fn estimate(model: &Model, estimate: &Estimate, longest: LongestContext) -> 
     }
     println!("{:<28}{:>10}", "Loaded", unit.number(device.loaded()?.expected));
     println!("{:<28}{:>10}", "Steady at this load", unit.number(device.steady()?.expected));
-    if let (Some(budget), Some(claim)) = (&device.budget, device.claim) {
+    if let Some(budget) = &device.budget {
         println!("{:<28}{:>10}", budget.name, unit.number(budget.bytes));
+    }
+    if let Some(claim) = device.claim {
         println!("{:<28}{:>10}  what the engine will claim", "Claim", unit.number(claim));
+    } else if estimate.trainable.is_none() {
+        println!("{:<28}{:>10}  what the engine will claim: its peak, nothing is set aside", "Claim", unit.number(device.peak()?.1.expected));
     }
     println!("{:<28}{:>10}", "Usable on the card", unit.number(device.usable));
     if let Some(capacity) = estimate.capacity {
@@ -131,21 +135,15 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
     let anatomy = &model.anatomy;
     println!("model type {}, read from {}", anatomy.model_type, model.provenance.source.name());
     for component in &anatomy.components {
-        println!(
-            "\n{BOLD}{}{BOLD:#}: {} parameters in {} layers, hidden size {}, vocabulary {}",
-            component.name,
-            grouped(component.parameters()?.get()),
-            component.layer_count(),
-            grouped(component.hidden_size),
-            grouped(component.vocab_size)
-        );
-        for run in &component.layers {
-            let mixer = run.layer.mixer;
-            let span = mixer.span().map(|span| format!(", {span}")).unwrap_or_default();
-            print!("  {:>4} × {mixer}{span}, {}: {} cache elements per token", run.count, run.layer.feed_forward, grouped(mixer.cache_elements_per_token()));
-            match mixer.state_elements_per_sequence() {
-                0 => println!(),
-                state => println!(", {} state elements per sequence", grouped(state)),
+        println!("\n{BOLD}{}{BOLD:#}: {}", component.name, outline(component)?);
+        let layers: Vec<String> = component.layers.iter().map(layers_of).collect();
+        for (times, turn) in turns(&layers) {
+            let indent = if times > 1 { "    " } else { "" };
+            if times > 1 {
+                println!("  {times:>4} times in turn:");
+            }
+            for line in turn {
+                println!("{indent}{line}");
             }
         }
     }
@@ -176,6 +174,43 @@ pub fn inspect(model: &Model) -> Result<(), Overflow> {
         println!("note: {sentence}");
     }
     Ok(())
+}
+
+/// `3,212,749,824 parameters in 28 layers, hidden size 3,072, vocabulary 128,256`
+fn outline(component: &Component) -> Result<String, Overflow> {
+    let parameters = grouped(component.parameters()?.get());
+    let layers = match component.layer_count() {
+        0 => String::new(),
+        1 => " in 1 layer".to_owned(),
+        count => format!(" in {count} layers"),
+    };
+    let size = |name: &str, size: u64| if size == 0 { String::new() } else { format!(", {name} {}", grouped(size)) };
+    Ok(format!("{parameters} parameters{layers}{}{}", size("hidden size", component.hidden_size), size("vocabulary", component.vocab_size)))
+}
+
+/// A run of equal layers as a line.
+fn layers_of(run: &LayerRun) -> String {
+    let mixer = run.layer.mixer;
+    let span = mixer.span().map(|span| format!(", {span}")).unwrap_or_default();
+    let state = Some(mixer.state_elements_per_sequence()).filter(|state| *state > 0).map(|state| format!(", {} state elements per sequence", grouped(state)));
+    let cached = grouped(mixer.cache_elements_per_token());
+    format!("  {:>4} × {mixer}{span}, {}: {cached} cache elements per token{}", run.count, run.layer.feed_forward, state.unwrap_or_default())
+}
+
+/// The most lines that a turn has.
+const LONGEST_TURN: usize = 12;
+
+/// Lines that come again and again in the same order, once each with how often; of all turns the one that takes in the most lines.
+fn turns<T: PartialEq>(mut lines: &[T]) -> Vec<(usize, &[T])> {
+    let mut found = Vec::new();
+    while !lines.is_empty() {
+        let often = |length: usize| lines.chunks_exact(length).take_while(|turn| *turn == &lines[..length]).count();
+        let repeated = (2..=LONGEST_TURN.min(lines.len() / 2)).map(|length| (often(length), length)).filter(|(times, _)| *times > 1);
+        let (times, length) = repeated.max_by_key(|(times, length)| (times * length, *times)).unwrap_or((1, 1));
+        found.push((times, &lines[..length]));
+        lines = &lines[times * length..];
+    }
+    found
 }
 
 /// What the decoder keeps: per token by how far back its layers see, at two bytes an element, and per sequence.
@@ -263,7 +298,11 @@ fn name(model: &Model) -> &str {
 fn facts(model: &Model) -> Result<String, Overflow> {
     let decoder = model.decoder();
     let mixer = decoder.layers.first().map(|run| format!(" · {}", run.layer.mixer)).unwrap_or_default();
-    let files = model.provenance.files.as_ref().map(|files| format!(" · headers of {} files", files.count)).unwrap_or_default();
+    let files = match model.provenance.files.as_ref().map(|files| files.count) {
+        None => String::new(),
+        Some(1) => " · header of 1 file".to_owned(),
+        Some(count) => format!(" · headers of {count} files"),
+    };
     Ok(format!("{} parameters · {} layers{mixer}{files}", parameters(model.anatomy.parameters()?), decoder.layer_count()))
 }
 
@@ -272,5 +311,19 @@ fn tokens(longest: LongestContext) -> String {
         LongestContext::Nothing => "none".to_owned(),
         LongestContext::Tokens(tokens) => grouped(tokens),
         LongestContext::Unlimited => "any".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::turns;
+
+    #[test]
+    fn layers_in_turns_are_said_once() {
+        assert_eq!(turns(b"abababab"), [(4, &b"ab"[..])]);
+        assert_eq!(turns(b"abc"), [(1, &b"a"[..]), (1, b"b"), (1, b"c")]);
+        assert_eq!(turns(b"xabcabcab"), [(1, &b"x"[..]), (2, b"abc"), (1, b"a"), (1, b"b")]);
+        assert_eq!(turns(b"ababcababc"), [(2, &b"ababc"[..])]);
+        assert!(turns::<u8>(&[]).is_empty());
     }
 }

@@ -80,7 +80,7 @@ fn fetch(agent: &Agent, request: Request) -> Result<Response, TransportError> {
         };
         let mut body = Vec::new();
         let limit = request.max_bytes;
-        answer.into_body().into_reader().take(limit.saturating_add(1)).read_to_end(&mut body).map_err(|error| TransportError::Offline(error.to_string()))?;
+        answer.into_body().into_reader().take(limit.saturating_add(1)).read_to_end(&mut body).map_err(broken_off)?;
         if body.len() as u64 > limit {
             return Err(TransportError::TooLarge { limit });
         }
@@ -93,6 +93,15 @@ fn failure(error: &ureq::Error) -> TransportError {
     match error {
         ureq::Error::Timeout(_) => TransportError::TimedOut,
         other => TransportError::Offline(other.to_string()),
+    }
+}
+
+/// A body that did not come to its end.
+fn broken_off(error: std::io::Error) -> TransportError {
+    // `ureq` hands its own errors on inside of those of the body.
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(inner) => failure(inner),
+        None => TransportError::Offline(error.to_string()),
     }
 }
 
@@ -118,7 +127,33 @@ fn joined(url: &str, location: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn a_body_that_does_not_go_on_is_out_of_time_and_one_that_breaks_off_is_not() {
+        for (stays, is_late) in [(true, true), (false, false)] {
+            let host = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/x", host.local_addr().unwrap());
+            let (done, wait) = std::sync::mpsc::channel::<()>();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = host.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").unwrap();
+                if stays {
+                    let _ = wait.recv();
+                }
+            });
+            let agent: Agent = Agent::config_builder().timeout_global(Some(Duration::from_millis(500))).build().into();
+            let answer = fetch(&agent, Request { url, range: None, token: None, max_bytes: 1000 });
+            drop(done);
+            server.join().unwrap();
+            let error = answer.map(|_| ()).unwrap_err();
+            assert!(if is_late { matches!(error, TransportError::TimedOut) } else { matches!(error, TransportError::Offline(_)) }, "{error:?}");
+        }
+    }
 
     #[test]
     fn redirects_are_seen_from_where_they_are() {

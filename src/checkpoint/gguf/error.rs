@@ -52,7 +52,7 @@ pub enum GgufError {
         kind: u32,
     },
     /// A list of lists.
-    #[error("the metadata `{0}` is a list of lists, which no reader of GGUF takes")]
+    #[error("the metadata `{0}` is a list of lists, which llama.cpp does not read")]
     NestedList(String),
     /// The alignment is no alignment.
     #[error("`general.alignment` must be a power of two that fits 32 bits")]

@@ -125,7 +125,7 @@ pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
         quantization: None,
         keys_used,
         keys_not_understood,
-        assumptions: Vec::new(),
+        assumptions: fields.left_to_class().into_iter().map(|sentence| format!("{}: {sentence}", part.name)).collect(),
         is_guess: false,
         computation: Computation::default(),
     };
@@ -231,7 +231,7 @@ fn side(f: &Fields, key: &'static str, default: u64) -> Result<u64, ConfigError>
         Some(Value::Array(list)) => {
             list.last().and_then(Value::as_u64).filter(|n| (1..1 << 20).contains(n)).ok_or_else(|| f.impossible(key, "it must be whole numbers"))
         }
-        _ => Ok(f.optional_count(key)?.unwrap_or(default)),
+        _ => f.count_or(key, default),
     }
 }
 

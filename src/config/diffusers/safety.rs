@@ -1,6 +1,6 @@
 //! Stable Diffusion's safety checker: CLIP's vision tower, and the embeddings of what it looks for.
 
-use super::super::more::clip_vision;
+use super::super::families::clip_vision;
 use super::super::{ConfigError, Fields};
 use super::Draft;
 use super::blueprint::Blueprint;
@@ -18,7 +18,7 @@ pub(super) fn checker(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["architectures", "text_config", "text_config_dict", "model_type"] {
         f.touch(key);
     }
-    let width = f.optional_count("projection_dim")?.unwrap_or(512);
+    let width = f.count_or("projection_dim", 512)?;
     let tower = clip_vision(f)?;
     let mut tensors = tower.tensors;
     tensors.extend(Blueprint(&[("p", width), ("v", tower.hidden_size)]).tensors("", CONCEPTS)?);

@@ -180,7 +180,7 @@ pub(super) fn wan(f: &Fields) -> Result<Draft, ConfigError> {
         f.raw(key);
     }
     let dit = Dit { inner: f.count("ffn_dim")?, ..Dit::read(f)? };
-    let patch = f.optional_counts("patch_size")?.unwrap_or_else(|| vec![1, 2, 2]);
+    let patch = f.counts_or("patch_size", &[1, 2, 2])?;
     let [frames, rows, columns] = patch[..] else { return Err(f.impossible("patch_size", "it must be three numbers: frames, rows and columns")) };
     let symbols = [
         ("d", dit.hidden()),
@@ -193,9 +193,9 @@ pub(super) fn wan(f: &Fields) -> Result<Draft, ConfigError> {
         ("q", frames),
         ("p", rows),
         ("r", columns),
-        ("image", f.optional_count("image_dim")?.unwrap_or(0)),
-        ("added", f.optional_count("added_kv_proj_dim")?.unwrap_or(0)),
-        ("n", f.optional_count("pos_embed_seq_len")?.unwrap_or(0)),
+        ("image", f.count_or("image_dim", 0)?),
+        ("added", f.count_or("added_kv_proj_dim", 0)?),
+        ("n", f.count_or("pos_embed_seq_len", 0)?),
     ];
     let print = Blueprint(&symbols);
     let mut tensors = print.tensors(
@@ -359,7 +359,7 @@ pub(super) fn cogvideox(f: &Fields) -> Result<Draft, ConfigError> {
         ("o", f.count("out_channels")?),
         ("p", f.count("patch_size")?),
         ("q", frames.unwrap_or(1)),
-        ("ofs", f.optional_count("ofs_embed_dim")?.unwrap_or(0)),
+        ("ofs", f.count_or("ofs_embed_dim", 0)?),
     ];
     let print = Blueprint(&symbols);
     let bias = if f.flag("patch_bias", true)? { " +" } else { "" };
@@ -500,7 +500,7 @@ pub(super) fn z_image(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["axes_dims", "axes_lens", "norm_eps", "rope_theta", "t_scale", "qk_norm"] {
         f.raw(key);
     }
-    let list = |key: &'static str, default: u64| -> Result<Vec<u64>, ConfigError> { Ok(f.optional_counts(key)?.unwrap_or_else(|| vec![default])) };
+    let list = |key: &'static str, default: u64| -> Result<Vec<u64>, ConfigError> { f.counts_or(key, &[default]) };
     let (patches, frames) = (list("all_patch_size", 2)?, list("all_f_patch_size", 1)?);
     if patches.len() != frames.len() || patches.len() > 16 || f.raw("siglip_feat_dim").is_some() {
         return Err(f.impossible("all_patch_size", "a Z-Image transformer like this is not understood"));

@@ -113,7 +113,7 @@ impl Blocks {
 fn per_level(f: &Fields, key: &'static str, levels: usize, default: u64) -> Result<Vec<u64>, ConfigError> {
     let list = match f.raw(key) {
         Some(serde_json::Value::Array(_)) => f.optional_counts(key)?.unwrap_or_default(),
-        _ => vec![f.optional_count(key)?.unwrap_or(default); levels],
+        _ => vec![f.count_or(key, default)?; levels],
     };
     if list.len() != levels || list.iter().any(|&n| n == 0 || n > 1000) {
         return Err(f.impossible(key, "it must be one number, or one for each of `block_out_channels`"));
@@ -130,7 +130,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     for key in SHAPELESS {
         f.touch(key);
     }
-    let widths = f.optional_counts("block_out_channels")?.unwrap_or_else(|| vec![320, 640, 1280, 1280]);
+    let widths = f.counts_or("block_out_channels", &[320, 640, 1280, 1280])?;
     if widths.is_empty() || widths.len() > 16 || widths.contains(&0) {
         return Err(f.impossible("block_out_channels", "it must have one width for each level, at most 16"));
     }
@@ -145,8 +145,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let (down, up) = (crosses("down_block_types", "down")?, crosses("up_block_types", "up")?);
     let layers = per_level(f, "layers_per_block", levels, 2)?;
     let depths = per_level(f, "transformer_layers_per_block", levels, 1)?;
-    let (inputs, outputs) = (f.optional_count("in_channels")?.unwrap_or(4), f.optional_count("out_channels")?.unwrap_or(4));
-    let text = f.optional_count("cross_attention_dim")?.unwrap_or(1280);
+    let (inputs, outputs) = (f.count_or("in_channels", 4)?, f.count_or("out_channels", 4)?);
+    let text = f.count_or("cross_attention_dim", 1280)?;
     let first = widths[0];
     let mut blocks = Blocks { time: first.saturating_mul(4), text, tensors: Vec::new(), widths };
     let ends = [("f", first), ("n", inputs), ("t", blocks.time), ("out", outputs)];

@@ -78,7 +78,7 @@ const ATTENTION: &str = "
 
 /// Widths of the levels and layers of each.
 fn levels(f: &Fields, default: &[u64]) -> Result<Vec<u64>, ConfigError> {
-    let widths = f.optional_counts("block_out_channels")?.unwrap_or_else(|| default.to_vec());
+    let widths = f.counts_or("block_out_channels", default)?;
     if widths.is_empty() || widths.len() > 16 || widths.contains(&0) {
         return Err(f.impossible("block_out_channels", "it must have one width for each level, at most 16"));
     }
@@ -90,11 +90,11 @@ type Samplers<'a> = &'a dyn Fn(usize) -> bool;
 
 /// Encoder and decoder of the same levels; `sampler` is the convolution that changes the resolution.
 fn coder(b: &mut Builder, f: &Fields, widths: &[u64], samplers: Samplers, sampler: &str, attention: Option<&str>, norm_out: &str) -> Result<(), ConfigError> {
-    let layers = f.optional_count("layers_per_block")?.unwrap_or(1);
+    let layers = f.count_or("layers_per_block", 1)?;
     if layers > 1000 {
         return Err(f.impossible("layers_per_block", "no autoencoder has more than 1,000"));
     }
-    let (inputs, outputs) = (f.optional_count("in_channels")?.unwrap_or(3), f.optional_count("out_channels")?.unwrap_or(3));
+    let (inputs, outputs) = (f.count_or("in_channels", 3)?, f.count_or("out_channels", 3)?);
     let (first, last) = (widths[0], widths[widths.len() - 1]);
     let mut width = first;
     b.add("", "encoder.conv_inW o i K +", (inputs, first))?;
@@ -195,7 +195,7 @@ pub(super) fn cogvideox(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let f = &f.with_defaults(&[("layers_per_block", 3)]);
     let widths = levels(f, &[128, 256, 256, 512])?;
-    let latents = f.optional_count("latent_channels")?.unwrap_or(16);
+    let latents = f.count_or("latent_channels", 16)?;
     let mut b = Builder { style: Style { conditioned: "decoder.", ..VIDEO }, latents, tensors: Vec::new() };
     let last = widths.len() - 1;
     // Its samplers work on each frame alone.
@@ -203,7 +203,7 @@ pub(super) fn cogvideox(f: &Fields) -> Result<Draft, ConfigError> {
     if f.flag("use_quant_conv", false)? || f.flag("use_post_quant_conv", false)? {
         return Err(f.impossible("use_quant_conv", "a CogVideoX autoencoder with it is not understood"));
     }
-    let frame_scale = f.optional_count("temporal_compression_ratio")?.unwrap_or(4);
+    let frame_scale = f.count_or("temporal_compression_ratio", 4)?;
     Ok(b.draft(Decoding { scale: 1 << last, frame_scale, per_pixel: scaled(22_900, widths[0], 128), per_frame_pixel: 0, channels: latents }))
 }
 
@@ -212,8 +212,8 @@ pub(super) fn hunyuan_video(f: &Fields) -> Result<Draft, ConfigError> {
     touch(f);
     let f = &f.with_defaults(&[("layers_per_block", 2)]);
     let widths = levels(f, &[128, 256, 512, 512])?;
-    let latents = f.optional_count("latent_channels")?.unwrap_or(16);
-    let (scale, frame_scale) = (f.optional_count("spatial_compression_ratio")?.unwrap_or(8), f.optional_count("temporal_compression_ratio")?.unwrap_or(4));
+    let latents = f.count_or("latent_channels", 16)?;
+    let (scale, frame_scale) = (f.count_or("spatial_compression_ratio", 8)?, f.count_or("temporal_compression_ratio", 4)?);
     let mut b = Builder { style: VIDEO, latents, tensors: Vec::new() };
     let attention = f.flag("mid_block_add_attention", true)?.then_some(ATTENTION);
     let last = widths.len() - 1;
@@ -244,10 +244,10 @@ pub(super) fn wan(f: &Fields) -> Result<Draft, ConfigError> {
     if f.raw("is_residual").and_then(serde_json::Value::as_bool) == Some(true) {
         return Err(f.impossible("is_residual", "the residual autoencoder of Wan 2.2 is not understood yet"));
     }
-    let base = f.optional_count("base_dim")?.unwrap_or(96);
-    let latents = f.optional_count("z_dim")?.unwrap_or(16);
-    let layers = f.optional_count("num_res_blocks")?.unwrap_or(2);
-    let factors = f.optional_counts("dim_mult")?.unwrap_or_else(|| vec![1, 2, 4, 4]);
+    let base = f.count_or("base_dim", 96)?;
+    let latents = f.count_or("z_dim", 16)?;
+    let layers = f.count_or("num_res_blocks", 2)?;
+    let factors = f.counts_or("dim_mult", &[1, 2, 4, 4])?;
     if factors.is_empty() || factors.len() > 16 || layers > 1000 || factors.iter().any(|&n| n == 0 || n > 1 << 20) || base > 1 << 20 {
         return Err(f.impossible("dim_mult", "it must have one factor for each level, at most 16"));
     }

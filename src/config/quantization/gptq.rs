@@ -12,6 +12,12 @@ pub(super) fn scheme(about: About<'_>) -> Option<Scheme> {
     Some(Scheme { zero_bits: bits, takes: Takes { head, ..Takes::LAYERS }, ..sized(about, preset("gptq-int4")?, "bits", Group::Inputs(128)) })
 }
 
+/// Marlin's own files: codes and scales, no zero points, no indices of groups. Four bits where nothing is said.
+pub(super) fn marlin(about: About<'_>) -> Option<Scheme> {
+    let scheme = sized(about, preset("gptq-int4")?, "bits", Group::Inputs(128));
+    Some(Scheme { zero_bits: 0, input_bits: 0, ..scheme })
+}
+
 /// GPTQ, with exceptions by pattern.
 pub(super) fn read(about: About<'_>) -> Option<Said> {
     let scheme = scheme(about)?;

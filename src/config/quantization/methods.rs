@@ -10,15 +10,18 @@ type Read = fn(About<'_>) -> Option<Said>;
 
 /// (names of the method, its reader)
 pub(super) static METHODS: &[(&[&str], Read)] = &[
-    (&["gptq", "gptq_marlin", "gptq_marlin_24", "gptq_bitblas"], gptq::read),
-    (&["marlin"], |about| Some(Said::one(Scheme { zero_bits: 0, input_bits: 0, ..gptq::scheme(about)? }, &[]))),
-    (&["awq", "awq_marlin"], gptq::read_awq),
+    (&["gptq", "gptq_marlin", "gptq_bitblas", "auto_gptq", "gptqmodel"], gptq::read),
+    (&["marlin"], |about| Some(Said::one(gptq::marlin(about)?, &[]))),
+    (&["gptq_marlin_24"], |about| Some(Said { note: Some(tensors::MARLIN_24), ..Said::one(gptq::marlin(about)?.two_of_four(), &[]) })),
+    (&["awq", "awq_marlin", "auto_awq", "cpu_awq"], gptq::read_awq),
     (&["bitsandbytes"], bitsandbytes),
     (&["compressed-tensors"], tensors::read),
-    (&["modelopt", "modelopt_fp4", "modelopt_mixed"], tensors::read_modelopt),
-    (&["fp8"], fp8),
+    (&["modelopt", "modelopt_fp8", "modelopt_fp4", "modelopt_mxfp8", "modelopt_mixed", "petit_nvfp4"], tensors::read_modelopt),
+    (&["fp8", "deepgemm_fp8", "deepseek_v4_fp8"], fp8),
+    (&["ptpc_fp8", "w8a8_fp8"], |about| Some(linears(about, preset("fp8")?.scaled(Group::Row, 32, 0)))),
+    (&["w8a8_int8", "blockwise_int8"], int8),
     (&["fbgemm_fp8"], |about| Some(linears(about, preset("fp8")?.scaled(Group::Row, 32, 0)))),
-    (&["mxfp4"], |about| Some(with_list(about, Scheme { takes: Takes::EXPERTS, ..preset("mxfp4")? }))),
+    (&["mxfp4", "gpt_oss_mxfp4"], |about| Some(with_list(about, Scheme { takes: Takes::EXPERTS, ..preset("mxfp4")? }))),
     (&["mxfp8"], |about| Some(linears(about, preset("mxfp8")?))),
     (&["nvfp4", "fouroversix"], |about| Some(linears(about, preset("nvfp4")?))),
     (&["fp_quant"], fp_quant),
@@ -40,7 +43,7 @@ pub(super) static METHODS: &[(&[&str], Read)] = &[
     (&["exl2"], |about| codebooks::exl(about, "exl2-")),
     (&["exl3"], |about| codebooks::exl(about, "exl3-")),
     (&["auto-round", "auto_round", "autoround", "intel/auto-round", "inc"], gptq::read_auto_round),
-    (&["quark"], tensors::read_quark),
+    (&["quark", "quark_mxfp4"], tensors::read_quark),
     (&["mlx"], mlx),
     (&["experts_int8"], |_| Some(Said::one(Scheme { takes: Takes::EXPERTS, ..preset("w8a8-int8")? }, &[]))),
 ];
@@ -83,14 +86,27 @@ fn bitsandbytes(about: About<'_>) -> Option<Said> {
     Some(with_list(about, Scheme { takes, ..scheme }))
 }
 
+/// `weight_block_size`: outputs × inputs that share a scale.
+fn block(about: About<'_>) -> Option<Group> {
+    let sizes: Option<Vec<u64>> = about.get("weight_block_size")?.as_array()?.iter().map(serde_json::Value::as_u64).collect();
+    match sizes?.as_slice() {
+        [rows, columns] => Some(Group::Block(*rows, *columns)),
+        _ => None,
+    }
+}
+
+/// Eight-bit integers as SGLang reads them (0.5.23 `layers/quantization/w8a8_int8.py`, `blockwise_int8.py`): a float32 scale for each output or block.
+fn int8(about: About<'_>) -> Option<Said> {
+    Some(linears(about, preset("w8a8-int8")?.scaled(block(about).unwrap_or(Group::Row), 32, 0)))
+}
+
 fn fp8(about: About<'_>) -> Option<Said> {
     let static_inputs = if about.text("activation_scheme") == Some("static") { 32 } else { 0 };
-    let block: Option<Vec<u64>> = about.get("weight_block_size").and_then(|sizes| sizes.as_array()?.iter().map(serde_json::Value::as_u64).collect());
     // Powers of two as scales take a byte each.
     let scale_bits = if about.text("scale_fmt") == Some("ue8m0") { 8 } else { 32 };
-    let mut said = match block.as_deref() {
-        Some([rows, columns]) => linears(about, preset("fp8-block")?.scaled(Group::Block(*rows, *columns), scale_bits, 0)),
-        _ => {
+    let mut said = match block(about) {
+        Some(block) => linears(about, preset("fp8-block")?.scaled(block, scale_bits, 0)),
+        None => {
             let scheme = preset("fp8")?;
             linears(about, Scheme { matrix_bits: scheme.matrix_bits + static_inputs, ..scheme })
         }
@@ -157,13 +173,24 @@ fn torchao_scheme(name: &str, data: About<'_>) -> Option<Scheme> {
     let name = name.to_ascii_lowercase().replace('_', "");
     let has = |part: &str| name.contains(part);
     let group = |scheme: Scheme, size: u64| Scheme { group: data.group(Group::Inputs(size)), ..scheme };
+    // A dtype of torch, as text or as an object that says it is one.
+    let dtype = |key: &str| Some(data.text(key).or(data.object(key)?.text("_data"))?.trim_start_matches("torch."));
     Some(match name.as_str() {
         // Weights of four bits under activations of eight: groups of 32 by default, no zero points.
         _ if has("int8dynamicactivationint4weight") => Scheme { zero_bits: 0, ..group(preset("torchao-int4")?, 32) },
-        _ if has("int4weight") || has("uintx") => group(preset("torchao-int4")?, 128),
+        _ if has("int4weight") => group(preset("torchao-int4")?, 128),
+        // Packed. gemlite's kernels (`bit_width`): groups of 128, of eight bits one symmetric scale per output; the older form has a dtype.
+        _ if has("uintx") && data.get("bit_width").is_some() => match data.count("bit_width")? {
+            8 => Scheme { zero_bits: 0, ..preset("torchao-int4")?.scaled(Group::Row, 16, 0) }.with_bits(Decimal::new(8, 0)),
+            bits @ 1..8 => group(preset("torchao-int4")?, 128).with_bits(Decimal::new(bits, 0)),
+            _ => return None,
+        },
+        _ if has("uintx") => {
+            let bits: u64 = dtype("dtype")?.strip_prefix("uint")?.parse().ok().filter(|bits| (1..=8).contains(bits))?;
+            group(preset("torchao-int4")?, 64).with_bits(Decimal::new(bits, 0))
+        }
         _ if has("intxweight") => {
-            let bits = data.text("weight_dtype").or(data.object("weight_dtype").and_then(|dtype| dtype.text("_data")))?;
-            let bits: u64 = bits.trim_start_matches("torch.").trim_start_matches("int").parse().ok().filter(|bits| *bits <= 8)?;
+            let bits: u64 = dtype("weight_dtype")?.strip_prefix("int")?.parse().ok().filter(|bits| *bits <= 8)?;
             let size = data.object("granularity").or(data.object("weight_granularity")).and_then(|kind| kind.object("_data")?.count("group_size"));
             // Kept one to a byte until they are packed for a device.
             let scheme = Scheme { bits: Decimal::new(8, 0), ..preset("torchao-int8")? };
@@ -172,8 +199,13 @@ fn torchao_scheme(name: &str, data: About<'_>) -> Option<Scheme> {
         _ if has("int8weight") => preset("torchao-int8")?,
         _ if has("float8") => preset("torchao-fp8")?,
         _ if has("nvfp4") => preset("nvfp4")?,
-        _ if has("mxfp") || has("mx") => preset("mxfp8")?,
-        _ if has("fpx") => Scheme { bits: Decimal::new(6, 0), ..preset("torchao-int8")? },
+        _ if has("mxweight") || has("mxfp") => match dtype("weight_dtype").unwrap_or("float8_e4m3fn") {
+            "float4_e2m1fn_x2" => preset("mxfp4")?,
+            "float8_e4m3fn" | "float8_e5m2" => preset("mxfp8")?,
+            _ => return None,
+        },
+        // A sign, and as many bits of exponent and mantissa as it says.
+        _ if has("fpx") => preset("torchao-int8")?.with_bits(Decimal::new(1 + data.count("ebits")? + data.count("mbits")?, 0)),
         _ => return None,
     })
 }

@@ -27,12 +27,37 @@ struct Said {
     rules: Vec<(Patterns, Option<usize>)>,
     /// Whether modules that no rule names stay as they were.
     only_named: bool,
+    /// Modules whose files leave out two weights of every four.
+    sparse: Option<Sparse>,
+    /// What is to be known of such files.
+    note: Option<&'static str>,
+}
+
+/// Modules of which two weights in four are zero and left out.
+struct Sparse {
+    /// The modules that are meant; `None` for all that have a format.
+    targets: Option<Patterns>,
+    /// Those of them that are whole.
+    ignored: Patterns,
 }
 
 impl Said {
     /// One format for everything but the modules of a list.
     fn one(scheme: Scheme, left: &[&str]) -> Self {
-        Self { schemes: vec![scheme], rules: vec![(Patterns::new(left.iter().copied()), None)], only_named: false }
+        Self { schemes: vec![scheme], rules: vec![(Patterns::new(left.iter().copied()), None)], ..Self::default() }
+    }
+
+    /// Adds the halved copy of every format, each as far behind its own as there are formats.
+    fn halve(&mut self, sparse: Sparse) {
+        let halves: Vec<Scheme> = self.schemes.iter().map(|scheme| scheme.two_of_four()).collect();
+        self.schemes.extend(halves);
+        self.sparse = Some(sparse);
+    }
+
+    /// The number of the format of a module that has this one.
+    fn halved(&self, module: &str, scheme: usize) -> usize {
+        let is_in = |sparse: &&Sparse| sparse.targets.as_ref().is_none_or(|targets| targets.has(module)) && !sparse.ignored.has(module);
+        scheme + self.sparse.as_ref().filter(is_in).map_or(0, |_| self.schemes.len() / 2)
     }
 
     /// The number of a format, which is added if it is new.
@@ -90,8 +115,19 @@ pub(super) fn read(object: &Map<String, Value>, anatomy: &mut Anatomy) -> Quanti
         let assumption = format!("{} entries of the list of unquantised modules are not understood (first: `{}`): they name nothing", unread.len(), unread[0]);
         anatomy.assumptions.push(assumption);
     }
-    let assigned = anatomy.inventory().flat_map(|item| said.assign(&item)).collect();
-    Quantization { method, schemes: said.schemes, assigned }
+    let mut assigned: Vec<Assigned> = anatomy.inventory().flat_map(|item| said.assign(&item)).collect();
+    let is_halved = |one: &Assigned| said.sparse.is_none() || one.scheme >= said.schemes.len() / 2;
+    anatomy.assumptions.extend(said.note.filter(|_| assigned.iter().any(is_halved)).map(str::to_owned));
+    let Said { mut schemes, sparse, .. } = said;
+    if sparse.is_some() {
+        // A format and its half are seldom both used.
+        let used: Vec<usize> = (0..schemes.len()).filter(|number| assigned.iter().any(|one| one.scheme == *number)).collect();
+        for one in &mut assigned {
+            one.scheme = used.iter().position(|number| *number == one.scheme).unwrap_or_default();
+        }
+        schemes = used.into_iter().filter_map(|number| schemes.get(number).copied()).collect();
+    }
+    Quantization { method, schemes, assigned }
 }
 
 impl Said {
@@ -111,9 +147,11 @@ impl Said {
         let of_layer = |layer: u64| {
             let module = item.module(layer);
             let rule = self.rules.iter().find(|(patterns, _)| patterns.has(&module));
-            rule.map_or(default, |(_, scheme)| *scheme).filter(|scheme| self.schemes[*scheme].fits(columns))
+            let scheme = rule.map_or(default, |(_, scheme)| *scheme).filter(|scheme| self.schemes[*scheme].fits(columns));
+            scheme.map(|scheme| self.halved(&module, scheme))
         };
-        let tells_layers = self.rules.iter().any(|(patterns, _)| patterns.names_layers());
+        let of_sparse = self.sparse.iter().flat_map(|sparse| sparse.targets.iter().chain([&sparse.ignored]));
+        let tells_layers = self.rules.iter().map(|(patterns, _)| patterns).chain(of_sparse).any(Patterns::names_layers);
         let mut add = |layers: std::ops::Range<u64>, scheme: Option<usize>| {
             let Some(scheme) = scheme else { return };
             match all.last_mut() {
@@ -135,10 +173,11 @@ impl Said {
 struct About<'a>(&'a Map<String, Value>);
 
 impl<'a> About<'a> {
-    /// `quant_method`, or the method that other keys give away.
+    /// `quant_method` in the spelling of engines (they read it without regard to case, and with either mark), or the method that other
+    /// keys give away.
     fn method(self) -> String {
         if let Some(method) = self.text("quant_method") {
-            return method.to_ascii_lowercase();
+            return method.to_ascii_lowercase().replace("compressed_tensors", "compressed-tensors");
         }
         let by_key = [
             ("load_in_4bit", "bitsandbytes"),

@@ -1,8 +1,9 @@
 //! Lists of modules that stay unquantised, in the ways in which quantisers write them.
 //!
-//! A plain name means that module and what is below it, and a short one the modules so called anywhere (`lm_head`, `gate`,
-//! `model.layers.0.mlp`); `*` stands for any letters (modelopt, gpt-oss); `re:` begins a Python regular expression from the start
-//! of the name (compressed-tensors). Wrappers put `model.` and `language_model.` before names or leave them out, so both are tried.
+//! A plain name means that module and what is below it (`model.layers.0.mlp`), and one without a wrapper before it the modules so called
+//! anywhere (`lm_head`, `gate`); to compressed-tensors it means that module alone. `*` stands for any letters (modelopt, gpt-oss); `re:`
+//! begins a Python regular expression from the start of the name (compressed-tensors). Wrappers put `model.` and `language_model.` before
+//! names or leave them out, so both are tried.
 
 use std::collections::HashSet;
 
@@ -21,8 +22,12 @@ const EXPRESSION_SIZE: usize = 1 << 18;
 /// A list of exceptions.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    /// Plain names without wrappers.
+    /// Plain names, which may stand anywhere.
     plain: HashSet<String>,
+    /// Plain names that began with a wrapper, without it: from the first segment on.
+    rooted: HashSet<String>,
+    /// Whether a plain name means that module alone, not what is below it.
+    is_exact: bool,
     globs: Vec<Vec<u8>>,
     expressions: Vec<Expression>,
     /// Entries that could not be read.
@@ -95,10 +100,19 @@ impl Patterns {
             } else if text.contains(['*', '?']) {
                 patterns.globs.push(without_wrappers(text).as_bytes().to_vec());
             } else {
-                patterns.plain.insert(without_wrappers(text.strip_suffix(".weight").unwrap_or(text)).to_owned());
+                // A point at an end keeps AutoAWQ, which looks for the letters anywhere, from longer names: `mlp.gate.`.
+                let name = text.strip_suffix(".weight").unwrap_or(text).trim_matches('.');
+                let bare = without_wrappers(name);
+                if bare == name { &mut patterns.plain } else { &mut patterns.rooted }.insert(bare.to_owned());
             }
         }
         patterns
+    }
+
+    /// The same list where a plain name means that module alone.
+    #[must_use]
+    pub fn exactly(self) -> Self {
+        Self { is_exact: true, ..self }
     }
 
     /// Whether it may tell layers apart: whether a number stands in it.
@@ -121,17 +135,14 @@ impl Patterns {
         self.expressions.iter().any(|expression| names.iter().any(|name| expression.tests.iter().any(|test| test.is_true_of(name))) != expression.is_negative)
     }
 
-    /// Whether any run of segments of the name is listed.
+    /// Whether the name, or a run of its segments, is listed.
     fn has_plain(&self, bare: &str) -> bool {
-        if self.plain.is_empty() {
-            return false;
-        }
-        let starts = std::iter::once(0).chain(bare.match_indices('.').map(|(at, _)| at + 1));
-        starts.into_iter().any(|start| {
-            let rest = &bare[start..];
-            let ends = rest.match_indices('.').map(|(at, _)| at).chain(std::iter::once(rest.len()));
-            ends.into_iter().any(|end| self.plain.contains(&rest[..end]))
-        })
+        let is_listed = |names: &HashSet<String>, rest: &str| {
+            let mut ends = rest.match_indices('.').map(|(at, _)| at).filter(|_| !self.is_exact).chain(std::iter::once(rest.len()));
+            !names.is_empty() && ends.any(|end| names.contains(&rest[..end]))
+        };
+        let mut starts = std::iter::once(0).chain(bare.match_indices('.').map(|(at, _)| at + 1));
+        is_listed(&self.rooted, bare) || starts.any(|start| is_listed(&self.plain, &bare[start..]))
     }
 }
 
@@ -208,6 +219,8 @@ mod tests {
             ("model.vision_tower", "vision_tower.layers.0.fc1"),
             ("language_model.model.layers.1.mlp.gate", "model.language_model.layers.1.mlp.gate"),
             ("model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.block_sparse_moe.gate"),
+            ("mlp.gate.", "model.layers.3.mlp.gate"),
+            ("model.layers.0.", "model.layers.0.mlp.up_proj"),
         ] {
             assert!(has(pattern, name), "{pattern} {name}");
         }
@@ -216,9 +229,14 @@ mod tests {
             ("model.layers.1", "model.layers.10.self_attn.q_proj"),
             ("lm_head", "model.lm_head_norm"),
             ("model.layers.0.mlp.gate", "model.layers.0.mlp.up_proj"),
+            // Molmo's head and the last matrix of its layers.
+            ("model.transformer.ff_out", "model.transformer.blocks.0.ff_out"),
         ] {
             assert!(!has(pattern, name), "{pattern} {name}");
         }
+        let exact = Patterns::new(["model.layers.0.linear_attn", "lm_head", "re:.*gate$"]).exactly();
+        assert!(["lm_head", "model.language_model.layers.0.linear_attn", "model.layers.3.mlp.gate"].iter().all(|name| exact.has(name)));
+        assert!(["model.layers.0.linear_attn.out_proj", "model.layers.10.linear_attn", "model.lm_head.x"].iter().all(|name| !exact.has(name)));
     }
 
     #[test]

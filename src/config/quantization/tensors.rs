@@ -1,8 +1,10 @@
 //! compressed-tensors and its kin: groups of modules, each with the arguments of its weights.
 
+use std::cell::Cell;
+
 use super::methods::preset;
 use super::patterns::Patterns;
-use super::{About, Said};
+use super::{About, Said, Sparse};
 use crate::quantity::Decimal;
 use crate::weight_format::{Group, Scheme, Takes};
 
@@ -50,9 +52,45 @@ fn is_class(target: &str) -> bool {
     !target.starts_with("re:") && !target.contains('.') && target.starts_with(|letter: char| letter.is_ascii_uppercase())
 }
 
-/// `config_groups` with `targets` and `weights`, less what `ignore` lists.
+/// What is said of files that only older engines read: vLLM 0.33.0 `compressed_tensors.py:_parse_sparsity_config` refuses them and 0.22.0 has
+/// no `compressed_tensors_24.py`; transformers 4.57.1 `quantizer_compressed_tensors.py` decompresses the model, 5.23's knows no sparsity.
+const SPARSE: &str = "two weights of every four are left out of this model's files (2:4 sparsity), and it is counted as the files have it: vLLM 0.33, \
+    SGLang 0.5.23 and transformers 5.23 do not load such files; vLLM 0.20 does, and transformers 4.57 restores the whole matrices, which take more";
+
+/// The same of Marlin's 2:4 files, which were for vLLM alone: neither `gptq_marlin_24` nor the format `marlin-24` is known to vLLM 0.33.
+pub(super) const MARLIN_24: &str = "two weights of every four are left out of this model's files (2:4 sparsity in Marlin's layout), and it is counted as \
+    the files have it: vLLM 0.33, SGLang 0.5.23 and transformers 5.23 do not load such files, only older versions of vLLM do";
+
+/// `config_groups` with `targets` and `weights`, less what `ignore` lists; `sparsity_config` has lists of its own.
 pub(super) fn read(about: About<'_>) -> Option<Said> {
-    read_groups(about, Takes::ALL_LINEARS, layout)
+    let sparsity = about.object("sparsity_config");
+    let form = sparsity.and_then(|sparsity| sparsity.text("format")).unwrap_or("dense");
+    let is_marlin = Cell::new(false);
+    let mut said = read_groups(about, Takes::ALL_LINEARS, |weights, format| {
+        let scheme = layout(weights, format)?;
+        match (format, form) {
+            // The weights as they were, rounded: not packed.
+            (Some("dense"), _) => None,
+            (Some("marlin-24"), _) => {
+                is_marlin.set(true);
+                Some(scheme.two_of_four())
+            }
+            (_, "dense" | "sparse-24-bitmask") => Some(scheme),
+            // How many weights are zero is not said.
+            _ => None,
+        }
+    })?;
+    // `compressed_tensors/utils/match.py` compares whole names; lists name the parents of what is quantised too.
+    said.rules = said.rules.into_iter().map(|(patterns, scheme)| (patterns.exactly(), scheme)).collect();
+    if is_marlin.get() {
+        said.note = Some(MARLIN_24);
+    } else if form == "sparse-24-bitmask" {
+        let listed = |key: &str| sparsity.and_then(|sparsity| sparsity.texts(key));
+        let targets = listed("targets").filter(|targets| !targets.iter().any(|target| is_class(target)));
+        said.halve(Sparse { targets: targets.map(Patterns::new), ignored: Patterns::new(listed("ignore").unwrap_or_default()) });
+        said.note = Some(SPARSE);
+    }
+    Some(said)
 }
 
 fn read_groups(about: About<'_>, takes: Takes, scheme: impl Fn(About<'_>, Option<&str>) -> Option<Scheme>) -> Option<Said> {
@@ -86,17 +124,20 @@ fn read_groups(about: About<'_>, takes: Takes, scheme: impl Fn(About<'_>, Option
 /// The algorithms of modelopt.
 fn algorithm(name: &str, about: About<'_>) -> Option<Scheme> {
     // Scales of weights and of inputs in float32.
+    let nvfp4 = || preset("nvfp4").map(|scheme| Scheme { group: about.group(scheme.group), ..scheme });
     let per_tensor = || Some(Scheme { matrix_bits: 64, ..preset("fp8")? });
     Some(match name {
         "FP8" => per_tensor()?,
         "FP8_PER_CHANNEL_PER_TOKEN" | "FP8_PC_PT" => preset("fp8")?.scaled(Group::Row, 32, 0),
         "FP8_PB_WO" | "FP8_PB_REAL" | "FP8_BLOCK" | "FP8_BLOCK_SCALES" => preset("fp8-block")?,
-        "NVFP4" | "W4A16_NVFP4" | "NVFP4_AWQ" | "NVFP4_SVD" | "W4A8_NVFP4_FP8" => {
-            let scheme = preset("nvfp4")?;
-            Scheme { group: about.group(scheme.group), ..scheme }
+        "NVFP4" | "W4A16_NVFP4" | "NVFP4_AWQ" | "W4A8_NVFP4_FP8" => nvfp4()?,
+        // Two narrow matrices in 16 bits besides (`svdquant_lora_a`, `svdquant_lora_b`), of rank 32 where nothing is said.
+        "NVFP4_SVD" | "NVFP4_SVDQUANT" => {
+            let rank_bits = 16 * about.count("lora_rank").unwrap_or(32);
+            Scheme { input_bits: rank_bits, output_bits: rank_bits, ..nvfp4()? }
         }
         "W4A8_AWQ" | "W4A16_AWQ" | "INT4_AWQ" => Scheme { matrix_bits: 64, ..preset("w4a16")?.scaled(about.group(Group::Inputs(128)), 16, 0) },
-        "MXFP4" | "W4A8_MXFP4_FP8" => preset("mxfp4")?,
+        "MXFP4" | "W4A16_MXFP4" | "W4A8_MXFP4_FP8" | "W4A8_MXFP4_MXFP8" => preset("mxfp4")?,
         "MXFP8" => preset("mxfp8")?,
         "W8A16" | "W8A8_SQ_PER_CHANNEL" | "INT8_SQ" | "INT8_WO" => preset("w8a8-int8")?.scaled(Group::Row, 32, 0),
         _ => return None,

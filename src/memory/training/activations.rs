@@ -1,19 +1,20 @@
 //! What the forward pass keeps for the backward pass on one rank: layer by layer from a tape of the operators.
 
 use super::holdings::parts;
-use super::images::walk as walk_images;
-use super::layer::{norm_kind, softmax_in_float32, walk};
+use super::images::{Block, attends, walk as walk_images};
+use super::layer::{falls_back_to_eager, has_distances, is_table_of_distances, norm_kind, softmax_in_float32, walk};
 use super::modules::modules;
 use super::run::{Fp8, Run};
 use super::stages::{BACKWARD, FORWARD_AND_LOSS};
 use super::tape::{Kept, Linear, PerToken, Rules, Tape};
 use super::towers;
+use super::unfollowed;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Images, Role, Work};
+use crate::model::{Component, ComponentKind, Images, Keeps, Role, Work};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
-use crate::scenario::{Checkpointing, Kernels, Loss, Offload, Schedule};
+use crate::scenario::{AttentionImplementation, Checkpointing, Kernels, Loss, Offload, Schedule};
 
 /// The moment of the backward pass through layers that holds the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,16 @@ pub(super) struct Group {
     kept: Kept,
     /// The layer's input, where a gradient flows out of the layer.
     input: PerToken,
+}
+
+impl Group {
+    /// One more layer, told together with its like.
+    pub fn add(groups: &mut Vec<Self>, kept: Kept, input: PerToken) {
+        match groups.iter_mut().find(|group| group.kept == kept && group.input == input) {
+            Some(group) => group.count += 1,
+            None => groups.push(Self { count: 1, kept, input }),
+        }
+    }
 }
 
 /// A forward pass of one rank.
@@ -53,8 +64,9 @@ pub(super) fn rules(run: &Run, sequence: Expr) -> Rules {
         // torchao casts what it keeps once more in the backward pass (float8/float8_linear.py).
         fp8: run.fp8 == Some(Fp8::TransformerEngine),
         fused: run.kernels == Kernels::Fused,
-        attention: run.scenario.attention,
+        attention: if falls_back_to_eager(run) { AttentionImplementation::Eager } else { run.scenario.attention },
         sequence,
+        rows: run.rows.leaf("sequences"),
         adapter: run.recipe.weight.block_bytes,
         lowers_adapters: is_adapter && run.is_mixed,
         adapter_dropout: is_adapter && run.has_adapter_dropout,
@@ -79,19 +91,32 @@ impl Pass {
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
         let towers = if run.place.is_first { towers::of(run) } else { Vec::new() };
+        // What has a gradient in a tower or a projector gives its features one, and they are put among the embeddings.
+        let starts = starts || towers.iter().any(|tower| tower.pass.keeps());
+        let mut outside = PerToken::default();
         for (index, component) in run.model.anatomy.counted().enumerate() {
             let is_read = index == 0 || component.kind == ComponentKind::TextEncoder && run.place.is_first;
             if !is_read {
                 continue;
             }
             let mut flows = starts;
-            for part in parts(run, component, index == 0) {
+            outside.add_all(&distances(run, &rules, component));
+            // What passes through the weights of others keeps the same again, but for passes under no gradient.
+            let mut without = run.model.anatomy.computation.without_gradient;
+            for mut part in parts(run, component, index == 0) {
+                if let Some(like) = unfollowed::like(component, part.run) {
+                    let skipped = without.min(part.count);
+                    without -= skipped;
+                    part.count -= skipped;
+                    part.run = like;
+                }
                 flows = walk_part(run, &rules, component, &part, flows, &mut groups);
             }
         }
         let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
         let towers = towers.into_iter().map(|tower| (tower.tokens, tower.pass)).collect();
-        Ok(Self { groups, tail: tail(run, &rules, decoder, flows), working: Vec::new(), towers })
+        outside.add_all(&tail(run, &rules, decoder, flows));
+        Ok(Self { groups, tail: outside, working: Vec::new(), towers })
     }
 
     /// A pass of these layers, and of what is outside of them.
@@ -99,11 +124,25 @@ impl Pass {
         Self { groups, tail, working: Vec::new(), towers: Vec::new() }
     }
 
+    /// Whether anything is kept for a backward pass.
+    fn keeps(&self) -> bool {
+        !self.tail.is_empty() || self.groups.iter().any(|group| !group.input.is_empty() || !group.kept.saved.is_empty())
+    }
+
+    /// Whether a gradient flows into what is behind the layers.
+    pub fn flows(&self) -> bool {
+        self.groups.last().is_some_and(|group| !group.input.is_empty())
+    }
+
     /// The same of a network of convolutions: equal blocks in a row are told together.
     fn of_images(run: &Run, rules: &Rules, images: &Images, size: (u64, u64)) -> Result<Self, EstimateError> {
         let maps = walk_images(run, rules, images, size)?;
         let mut groups: Vec<Group> = Vec::new();
-        for (kept, input) in maps.blocks {
+        let blocks = match attends(&images.steps()) {
+            Some(is_second) if run.checkpointing == Checkpointing::Full => in_stages(maps.blocks, is_second)?,
+            _ => maps.blocks,
+        };
+        for Block { kept, input, .. } in blocks {
             match groups.last_mut() {
                 Some(last) if last.kept == kept && last.input == input => last.count += 1,
                 _ => groups.push(Group { count: 1, kept, input }),
@@ -131,16 +170,23 @@ impl Pass {
         of_layers.flatten().collect()
     }
 
-    /// The layer that keeps the most, of one token.
-    fn largest(&self) -> Result<Option<&Kept>, Overflow> {
-        let mut best: Option<(u64, &Kept)> = None;
-        for group in &self.groups {
-            let bytes = group.kept.saved.bytes()?;
-            if best.is_none_or(|(most, _)| bytes > most) {
-                best = Some((bytes, &group.kept));
+    /// What those layers keep of one token that keep the most, as many as are asked for.
+    fn largest(&self, layers: u64) -> Result<Vec<Expr>, Overflow> {
+        let mut groups = Vec::new();
+        for group in self.groups.iter().filter(|group| !group.kept.saved.is_empty()) {
+            groups.push((group.kept.saved.bytes()?, group));
+        }
+        groups.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let mut left = layers;
+        let mut parts = Vec::new();
+        for (_, group) in groups {
+            let count = group.count.min(left);
+            left -= count;
+            if count > 0 {
+                parts.push(Expr::Product(vec![Expr::named(count, "layers being computed"), group.kept.saved.expr()]));
             }
         }
-        Ok(best.map(|(_, kept)| kept))
+        Ok(parts)
     }
 
     /// What a layer's backward pass works with besides, of one token.
@@ -158,8 +204,7 @@ impl Pass {
 
     /// The backward pass through a layer: the layer itself, where so many are `computed`, and what it works with.
     fn at_layer(&self, tokens: &Expr, computed: Option<u64>) -> Result<Vec<Expr>, Overflow> {
-        let saved = self.largest()?.map(|kept| &kept.saved).filter(|saved| !saved.is_empty());
-        let layers = computed.zip(saved).map(|(count, saved)| Expr::Product(vec![Expr::named(count, "layers being computed"), saved.expr()]));
+        let layers = computed.map_or(Ok(Vec::new()), |count| self.largest(count))?;
         Ok(layers.into_iter().chain(self.working()?).map(|part| Expr::Product(vec![tokens.clone(), part])).collect())
     }
 
@@ -249,6 +294,25 @@ impl Pass {
     }
 }
 
+/// transformers 5.23 computes whole stages of Swin again (`SwinStage`), and in the first version every layer of one on its own
+/// (`SwinLayer`): while one of them is at work the inputs of its stage's others are kept, in the second version all of its layers.
+fn in_stages(blocks: Vec<Block>, is_second: bool) -> Result<Vec<Block>, Overflow> {
+    let mut stages: Vec<Block> = Vec::new();
+    for blocks in blocks.chunk_by(|one, next| one.stage == next.stage) {
+        let mut sizes = blocks.iter().map(|block| block.kept.saved.bytes()).collect::<Result<Vec<u64>, Overflow>>()?.into_iter().enumerate();
+        // Layers with a mask keep more.
+        let (Some((largest, _)), Some(first)) = (sizes.by_ref().max_by_key(|(_, size)| *size), blocks.first()) else { continue };
+        let mut stage = Block { kept: Kept::default(), input: first.input.clone(), stage: first.stage, is_layer: true };
+        for (index, block) in blocks.iter().enumerate() {
+            let is_held = is_second || index == largest || !block.is_layer;
+            stage.kept.saved.add_all(if is_held { &block.kept.saved } else { &block.input });
+            stage.kept.working.extend(block.kept.working.iter().cloned());
+        }
+        stages.push(stage);
+    }
+    Ok(stages)
+}
+
 /// Layers that are computed again at once in the backward pass.
 const fn again(run: &Run) -> Option<u64> {
     match run.checkpointing {
@@ -264,6 +328,10 @@ fn value(parts: &[Expr]) -> Result<u64, Overflow> {
 
 /// Walks equal layers; the first of them may be the one at which gradients begin to flow.
 pub(super) fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &super::holdings::Part<'_>, flows: bool, groups: &mut Vec<Group>) -> bool {
+    // Layers that attend to images are passed over where there are none (`MllamaTextModel`).
+    if run.images.value == 0 && part.run.layer.mixer.attention().is_some_and(|attention| attention.keeps == Keeps::Encoder) {
+        return flows;
+    }
     let mut flows = flows;
     let mut left = part.count;
     while left > 0 {
@@ -278,6 +346,34 @@ pub(super) fn walk_part(run: &Run, rules: &Rules, component: &Component, part: &
         left -= count;
     }
     flows
+}
+
+/// What is kept of values by distance outside of attention, for all sequences: which of the table each pair of tokens has; where layers are
+/// computed again, that comes back with the layer. Layers without tables of their own are handed what the first one made (`T5Stack.forward`):
+/// a value for each head and pair, and zeros of that size where a decoder attends to an encoder. Checkpointed layers keep what they are handed.
+fn distances(run: &Run, rules: &Rules, component: &Component) -> PerToken {
+    let mut kept = PerToken::default();
+    if !has_distances(component) {
+        return kept;
+    }
+    let of = |width: Expr| width.ceil_div(rules.rows.clone());
+    let all = |tensors: &[crate::model::Tensor], count: u64| count * tensors.iter().filter(|tensor| is_table_of_distances(tensor)).count() as u64;
+    let tables = component.layers.iter().fold(all(&component.tensors, 1), |sum, layers| sum.saturating_add(all(&layers.tensors, layers.count)));
+    if !matches!(run.checkpointing, Checkpointing::None | Checkpointing::Selective) {
+        let layers: u64 = component.layers.iter().fold(0, |sum, layers| sum.saturating_add(layers.count));
+        if let Some(heads) = component.layers.iter().find_map(|layers| layers.layer.mixer.attention()).filter(|_| tables < layers) {
+            let heads = run.width(heads.heads, "heads", Source::Config("num_attention_heads".into()), true);
+            let is_cross = component.layers.iter().flat_map(|layers| &layers.tensors).any(|tensor| tensor.name.contains("EncDecAttention"));
+            let scores = of(Expr::Product(vec![heads, rules.sequence.clone()]));
+            kept.add(&scores, rules.stream() * tables);
+            if is_cross {
+                kept.add(&scores, rules.compute);
+            }
+        }
+    } else if run.trains(Role::Embedding, false) {
+        kept.add(&of(rules.sequence.clone()), tables.saturating_mul(8));
+    }
+    kept
 }
 
 /// Norms outside of the layers, and what the head reads.
@@ -323,7 +419,8 @@ impl Flight {
 }
 
 /// 1F1B: a stage starts as many forward passes as there are stages from it to the end before its first backward pass (Narayanan et
-/// al., arXiv 2104.04473); interleaved, Megatron-LM `pipeline_parallel/schedules.py` starts this many chunks.
+/// al., arXiv 2104.04473); interleaved, Megatron-LM `core/pipeline_parallel/schedules.py:get_pp_rank_microbatches` warms up with twice the
+/// stages behind it and a group of micro-batches for every chunk but one, and runs one forward pass more before the first backward pass.
 fn in_flight(run: &Run) -> Option<Flight> {
     let stages = run.world.pipeline.value;
     if stages == 1 {
@@ -335,8 +432,8 @@ fn in_flight(run: &Run) -> Option<Flight> {
         Schedule::OneForwardOneBackward => Flight { passes: passes.min(after + 1), chunks: 1, first: passes.min(after + 1) },
         Schedule::Interleaved => {
             let chunks = run.virtual_stages.value;
-            // Groups of as many micro-batches as stages go through the first chunk before the next one: when the first backward pass
-            // reaches the first stage's first chunk, a second group has been through it.
+            // Groups of as many micro-batches as stages go through the first chunk before the next one (`get_schedule_table`): when
+            // backward passes reach the first stage's first chunk, a second group has been through it.
             Flight {
                 passes: (2 * after + (chunks - 1) * stages + 1).min(passes.saturating_mul(chunks)),
                 chunks,

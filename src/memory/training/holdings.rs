@@ -1,8 +1,8 @@
 //! What a rank holds of the model before anything is shared: every tensor of its stage, whether it is trained, and its adapters.
 
-use super::modules::{Module, is_feed_forward, modules};
+use super::experts;
+use super::modules::{Convolution, Module, is_feed_forward, modules};
 use super::run::Run;
-use super::targets;
 use crate::model::{Component, Layer, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::scenario::Method;
@@ -63,10 +63,8 @@ impl<'a> Holdings<'a> {
                 self.save(run, tensor, elements, times)?;
             }
         }
-        for module in modules(&component.tensors, component.hidden_size) {
-            if run.adapts(&module) && (!is_decoder || run.place.is_first) {
-                self.adapt(run, &module, 1)?;
-            }
+        if run.method.is_adapter() && (!is_decoder || run.place.is_first) {
+            super::images::products(component).all().filter(|module| run.adapts(module)).try_for_each(|module| self.adapt(run, module, 1))?;
         }
         Ok(())
     }
@@ -77,8 +75,8 @@ impl<'a> Holdings<'a> {
             let is_trained = run.trains(tensor.role, part.is_trained);
             self.tensors.push(Held { tensor, times: part.count, elements, is_trained, is_in_layer: true, unit });
             self.save(run, tensor, elements, part.count)?;
-            if run.method.is_low_rank() && tensor.role.is_expert() && targets::takes_expert(&run.targets, tensor) {
-                self.adapt_experts(run, tensor, part)?;
+            if let Some((matrices, rank)) = experts::adapter(run, tensor) {
+                self.adapt_experts(run, tensor, (matrices, rank), part)?;
             }
         }
         for module in modules(part.tensors, component.hidden_size) {
@@ -105,6 +103,9 @@ impl<'a> Holdings<'a> {
         let part = |whole: u64, splits: bool| if splits { whole.div_ceil(ranks) } else { whole };
         let (inputs, outputs) = (part(module.columns, is_row_parallel), part(module.rows, !is_row_parallel));
         let rank = run.lora_rank.value;
+        if let Some(convolution) = module.convolution {
+            return self.adapt_convolution(run, module, convolution, times);
+        }
         let shapes: &[(u64, u64)] = match run.method {
             Method::Ia3 => &[(if is_feed_forward(module) { inputs } else { outputs }, 1)],
             Method::Dora => &[(rank, inputs), (outputs, rank), (outputs, 1)],
@@ -117,7 +118,20 @@ impl<'a> Holdings<'a> {
         Ok(())
     }
 
-    fn adapt_experts(&mut self, run: &Run, tensor: &Tensor, part: &Part) -> Result<(), Overflow> {
+    /// PEFT 0.21 `tuners/lora/layer.py:_ConvNd`: down by the whole window, up by one pixel, in the convolution's groups.
+    fn adapt_convolution(&mut self, run: &Run, module: &Module, of: Convolution, times: u64) -> Result<(), Overflow> {
+        let rank = run.lora_rank.value;
+        let down = of.inputs.checked_mul(of.area).ok_or(Overflow)?;
+        let shapes: &[(u64, u64)] = match run.method {
+            Method::Ia3 => &[(if is_feed_forward(module) { of.inputs } else { of.outputs }, 1)],
+            Method::Dora => &[(rank, down), (of.outputs, rank / of.groups.max(1)), (of.outputs, 1)],
+            _ => &[(rank, down), (of.outputs, rank / of.groups.max(1))],
+        };
+        let times = times.checked_mul(module.count).ok_or(Overflow)?;
+        shapes.iter().try_for_each(|&(rows, columns)| self.add_adapter(0, rows, columns, times))
+    }
+
+    fn adapt_experts(&mut self, run: &Run, tensor: &Tensor, (matrices, rank): (u64, u64), part: &Part) -> Result<(), Overflow> {
         let (stacked, rows, columns) = match *tensor.shape.as_slice() {
             [rows, columns] => (1, rows, columns),
             [stacked, rows, columns] => (stacked, rows, columns),
@@ -125,8 +139,8 @@ impl<'a> Holdings<'a> {
         };
         let experts = tensor.count.checked_mul(stacked).ok_or(Overflow)?.div_ceil(run.world.expert.value);
         let times = experts.checked_mul(part.count).ok_or(Overflow)?;
-        self.add_adapter(1, run.lora_rank.value, columns, times)?;
-        self.add_adapter(1, rows, run.lora_rank.value, times)
+        self.add_adapter(1, rank, columns, times)?;
+        self.add_adapter(1, rows.checked_mul(matrices).ok_or(Overflow)?, rank, times)
     }
 
     fn add_adapter(&mut self, kind: usize, rows: u64, columns: u64, times: u64) -> Result<(), Overflow> {

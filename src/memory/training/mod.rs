@@ -1,6 +1,7 @@
 //! Training: a ledger per rank over the stages of one step, from the model's own tensors and layers.
 
 mod activations;
+mod experts;
 mod habits;
 mod holdings;
 mod idle;
@@ -10,7 +11,9 @@ mod loss;
 mod modules;
 mod optimizer;
 mod phases;
+mod queries;
 mod recipe;
+mod resampler;
 mod run;
 mod samples;
 mod segments;
@@ -29,6 +32,7 @@ use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Model, Work};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow, ParamCount};
+use crate::runtime::sdpa;
 use crate::scenario::{Kernels, Offload, OffloadDevice, Scenario};
 use activations::Pass;
 use holdings::Holdings;
@@ -43,14 +47,14 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     if model.is_pipeline() {
         return Err(run::unsupported("training of diffusion pipelines is not known here yet".to_owned()));
     }
+    unfollowed::check(model)?;
     let mut run = Run::new(model, scenario)?;
     let mut devices: Vec<Device> = Vec::new();
     let mut host: Vec<Entry> = Vec::new();
-    let mut trained = ParamCount::ZERO;
+    let trained = count_trained(&mut run)?;
     for place in run.world.places(model.decoder().layer_count()) {
         run.place = place;
         let holdings = Holdings::of(&run)?;
-        trained = trained.plus(count_trained(&run, &holdings)?)?;
         let (device, moved) = device(&run, &holdings)?;
         host.extend(moved);
         match devices.last_mut() {
@@ -64,13 +68,15 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     Ok(Estimate { devices, host, capacity: None, trainable: Some(trained), choices: run.choices.0, assumptions, warnings })
 }
 
-/// Parameters that are trained on a rank's stage, all of its tensor-parallel ranks together.
-fn count_trained(run: &Run, holdings: &Holdings) -> Result<ParamCount, Overflow> {
-    let own = holdings.trained()?;
-    let ranks = run.world.tensor.value;
-    let dense = own[0].checked_add(holdings.adapters[0]).and_then(|n| n.checked_mul(ranks)).ok_or(Overflow)?;
-    let expert = own[1].checked_add(holdings.adapters[1]).and_then(|n| n.checked_mul(ranks)?.checked_mul(run.world.expert.value)).ok_or(Overflow)?;
-    Ok(ParamCount(dense.checked_add(expert).ok_or(Overflow)?))
+/// Parameters that are trained, each once, however they are spread.
+fn count_trained(run: &mut Run) -> Result<ParamCount, Overflow> {
+    let spread = run.world.clone();
+    (run.world.tensor.value, run.world.expert.value) = (1, 1);
+    let holdings = Holdings::of(run);
+    run.world = spread;
+    let holdings = holdings?;
+    let all = holdings.trained()?.into_iter().chain(holdings.adapters);
+    all.map(ParamCount).try_fold(ParamCount::ZERO, ParamCount::plus)
 }
 
 /// The ledger of one rank, and what of it lies on the host.
@@ -83,6 +89,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     move_to_host(run, &mut entries, &mut host)?;
     entries.extend(activations);
     entries.extend(activations::casts(run, holdings)?);
+    entries.extend(experts::entries(run, holdings)?);
     let is_head_trained =
         holdings.tensors.iter().any(|held| (held.is_trained || run.saves(held.tensor.role)) && loss::is_head(run.model.decoder(), held.tensor));
     entries.extend(loss::entries(run, is_head_trained)?);
@@ -94,7 +101,9 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
             widen(entry)?;
         }
     }
-    if run.model.is_input_unmapped(true) {
+    // A number without one of its parts is no more than a rule of thumb.
+    let is_part_missing = (run.images.value > 0 || run.seconds.value > 0) && run.place.is_first && !uncounted(run).is_empty();
+    if run.model.is_input_unmapped(true) || is_part_missing || unfollowed::is_mostly_outside(run.model.decoder())? && run.image.is_none() {
         widen_activations(&mut entries)?;
     }
     entries.extend(segments::entry(run, holdings)?);
@@ -117,9 +126,9 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     Ok((device, host))
 }
 
-/// Bytes by which gradients grow in the backward pass through layers, on this rank.
+/// Bytes by which gradients grow in the backward pass through layers, on this rank's card.
 fn growing_gradients(run: &Run, holdings: &Holdings) -> Result<u64, Overflow> {
-    if optimizer::steps_in_backward(run) {
+    if optimizer::steps_in_backward(run) || states::is_offloaded(Term::Gradients, run.offload) {
         return Ok(0);
     }
     let head = |held: &holdings::Held| !held.is_in_layer && loss::is_head(run.model.decoder(), held.tensor);
@@ -171,12 +180,17 @@ fn slack(device: &Device) -> Result<Entry, Overflow> {
     Ok(Entry::exact(Term::Fragmentation, formula, Basis::Modelled, source, stages::ALL)?.with_band(part(low), part(high), Basis::Modelled))
 }
 
+/// Parts of whose input nothing is known to be kept.
+fn uncounted<'a>(run: &Run<'a>) -> Vec<&'a Component> {
+    let counted = towers::of(run);
+    let is_counted = |part: &Component| part.kind == ComponentKind::TextEncoder || counted.iter().any(|tower| std::ptr::eq(tower.part, part));
+    run.model.anatomy.counted().skip(1).filter(|part| !is_counted(part)).collect()
+}
+
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings: Vec<String> = run.model.is_input_unmapped(true).then(|| UNMAPPED.to_owned()).into_iter().collect();
-    let counted = towers::of(run);
-    let is_counted = |part: &Component| part.kind == ComponentKind::TextEncoder || counted.iter().any(|tower| std::ptr::eq(tower.part, part));
-    let others: Vec<&Component> = run.model.anatomy.counted().skip(1).filter(|part| !is_counted(part)).collect();
+    let others = uncounted(run);
     if !others.is_empty() {
         let names: Vec<&str> = others.iter().map(|part| part.name.as_ref()).collect();
         let hints = [
@@ -188,8 +202,13 @@ fn warnings(run: &Run) -> Vec<String> {
         warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", names.join(", ")));
     }
     if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
-        let name = run.model.anatomy.computation.activation.as_deref().unwrap_or_default();
+        let name = &run.model.anatomy.computation.activation;
         warnings.push(format!("`{name}` is one operator here; transformers writes it out and keeps more of it (--kernels transformers)"));
+    }
+    warnings.extend(layer::without_flash(run));
+    if layer::falls_back_to_eager(run) {
+        let pairs = if sdpa::attends_in_part(run.model) { "; scores of all pairs are counted, of which it computes a part in long inputs" } else { "" };
+        warnings.push(format!("transformers 5.23 has no sdpa attention for this family and writes it out (eager): that is counted{pairs}"));
     }
     if let Some(method) = &run.model.anatomy.quantization
         && run.packed.is_none()

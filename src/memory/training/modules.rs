@@ -19,6 +19,57 @@ pub(super) struct Module<'a> {
     pub count: u64,
     /// Whether it has a bias.
     pub has_bias: bool,
+    /// What a convolution's weight has.
+    pub convolution: Option<Convolution>,
+}
+
+/// The weight of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Convolution {
+    /// Channels of its result.
+    pub outputs: u64,
+    /// Channels that it reads; of one in groups as far as its shape tells.
+    pub inputs: u64,
+    /// Groups of channels that do not mix.
+    pub groups: u64,
+    /// Values of its window.
+    pub area: u64,
+    /// Whether the window has one side.
+    pub is_of_samples: bool,
+}
+
+impl Convolution {
+    /// By its shape: `[outputs, inputs / groups, window ..]`. In a layer one input of several outputs is one of each.
+    fn of(tensor: &Tensor) -> Option<Self> {
+        let [outputs, inputs, ref window @ ..] = *tensor.shape.as_slice() else { return None };
+        let is_other = tensor.role.is_expert() || matches!(tensor.role, Role::Norm | Role::Embedding | Role::Position | Role::MixerState);
+        if window.is_empty() || is_other {
+            return None;
+        }
+        let area = window.iter().try_fold(1_u64, |area, side| area.checked_mul(*side))?;
+        let groups = if inputs == 1 { outputs } else { 1 };
+        Some(Self { outputs, inputs: inputs.checked_mul(groups)?, groups, area, is_of_samples: window.len() == 1 })
+    }
+
+    /// Channels that one group reads: what the shape of a weight says.
+    pub fn of_group(self) -> u64 {
+        self.inputs / self.groups.max(1)
+    }
+
+    /// The same where the channels that it reads are known.
+    pub fn reading(self, channels: u64) -> Self {
+        Self { inputs: channels, groups: channels.checked_div(self.of_group()).unwrap_or(1).max(1), ..self }
+    }
+}
+
+/// Whether a feed-forward's matrix is cut into groups of inputs and outputs, so that one side of all groups is the hidden state.
+fn is_in_groups(tensor: &Tensor, hidden: u64) -> bool {
+    let [groups, inputs, outputs] = *tensor.shape.as_slice() else { return false };
+    match tensor.role {
+        Role::Up => groups.saturating_mul(inputs) == hidden,
+        Role::Down => groups.saturating_mul(outputs) == hidden,
+        _ => false,
+    }
 }
 
 impl<'a> Module<'a> {
@@ -27,16 +78,32 @@ impl<'a> Module<'a> {
         let (rows, columns) = match *tensor.shape.as_slice() {
             [rows] => (rows, 0),
             [rows, columns] => (rows, columns),
+            // `ConvBERT`'s matrices in groups: `[groups, inputs / groups, outputs / groups]`.
+            [groups, inputs, outputs] if is_in_groups(tensor, hidden) => (groups.saturating_mul(outputs), groups.saturating_mul(inputs)),
             _ => (0, 0),
         };
         // GPT-2's `Conv1D` keeps its matrices the other way round.
         let is_reversed = match tensor.role {
-            Role::Query | Role::Key | Role::Value | Role::Qkv | Role::Gate | Role::Up | Role::GateUp => columns != hidden && rows == hidden,
+            Role::Qkv | Role::Gate | Role::Up | Role::GateUp => columns != hidden && rows == hidden,
             Role::AttentionOutput | Role::Down => columns == hidden && rows != hidden,
             _ => false,
         };
         let (rows, columns) = if is_reversed && columns > 0 { (columns, rows) } else { (rows, columns) };
-        Self { path, leaf, role: tensor.role, rows, columns, count: tensor.count, has_bias: false }
+        Self {
+            path,
+            leaf,
+            role: tensor.role,
+            rows,
+            columns,
+            count: tensor.count,
+            has_bias: false,
+            convolution: Convolution::of(tensor).filter(|_| columns == 0),
+        }
+    }
+
+    /// True for what multiplies: a matrix or a convolution.
+    pub const fn is_product(&self) -> bool {
+        self.is_linear() || self.convolution.is_some()
     }
 
     /// True for one matrix that is no embedding.
@@ -55,7 +122,8 @@ pub(super) fn modules(tensors: &[Tensor], hidden: u64) -> Vec<Module<'_>> {
     let mut found: Vec<Module<'_>> = Vec::new();
     for tensor in tensors {
         match tensor.name.rsplit_once('.') {
-            Some((path, "weight")) => found.push(Module::new(tensor, path, hidden)),
+            // torch's `weight_norm`: the directions have the weight's shape.
+            Some((path, "weight" | "weight_v")) => found.push(Module::new(tensor, path, hidden)),
             Some((path, "bias")) => {
                 if let Some(module) = found.iter_mut().rev().find(|module| module.path == path) {
                     module.has_bias = true;
@@ -63,6 +131,26 @@ pub(super) fn modules(tensors: &[Tensor], hidden: u64) -> Vec<Module<'_>> {
             }
             _ => {}
         }
+    }
+    found
+}
+
+/// The modules outside of layers. The first of them reads what the part is given, be it in one channel; a convolution over samples reads
+/// what the product before it makes.
+pub(super) fn outside(tensors: &[Tensor], hidden: u64) -> Vec<Module<'_>> {
+    let mut found = modules(tensors, hidden);
+    let mut before: Option<u64> = None;
+    for module in found.iter_mut().filter(|module| module.is_product()) {
+        if let Some(of) = module.convolution {
+            let each = of.of_group();
+            let channels = match before {
+                None => each,
+                Some(made) if of.is_of_samples && made.is_multiple_of(each.max(1)) => made,
+                Some(_) => of.inputs,
+            };
+            module.convolution = Some(of.reading(channels));
+        }
+        before = Some(module.convolution.map_or(module.rows, |of| of.outputs));
     }
     found
 }
@@ -82,13 +170,20 @@ pub(super) struct AttentionPart<'a> {
     /// From it.
     pub latent_up: Option<Module<'a>>,
     pub output: Option<Module<'a>>,
+    /// What its sigmoid scales the result by.
+    pub gate: Option<Module<'a>>,
     pub query_norm: Option<Module<'a>>,
     pub key_norm: Option<Module<'a>>,
     /// Of the queries' latent.
     pub query_down_norm: Option<Module<'a>>,
     /// Of the keys' and values' latent.
     pub latent_norm: Option<Module<'a>>,
+    /// A convolution beside the heads, as in [`SPAN`].
+    pub span: [Option<Module<'a>>; 4],
 }
+
+/// The modules of `ConvBERT`'s convolution: two of keys, what makes kernels of them, what is convolved.
+const SPAN: [&str; 4] = ["key_conv_attn_layer.depthwise", "key_conv_attn_layer.pointwise", "conv_kernel_layer", "conv_out_layer"];
 
 impl AttentionPart<'_> {
     /// Reads another sequence than its queries come from.
@@ -146,6 +241,9 @@ impl<'a> Parts<'a> {
     }
 
     fn take(&mut self, module: Module<'a>, hidden: u64) {
+        if let Some(at) = SPAN.iter().position(|name| module.path.ends_with(name)) {
+            return place(&mut self.attentions, module, |part| &mut part.span[at]);
+        }
         match module.role {
             Role::Norm => self.take_norm(module, hidden),
             role if role.is_expert() => {}
@@ -158,11 +256,14 @@ impl<'a> Parts<'a> {
             Role::LatentDown => place(&mut self.attentions, module, |part| &mut part.latent_down),
             Role::LatentUp => place(&mut self.attentions, module, |part| &mut part.latent_up),
             Role::AttentionOutput => place(&mut self.attentions, module, |part| &mut part.output),
+            Role::Gate if module.path.contains("attn") => place(&mut self.attentions, module, |part| &mut part.gate),
             Role::Gate => place(&mut self.feed_forwards, module, |part| &mut part.gate),
             Role::Up => place(&mut self.feed_forwards, module, |part| &mut part.up),
             Role::GateUp => place(&mut self.feed_forwards, module, |part| &mut part.both),
             Role::Down => place(&mut self.feed_forwards, module, |part| &mut part.down),
             Role::Router => self.router = Some(module),
+            // Gemma 4 calls it so.
+            _ if module.path.ends_with("router.proj") => self.router = Some(module),
             Role::MixerInput | Role::MixerOutput => self.recurrence.push(module),
             _ => self.others.push(module),
         }

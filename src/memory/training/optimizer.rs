@@ -27,14 +27,18 @@ pub(super) const fn source(optimizer: Optimizer) -> &'static str {
         Optimizer::PagedAdamw => "bitsandbytes 0.50 optim/optimizer.py: two float32 moments in unified memory",
         Optimizer::Sgd => "torch 2.15 optim/sgd.py: nothing without momentum",
         Optimizer::SgdMomentum => "torch 2.15 optim/sgd.py: one momentum per parameter",
-        Optimizer::Adafactor => "transformers 5.23 optimization.py `Adafactor`: float32 means of rows and columns; vectors whole",
+        Optimizer::Adafactor => {
+            "transformers 5.23 optimization.py `Adafactor`: float32 means of rows and columns; vectors whole; a step squares the gradient in float32"
+        }
         Optimizer::Lion => "one momentum per parameter, in its type (Chen et al., arXiv 2302.06675)",
         Optimizer::Lion8bit => "bitsandbytes 0.50 optim/optimizer.py: one 8-bit momentum, a float32 scale per 256",
         Optimizer::Muon => {
             "torch 2.15 optim/_muon.py: momentum of hidden matrices; embeddings, head and vectors by AdamW; a step orthogonalises one matrix at a time in bfloat16"
         }
         Optimizer::Sophia => "momentum and a diagonal of the Hessian per parameter (Liu et al., arXiv 2305.14342)",
-        Optimizer::Galore => "a projector and two moments of the projected gradient per matrix (Zhao et al., arXiv 2403.03507)",
+        Optimizer::Galore => {
+            "galore-torch 1.0 adamw.py, galore_projector.py: a projector and two moments of the projected gradient per matrix (arXiv 2403.03507)"
+        }
         Optimizer::Apollo => "two moments of a randomly projected gradient per matrix, the projection made anew from a seed (Zhu et al., arXiv 2412.05270)",
         Optimizer::ApolloMini => "the same with rank 1 (Zhu et al., arXiv 2412.05270)",
         Optimizer::Lomo => "no states; each gradient is used and dropped in the backward pass (Lv et al., arXiv 2306.09782)",

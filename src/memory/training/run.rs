@@ -1,5 +1,6 @@
 //! A training run with every default filled in.
 
+use super::experts::{self, Experts};
 use super::habits::{Habits, Usual};
 use super::modules::Module;
 use super::recipe::{Recipe, default_recipe};
@@ -77,6 +78,8 @@ pub(super) struct Run<'a> {
     pub lora_rank: Chosen,
     /// Modules with adapters, resolved to names that the model has.
     pub targets: Targets,
+    /// Which parameters of experts have adapters.
+    pub experts: Experts,
     /// Dropout before a low-rank adapter.
     pub has_adapter_dropout: bool,
     /// Virtual tokens.
@@ -127,6 +130,18 @@ pub(super) fn pick<T: std::fmt::Display>(choices: &mut Choices, key: &'static st
 /// The same, where a framework has a default of its own.
 fn usual<T: std::fmt::Display>(choices: &mut Choices, key: &'static str, asked: Option<T>, (default, rule): Usual<T>) -> T {
     pick(choices, key, asked, default, rule)
+}
+
+/// Chunks of the interleaved schedule are alike.
+fn check_chunks(model: &Model, world: &World, schedule: Schedule, chunks: u64) -> Result<(), EstimateError> {
+    let (layers, stages) = (model.decoder().layer_count(), world.pipeline.value);
+    if stages == 1 || schedule != Schedule::Interleaved || layers.is_multiple_of(stages.saturating_mul(chunks)) {
+        return Ok(());
+    }
+    Err(unsupported(format!(
+        "{layers} layers do not divide over {stages} pipeline stages of {chunks} chunks each: Megatron-LM refuses that \
+         (core/transformer/transformer_config.py: layers of a stage \"must be divisible by virtual pipeline parallel degree\")"
+    )))
 }
 
 /// The list that a setting is told in.
@@ -223,7 +238,7 @@ impl<'a> Run<'a> {
         let loss = usual(&mut choices, "loss", asked.loss, habits.loss);
         let kernels = usual(&mut choices, "kernels", asked.kernels, habits.kernels);
         choices.said("attention", scenario.attention.name().to_owned(), None);
-        assumptions.extend(unfollowed::notes(model, scenario.attention)?);
+        assumptions.extend(unfollowed::notes(model)?);
         let (rank, rule) = habits.rank;
         let lora_rank = told(method.is_low_rank(), &mut choices, &mut aside).count("lora_rank", asked.lora_rank, rank, rule, 1 << 20)?;
         let mut usual_targets = habits.targets.filter(|_| method.is_low_rank() && asked.lora_targets.is_none());
@@ -275,6 +290,13 @@ impl<'a> Run<'a> {
             "two chunks a stage",
             1 << 10,
         )?;
+        let (passes, stages) = (accumulation.value, world.pipeline.value);
+        if stages > 1 && schedule == Schedule::Interleaved && passes < stages {
+            return Err(unsupported(format!(
+                "the interleaved schedule takes at least as many micro-batches as pipeline stages: {passes} are fewer than {stages} (Megatron-LM core/pipeline_parallel/schedules.py)"
+            )));
+        }
+        check_chunks(model, &world, schedule, virtual_stages.value)?;
         let reference = reference(algorithm, method, asked.reference, &mut choices)?;
         let is_rolled = matches!(algorithm, Algorithm::Grpo | Algorithm::Ppo);
         let generations = told(is_rolled, &mut choices, &mut aside).count(
@@ -291,7 +313,7 @@ impl<'a> Run<'a> {
             return Err(EstimateError::OutOfRange {
                 what: "rollout memory fraction",
                 value: rollout_memory.to_string(),
-                must: "it must be above 0 and at most 1",
+                must: "it must be above 0 and at most 1".into(),
             });
         }
         told(is_rolled && matches!(rollout, Rollout::Colocate | Rollout::ColocateAsleep), &mut choices, &mut aside).said(
@@ -304,7 +326,8 @@ impl<'a> Run<'a> {
             assumptions.push(format!("a step of {completions} completions holds no whole groups of {}: trainers ask for a multiple", generations.value));
         }
         let dropout = asked.lora_dropout.unwrap_or(Decimal::new(0, 0));
-        Ok(Self {
+        let experts = Experts::of(model, method, &targets)?;
+        let run = Self {
             model,
             scenario,
             card,
@@ -331,6 +354,7 @@ impl<'a> Run<'a> {
             kernels,
             lora_rank,
             targets,
+            experts,
             has_adapter_dropout: dropout != Decimal::new(0, 0),
             virtual_tokens,
             trainable,
@@ -345,7 +369,10 @@ impl<'a> Run<'a> {
             rollout_memory,
             choices,
             assumptions,
-        })
+        };
+        experts::check(&run)?;
+        super::images::check(&run)?;
+        Ok(run)
     }
 
     /// `value` elements of a token on this rank: split over the tensor-parallel ranks where `splits`, and with sequence parallelism
@@ -375,12 +402,13 @@ impl<'a> Run<'a> {
             Method::Ia3 => module.is_linear(),
             method => method.is_low_rank() && (module.is_linear() || module.role == Role::Embedding),
         };
-        is_kind && targets::takes(&self.targets, module.leaf, module.role)
-    }
-
-    /// Whether experts that are matrices of their own get adapters.
-    pub fn adapts_experts(&self) -> bool {
-        self.method.is_low_rank() && targets::takes_experts(&self.targets, self.model)
+        // Convolutions where they are named; the head of what only looks at images is a matrix like others.
+        let is_all = self.targets == Targets::AllLinear;
+        let is_kind = is_kind || !is_all && module.convolution.is_some() && (self.method.is_low_rank() || self.method == Method::Ia3);
+        if is_all && module.role == Role::Score && self.reads_images_alone() {
+            return is_kind;
+        }
+        is_kind && self.experts.takes(module.leaf, module.role).unwrap_or_else(|| targets::takes(&self.targets, module.leaf, module.role))
     }
 
     /// Whether adapters have a magnitude per output.

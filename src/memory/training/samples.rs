@@ -71,7 +71,7 @@ impl Run<'_> {
     }
 
     /// Tokens of the sound in one sample.
-    fn sound(&self, frames: &Frames) -> Expr {
+    pub fn sound(&self, frames: &Frames) -> Expr {
         let windows = frames.window_seconds().map_or_else(String::new, |seconds| format!(", in windows of {seconds} s"));
         let source = Source::Derived(format!("{} s of sound, {} frames of 10 ms a token{windows}", self.seconds.value, frames.per_token).into());
         Expr::leaf(frames.tokens(self.seconds.value).unwrap_or_default(), "tokens of sound", source)
@@ -173,7 +173,7 @@ pub(super) fn check_capacity_factor(model: &Model, asked: Option<Decimal>, choic
         && (numerator == 0 || !mixtures.is_empty() && !mixtures.iter().any(has_room))
     {
         let must = "it must be above 0, and at most experts / experts per token: none gets more tokens than there are";
-        return Err(EstimateError::OutOfRange { what: "expert_capacity_factor", value: factor.to_string(), must });
+        return Err(EstimateError::OutOfRange { what: "expert_capacity_factor", value: factor.to_string(), must: must.into() });
     }
     if !mixtures.is_empty() {
         pick(choices, "expert_capacity_factor", asked, Decimal::new(1, 0), "tokens are spread evenly");

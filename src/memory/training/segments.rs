@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::holdings::{Held, Holdings, stored};
+use super::holdings::{Held, Holdings, is_quantised, stored};
 use super::run::Run;
 use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
+use crate::model::Role;
 use crate::quantity::{Bytes, MIB, Overflow};
 
 /// `kMinBlockSize`: sizes are rounded up to this.
@@ -83,8 +84,19 @@ pub(super) fn entry(run: &Run, holdings: &Holdings) -> Result<Option<Entry>, Ove
         // The standard sort: a network of maps has all of its blocks in one unit.
         sorted.sort_by_key(|held| held.tensor.name.as_str());
         let mut tensors: Vec<(u64, u64)> = Vec::new();
-        for held in sorted {
+        for held in &sorted {
             let count = held.tensor.count.max(1);
+            // transformers 5 keeps the matrices of all experts in one parameter, gates and ups together.
+            if held.tensor.role.is_expert() && held.tensor.shape.len() > 1 && !is_quantised(run, held) {
+                let pairs = match held.tensor.role {
+                    Role::ExpertGate => 2,
+                    Role::ExpertUp if sorted.iter().any(|other| other.tensor.role == Role::ExpertGate) => 0,
+                    _ => 1,
+                };
+                let encoding = if held.is_trained { run.recipe.weight } else { run.base };
+                tensors.push((encoding.bytes_for(held.elements.checked_mul(pairs).ok_or(Overflow)?)?.get(), pairs.min(1)));
+                continue;
+            }
             if held.is_trained {
                 tensors.push((run.recipe.weight.bytes_for(held.elements / count)?.get(), count));
             } else {

@@ -39,6 +39,8 @@ pub(super) fn entries(run: &Run, holdings: &Holdings) -> Result<Vec<Entry>, Over
     let communication = |formula, source, stages| Entry::exact(Term::Communication, formula, Basis::Derived, source, stages);
     let bucket = |of: u64| Expr::Min(vec![leaf(of, "parameters"), Expr::named(BUCKET, "elements of a bucket")]);
     match run.sharding {
+        // Megatron-LM core/distributed/param_and_grad_buffer.py: what is sent are ranges of the buffers that weights and gradients lie in.
+        Sharding::Ddp | Sharding::Zero1 | Sharding::Zero2 if run.recipe.has_gradient_buffer => {}
         Sharding::Ddp if trained > 0 => entries.push(communication(Expr::encoded(leaf(trained, "trained parameters"), gradient), DDP, STEPPING)?),
         Sharding::Zero1 | Sharding::Zero2 if trained > 0 => {
             entries.push(communication(Expr::encoded(bucket(trained), gradient), ZERO, BACKWARD)?);

@@ -153,15 +153,21 @@ fn optimizer(run: &Run, holdings: &Holdings, trained: [u64; 2]) -> Result<Vec<En
     }
     let largest = |wanted: &dyn Fn(Role) -> bool| holdings.largest(|held| held.is_trained && wanted(held.tensor.role));
     let leaf = |count: u64| Expr::leaf(count, "parameters of the largest tensor", counted(run));
+    let copies = |copies: u64, count: u64, of: Encoding| Expr::Product(vec![Expr::named(copies, "copies"), Expr::encoded(leaf(count), of)]);
+    let is_projected = |role: Role| !matches!(role, Role::Embedding | Role::Head | Role::Norm | Role::Position);
     let step = match run.optimizer {
         Optimizer::AdamwForeach => Some(Expr::encoded(share_of(run, trained, is_shared, "square roots of second moments"), run.recipe.state)),
-        Optimizer::Muon => {
-            let matrix = largest(&|role| !matches!(role, Role::Embedding | Role::Head | Role::Norm | Role::Position));
-            Some(Expr::Product(vec![Expr::named(3, "copies"), Expr::encoded(leaf(matrix), Encoding::BF16)]))
+        Optimizer::Muon => Some(copies(3, largest(&is_projected), Encoding::BF16)),
+        // The gradient's square, its sum with epsilon, and float32 copies of what is in 16 bits.
+        Optimizer::Adafactor => {
+            let narrow = [run.recipe.weight, run.recipe.gradient].into_iter().filter(|of| *of != Encoding::F32).count() as u64;
+            Some(copies(2 + narrow, largest(&|_| true), Encoding::F32))
         }
-        Optimizer::Adafactor | Optimizer::Galore | Optimizer::Apollo | Optimizer::ApolloMini => {
-            Some(Expr::Product(vec![Expr::named(2, "copies"), Expr::encoded(leaf(largest(&|_| true)), Encoding::F32)]))
+        // Its singular vectors beside a float32 copy of a projected matrix; a denominator and a quotient of what is not projected.
+        Optimizer::Galore => {
+            Some(Expr::Max(vec![copies(3, largest(&is_projected), Encoding::F32), copies(2, largest(&|role| !is_projected(role)), run.recipe.state)]))
         }
+        Optimizer::Apollo | Optimizer::ApolloMini => Some(copies(2, largest(&|_| true), run.recipe.state)),
         _ => None,
     };
     if let Some(formula) = step {

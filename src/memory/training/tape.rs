@@ -75,6 +75,8 @@ pub(super) struct Rules {
     pub attention: AttentionImplementation,
     /// Tokens of one sequence.
     pub sequence: Expr,
+    /// Sequences of the pass.
+    pub rows: Expr,
     /// Bytes of an adapter's values.
     pub adapter: u64,
     /// Whether autocast lowers what adapters work with.
@@ -131,10 +133,28 @@ pub(super) enum NormKind {
     Rms,
     /// The same with everything in float32 (Gemma).
     RmsFloat,
+    /// The first with the values as they came multiplied by a float32 factor (T5), so that they are kept too.
+    RmsWidened,
     /// Mean and variance: one operator.
     Layer,
     /// The same written out in float32: the centred values twice, and the normalised ones.
     LayerFloat,
+}
+
+/// What is added to the scores of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mask {
+    /// Nothing: at most that later tokens are not seen, which kernels know themselves.
+    None,
+    /// Which tokens are seen, made into numbers for a kernel by each layer (torch 2.15 `attention.cpp:convert_boolean_attn_mask`).
+    Seen,
+    /// A number for each head too, which of them are seen kept beside.
+    OfHeads,
+    /// A learned value for each distance, made for each layer, one for all sequences (transformers 5.23 `create_position_bias_mask`);
+    /// true where later tokens are not seen.
+    Distances(bool),
+    /// What another layer keeps.
+    Elsewhere,
 }
 
 /// A pass that is being written down.
@@ -204,6 +224,13 @@ impl<'r> Tape<'r> {
         self.values[value.0].is_kept
     }
 
+    /// The same tensor on the tape of what comes next: what is kept here is not kept again.
+    pub fn carry(&self, value: Value, next: &mut Tape) -> Value {
+        let Held { width, bytes, needs_gradient, is_kept } = &self.values[value.0];
+        next.values.push(Held { width: width.clone(), bytes: *bytes, needs_gradient: *needs_gradient, is_kept: *is_kept });
+        Value(next.values.len() - 1)
+    }
+
     /// Keeps something that is no tensor of the pass (masks, statistics).
     pub fn keep(&mut self, width: &Expr, bytes: u64) {
         self.saved.add(width, bytes);
@@ -214,10 +241,12 @@ impl<'r> Tape<'r> {
         self.saved.add(&Expr::constant(1), bytes);
     }
 
-    /// Keeps a tensor when operators are chosen one by one.
+    /// Keeps a tensor when operators are chosen one by one; of one without a gradient nothing is.
     pub fn select(&mut self, value: Value) {
         let held = &self.values[value.0];
-        self.selected.add(&held.width, held.bytes);
+        if held.needs_gradient {
+            self.selected.add(&held.width, held.bytes);
+        }
     }
 
     /// A gradient of this width is in flight in the backward pass.
@@ -337,13 +366,16 @@ impl<'r> Tape<'r> {
                 }
                 self.value(width, bytes, is_needed)
             }
-            NormKind::Rms | NormKind::RmsFloat => {
+            NormKind::Rms | NormKind::RmsFloat | NormKind::RmsWidened => {
                 if needs_gradient {
+                    if kind == NormKind::RmsWidened {
+                        self.save(input);
+                    }
                     let wide = self.cast(input, 4);
                     self.save(wide);
                     self.keep(rows, 4);
                 }
-                let (normed, out) = if kind == NormKind::Rms { (bytes, bytes.max(weight)) } else { (4, bytes) };
+                let (normed, out) = if kind == NormKind::RmsFloat { (4, bytes) } else { (bytes, bytes.max(weight)) };
                 if is_trained {
                     self.keep(&width, normed);
                 }
@@ -362,20 +394,32 @@ impl<'r> Tape<'r> {
         self.like(value, width)
     }
 
-    /// Queries, keys and values to a result per query head. `wide_keys` and `wide_values` are their widths with one head for each
-    /// query head, where they are fewer; `masked` says that a mask keeps kernels from taking them as they are.
-    pub fn attention(&mut self, [query, key, value]: [Value; 3], heads: &Expr, [wide_keys, wide_values]: [&Expr; 2], masked: bool) -> Value {
+    /// Queries, keys and values to a result of this width. `wide` are the widths of keys and values where they are copied so that every
+    /// query head has its own.
+    pub fn attention(&mut self, made: [Value; 3], heads: &Expr, wide: Option<[&Expr; 2]>, mask: Mask, result: Expr) -> Value {
+        let keys = self.rules.sequence.clone();
+        self.attention_to(made, heads, wide, mask, (&keys, result))
+    }
+
+    /// The same with so many keys.
+    pub fn attention_to(
+        &mut self,
+        [query, key, value]: [Value; 3],
+        heads: &Expr,
+        wide: Option<[&Expr; 2]>,
+        mask: Mask,
+        (keys, result): (&Expr, Expr),
+    ) -> Value {
         let [query, key, value] = [query, key, value].map(|one| self.lowered(one));
         let needs_gradient = [query, key, value].into_iter().any(|one| self.needs_gradient(one));
         let is_eager = self.rules.attention == AttentionImplementation::Eager;
-        let repeats = is_eager || masked && self.rules.attention == AttentionImplementation::Sdpa;
         let (mut key, mut value) = (key, value);
         // Parts of one tensor stay in it.
-        if repeats && key != query && self.width(key) != *wide_keys {
-            key = self.like(key, wide_keys.clone());
-            value = self.like(value, wide_values.clone());
+        if let Some([keys, values]) = wide.filter(|_| key != query) {
+            key = self.like(key, keys.clone());
+            value = self.like(value, values.clone());
         }
-        let result = self.value(wide_values.clone(), self.rules.compute, needs_gradient);
+        let result = self.value(result, self.rules.compute, needs_gradient);
         self.select(result);
         if !needs_gradient {
             return result;
@@ -387,9 +431,12 @@ impl<'r> Tape<'r> {
             self.save(result);
             self.keep(heads, 4);
             self.selected.add(heads, 4);
+            if self.rules.attention == AttentionImplementation::Sdpa {
+                self.mask(mask, heads, keys);
+            }
             return result;
         }
-        let scores = Expr::Product(vec![heads.clone(), self.rules.sequence.clone()]);
+        let scores = Expr::Product(vec![heads.clone(), keys.clone()]);
         let compute = self.rules.compute;
         let wide = if self.rules.softmax_in_float32 { 4 } else { compute };
         if self.rules.caps_scores {
@@ -404,5 +451,27 @@ impl<'r> Tape<'r> {
         }
         self.works_with(scores, 4);
         result
+    }
+
+    /// What a kernel adds to the scores, which its backward reads.
+    fn mask(&mut self, mask: Mask, heads: &Expr, keys: &Expr) {
+        match mask {
+            Mask::None | Mask::Elsewhere => {}
+            Mask::Seen => self.keep(keys, self.rules.compute),
+            Mask::OfHeads => {
+                self.keep(&Expr::Product(vec![heads.clone(), keys.clone()]), self.rules.compute);
+                self.keep(keys, 1);
+            }
+            Mask::Distances(is_causal) => {
+                let of = |width: Expr| width.ceil_div(self.rules.rows.clone());
+                let scores = of(Expr::Product(vec![heads.clone(), keys.clone()]));
+                let choices = of(keys.clone());
+                self.keep(&scores, self.rules.compute);
+                self.works_with(scores, self.rules.compute);
+                if is_causal {
+                    self.keep(&choices, 1);
+                }
+            }
+        }
     }
 }

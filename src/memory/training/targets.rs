@@ -79,7 +79,12 @@ pub(super) fn resolve(model: &Model, method: Method, asked: Option<&Targets>, as
         None if method == Method::Qlora => return Ok((Targets::AllLinear, "the QLoRA paper's")),
         None => defaults(model, method),
     };
-    let has = |name: &str| model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && leaf(tensor) == name.rsplit('.').next().unwrap_or(name));
+    let has = |name: &str| {
+        let name = name.rsplit('.').next().unwrap_or(name);
+        // In transformers 5 the gates and ups of all experts are one parameter.
+        let is_pair = |tensor: &Tensor| name == "gate_up_proj" && tensor.role == Role::ExpertGate;
+        model.anatomy.tensors().any(|(tensor, _)| tensor.shape.len() > 1 && (leaf(tensor) == name || is_pair(tensor)))
+    };
     let (mut found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(|name| has(name));
     let mut lost = Vec::new();
     for name in missing {
@@ -136,13 +141,7 @@ pub(super) fn takes(targets: &Targets, leaf: &str, role: Role) -> bool {
     }
 }
 
-/// Whether the matrices of experts get adapters: when they are named. transformers 5 keeps them as parameters, which `all-linear` leaves.
-pub(super) fn takes_experts(targets: &Targets, model: &Model) -> bool {
-    let Targets::Named(names) = targets else { return false };
-    model.decoder().layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.role.is_expert() && names.iter().any(|name| name == leaf(tensor)))
-}
-
-/// Whether a tensor of experts gets an adapter.
+/// Whether a tensor of experts gets an adapter: when it is named. transformers 5 keeps them as parameters, which `all-linear` leaves.
 pub(super) fn takes_expert(targets: &Targets, tensor: &Tensor) -> bool {
     matches!(targets, Targets::Named(names) if names.iter().any(|name| name == leaf(tensor)))
 }

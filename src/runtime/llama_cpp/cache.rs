@@ -29,7 +29,7 @@ pub(super) fn entries(run: &Run, place: Spot) -> Result<Vec<Entry>, Overflow> {
     for layers in &run.model.decoder().layers {
         let range = first..first.saturating_add(layers.count);
         first = range.end;
-        let here = run.layers_at(range, place);
+        let here = run.caches_at(range, place);
         if here == 0 {
             continue;
         }
@@ -43,7 +43,7 @@ pub(super) fn entries(run: &Run, place: Spot) -> Result<Vec<Entry>, Overflow> {
     let mut entries = Vec::new();
     if !kinds.is_empty() {
         let formula = Expr::sum(kinds.iter().map(|(kind, layers)| kind.formula(run, *layers)).collect());
-        let source = "llama.cpp llama-kv-cache.cpp: cells of every sequence, all allocated at the start";
+        let source = "llama.cpp llama-kv-cache.cpp: cells of every sequence, all allocated at the start; of layers on the host, and of all with --no-kv-offload, in its memory";
         entries.push(Entry::exact(Term::KvCache, formula, Basis::Derived, source, RUNNING)?);
     }
     if !states.is_empty() {
@@ -87,8 +87,8 @@ impl Kind {
         }
         product.push(Factor::config(self.width, self.what, "the sizes of the layer's attention").leaf());
         product.push(run.cells(self.is_windowed).leaf());
-        if run.sequences.count > 1 {
-            product.push(run.sequences.leaf());
+        if run.streams.count > 1 {
+            product.push(run.streams.leaf());
         }
         Expr::encoded(Expr::Product(product), self.encoding)
     }

@@ -27,6 +27,7 @@ impl Drafting {
             ubatch: flags.ubatch,
             flash_attention: flags.flash_attention,
             parallel: flags.parallel,
+            no_kv_offload: flags.no_kv_offload,
             ..LlamaCpp::default()
         };
         let alone = Scenario { weights: Weights::AsStored, llama_cpp, serving: Serving::default(), context: Some(context), ..scenario.clone() };

@@ -48,6 +48,8 @@ pub(super) struct Graph<'a> {
     inputs: Vec<(Input, Ticket)>,
     /// The hidden state that layers add to.
     pub residual: Option<Ticket>,
+    /// Embeddings of the tokens on the host, until they were copied to where the first layer is computed.
+    embeddings: Option<Ticket>,
     /// A norm that the device before made, where a layer starts with it.
     handed_norm: Option<Ticket>,
     /// The rows that are worked on: all tokens, and the outputs behind the last layer's attention.
@@ -69,6 +71,7 @@ pub(super) fn buffers(run: &Run, is_pipelined: bool) -> Result<Buffers, Overflow
         at: host,
         inputs: Vec::new(),
         residual: None,
+        embeddings: None,
         handed_norm: None,
         rows: run.tokens,
         layer: 0,
@@ -125,7 +128,7 @@ impl Graph<'_> {
         if self.style.has_position_table {
             self.take(self.of_rows("looked-up positions", hidden))?;
         }
-        self.take(self.of_rows("token embeddings", hidden))?;
+        self.embeddings = Some(self.take(self.of_rows("token embeddings", hidden))?);
         Ok(())
     }
 
@@ -202,7 +205,11 @@ impl Graph<'_> {
         let norm = makes_norm.then(|| self.of_rows("norm", hidden));
         let residual = self.of_rows("residual", hidden);
         self.handed_norm = norm.map(|norm| self.take_copies(norm, copies)).transpose()?.flatten();
-        let kinds = if is_resident { self.inputs_of(layer..self.run.stretch(layer)) } else { Vec::new() };
+        let mut kinds = if is_resident { self.inputs_of(layer..self.run.stretch(layer)) } else { Vec::new() };
+        if self.run.no_kv_offload {
+            // Writing a cache on the host cuts the graph: what is read behind the cut comes when a layer first reads it.
+            kinds.retain(|kind| *kind == Input::Positions);
+        }
         if is_first {
             self.residual = self.take_copies(residual, copies)?;
             if self.style.has_position_table {
@@ -304,11 +311,28 @@ impl Graph<'_> {
         }
     }
 
-    /// Makes sure that an input of a layer whose weights lie on the host is here.
+    /// Makes sure that an input of a layer whose weights or cache lie on the host is here.
     pub fn need(&mut self, kind: Input) -> Result<(), Overflow> {
-        if self.run.is_on_host(self.layer) && !self.inputs.iter().any(|(known, _)| *known == kind) {
+        if self.run.reads_host_cache(self.layer) && !self.inputs.iter().any(|(known, _)| *known == kind) {
             let ticket = self.take(self.input_value(kind))?;
             self.inputs.push((kind, ticket));
+        }
+        Ok(())
+    }
+
+    /// New keys and values of a layer on their way to caches on the host.
+    pub fn write_host_cache(&mut self, values: &[Value]) -> Result<(), Overflow> {
+        let host = self.pools.len() - 1;
+        if !self.run.no_kv_offload || self.at == host {
+            return Ok(());
+        }
+        let pool = &mut self.pools[host];
+        if let Some(embeddings) = self.embeddings.take() {
+            pool.give(embeddings);
+        }
+        let written: Vec<Ticket> = values.iter().map(|value| pool.take(*value)).collect::<Result<_, _>>()?;
+        for ticket in written {
+            pool.give(ticket);
         }
         Ok(())
     }

@@ -99,6 +99,9 @@ impl Graph<'_> {
                 self.give(norm);
             }
         }
+        if keeps == Keeps::Own {
+            self.write_host_cache(&[keys, values])?;
+        }
         let is_windowed = self.run.is_windowed(span);
         let cells = self.run.cells(is_windowed);
         let copies = self.cache_copies(&[("keys", kv, key_dim, self.run.kv.0), ("values", kv, value_dim, self.run.kv.1)], cells)?;
@@ -114,8 +117,10 @@ impl Graph<'_> {
             mixed
         } else {
             let scores = self.take(Value::new("attention scores", &[cells, self.rows, heads(query_heads)]))?;
+            self.give_all(copies.first().copied());
             self.give(query);
             let mixed = self.take(out)?;
+            self.give_all(copies.last().copied());
             self.give(scores);
             let joined = self.take(out)?;
             self.give(mixed);
@@ -137,12 +142,14 @@ impl Graph<'_> {
 
     /// Keys and values that lie on the host, copied for one layer.
     fn cache_copies(&mut self, parts: &[(&'static str, u64, u64, crate::encoding::Encoding)], cells: Factor) -> Result<Vec<Ticket>, Overflow> {
-        if !self.run.is_on_host(self.layer) {
+        if !self.run.reads_host_cache(self.layer) {
             return Ok(Vec::new());
         }
         let mut copies = Vec::new();
         for (_, kv, dim, encoding) in parts {
-            let bytes = encoding.bytes_for(kv.checked_mul(*dim).and_then(|n| n.checked_mul(cells.count)).ok_or(Overflow)?)?;
+            let bytes = encoding.bytes_for(
+                kv.checked_mul(*dim).and_then(|n| n.checked_mul(cells.count)).and_then(|n| n.checked_mul(self.run.streams.count)).ok_or(Overflow)?,
+            )?;
             copies.push(self.take(Value::new("keys or values copied from the host", &[Factor::of(bytes.get(), "")]).of_bytes(1))?);
         }
         Ok(copies)
@@ -185,12 +192,16 @@ impl Graph<'_> {
         let normed = self.take(self.of_rows("latents", rank))?;
         let rotary = self.take(self.of_rows("rotary keys", rope))?;
         self.give(compressed);
-        let key = self.take(self.of_rows("keys", both))?;
+        let keys = self.of_rows("keys", both);
+        let key = self.take(keys)?;
         self.give(normed);
         self.give(rotary);
         self.give(key);
+        self.write_host_cache(&[keys])?;
         let cells = self.run.cells(false);
-        let copies = self.cache_copies(&[("keys", 1, kv_lora_rank + rope_dim, self.run.kv.0)], cells)?;
+        // Values are a view of the latents, which is copied as if it were another tensor.
+        let part = ("latents", 1, kv_lora_rank + rope_dim, self.run.kv.0);
+        let copies = self.cache_copies(&[part, part], cells)?;
         self.need(Input::Mask(false))?;
         let attended = self.of_heads("attended latents", heads, rank);
         let out = self.of_heads("what attention gives", heads, value);
@@ -202,10 +213,14 @@ impl Graph<'_> {
             self.give_all(behind);
             mixed
         } else {
-            let scores = self.take(Value::new("attention scores", &[cells, self.rows, heads]))?;
-            self.give(query);
             // The latents lie row by row, and are wanted column by column.
-            let turned = self.take(Value::new("latents turned round", &[rank, cells]).of_bytes(2))?;
+            let turned = Value::new("latents turned round", &[rank, cells]).of_bytes(2);
+            let turned_first = if copies.is_empty() { None } else { Some(self.take(turned)?) };
+            self.give_all(copies.first().copied());
+            let scores = self.take(Value::new("attention scores", &[cells, self.rows, heads]))?;
+            self.give_all(copies.last().copied());
+            self.give(query);
+            let turned = turned_first.map_or_else(|| self.take(turned), Ok)?;
             let mixed = self.take(attended)?;
             self.give(scores);
             self.give(turned);
@@ -232,6 +247,10 @@ impl Graph<'_> {
         let convolved_input = Value::new("the convolution's input", &[channels, window]);
         let convolved = self.of_rows("what the convolution gives", channels);
         let hidden = self.run.hidden;
+        // The convolution's last inputs are a view of all of them, which is copied at its full stride.
+        for written in [convolved_input, state] {
+            self.write_host_cache(&[written])?;
+        }
         let mixed = match kind {
             RecurrenceKind::ShortConvolution => {
                 let norm = self.norm()?;

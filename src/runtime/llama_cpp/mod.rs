@@ -53,7 +53,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         let mut entries: Vec<Entry> = Vec::new();
         entries.extend(weighed.entry(number, &asked, format)?);
         entries.extend(cache::entries(&run, Spot::Device(number))?);
-        entries.extend(compute(pools)?);
+        entries.extend(compute(&run, pools)?);
         if number == 0 {
             entries.extend(towers::entry(&asked)?);
         }
@@ -64,11 +64,11 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut host: Vec<Entry> = Vec::new();
     host.extend(weighed.entry(run.devices.len(), &asked, format)?);
     host.extend(cache::entries(&run, Spot::Host)?);
-    host.extend(compute((&buffers.host, &most.host))?);
+    host.extend(compute(&run, (&buffers.host, &most.host))?);
     host.push(output(&run)?);
     drafting.add_to_host(&mut host);
     warnings.extend(towers::note(&asked));
-    warnings.extend(shared_cache(&asked, &run));
+    warnings.extend(server_default(&asked, &run));
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
@@ -90,27 +90,34 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
     }
 }
 
-/// LM Studio 0.4 (docs: parallel requests; engine 2.11: short caches for windows) plans four requests that share one cache.
-fn shared_cache(asked: &Asked, run: &Run) -> Option<String> {
+/// `tools/server`: without --parallel it plans four requests that share one cache; other tools of llama.cpp plan one.
+fn server_default(asked: &Asked, run: &Run) -> Option<String> {
     let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(|span| run.is_windowed(span));
     let has_more = asked.model.decoder().layers.iter().any(|layers| keeps(&layers.layer.mixer));
-    let is_default = asked.scenario.runtime == Runtime::LmStudio && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
+    let is_default = asked.scenario.runtime == Runtime::LlamaCpp && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
     (is_default && has_more).then(|| {
-        "LM Studio plans 4 requests by default (Max Concurrent Predictions), which share one cache; windows and recurrent states of only one are counted here".to_owned()
+        "llama-server plans 4 requests that share one cache unless --parallel says otherwise: windows and recurrent states of only one are counted here"
+            .to_owned()
     })
 }
 
 /// Of 34 public logs of the fork with DeepSeek's models (docs/measured.md, `compute_mla`), but one without flash attention.
-const FORK: &str = "compute buffers are those of llama.cpp: ik_llama.cpp, a fork, computes MLA by graphs and options of its own (-mla, -amb, -fmoe), and its public logs show 0.8 to 20 times these buffers";
+const FORK: &str = "compute buffers are those of llama.cpp, which reads MLA's latents as they are. ik_llama.cpp, a fork, makes keys and values of every head for the whole cache while it reads a prompt (-mla 2 or 3 with -fa; src/graphs/build_deepseek2.cpp: 4 bytes for each of heads × (qk_nope_head_dim + v_head_dim) and cell, -amb MiB at a time, and copies in 16 bits): its public logs show 0.8 to 20 times these buffers";
 
 /// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
-fn compute((need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {
+fn compute(run: &Run, (need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {
     let source = "llama.cpp's plan of one micro-batch against full caches (llama-context.cpp, sched_reserve; ggml-alloc.c): values that are alive when it is longest. On several GPUs it works on several micro-batches at once where that fits, which is the end of the band";
     let Some(formula) = need.formula() else { return Ok(None) };
+    if run.no_kv_offload {
+        return Entry::modelled(Term::Activations, formula, (85, 130), BESIDE_HOST_CACHES, RUNNING).map(Some);
+    }
     let entry = Entry::exact(Term::Activations, formula, Basis::Derived, source, RUNNING)?;
     let expected = entry.amount.expected;
     Ok(Some(entry.with_band(expected, Bytes(most.length()), Basis::Derived)))
 }
+
+/// Of 48 plans of 8 models, 33 are equal to a thousandth; the others are 11 % below to 25 % above this.
+const BESIDE_HOST_CACHES: &str = "llama.cpp's plan of one micro-batch against full caches (llama-context.cpp, sched_reserve; ggml-backend.cpp: keys and values are written on the host, and copied to the device for one layer at a time, where attention is still computed). Where its pieces lie decides the length: of 48 plans of 8 models 33 are equal, the others 11 % below to 25 % above";
 
 /// Logits of the tokens that are sampled, on the host.
 fn output(run: &Run) -> Result<Entry, Overflow> {
@@ -166,8 +173,8 @@ fn capacity(run: &Run, devices: &[Device]) -> Result<Option<Capacity>, Overflow>
         let others = device.peak()?.1.expected.minus(held)?;
         let room = device.usable.minus(others).unwrap_or(Bytes::ZERO);
         let scaled = |times: u64| u64::try_from(u128::from(room.get()) * u128::from(times) / u128::from(held.get())).unwrap_or(u64::MAX);
-        let cells = run.cells(false).count.saturating_mul(run.sequences.count);
-        let here = Capacity { kv_cache_bytes: room, kv_cache_tokens: scaled(cells), concurrency_hundredths: scaled(run.sequences.count.saturating_mul(100)) };
+        let cells = run.cells(false).count.saturating_mul(run.streams.count);
+        let here = Capacity { kv_cache_bytes: room, kv_cache_tokens: scaled(cells), concurrency_hundredths: scaled(run.requests.saturating_mul(100)) };
         least = Some(least.filter(|least| least.kv_cache_tokens <= here.kv_cache_tokens).unwrap_or(here));
     }
     Ok(least)

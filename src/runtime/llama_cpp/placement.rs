@@ -9,13 +9,14 @@ use regex_lite::Regex;
 use super::run::{Run, Spot, Staged};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
+use crate::format::grouped;
 use crate::model::{ComponentKind, Origin, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
 use crate::runtime::asked::Asked;
 use crate::runtime::pile::Pile;
 use crate::scenario::Weights;
-use crate::weights::{Form, Stored, stored};
+use crate::weights::{Converted, Form, Stored, stops_at, stored};
 
 /// Weights by place: the devices, and last the host.
 pub(super) struct Weighed {
@@ -241,23 +242,61 @@ fn gguf_name(tensor: &Tensor, layer: Option<u64>) -> String {
 /// The file type that stands for what is asked: llama.cpp loads GGUF files only.
 pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
     let unquantised = |dtype: Encoding| crate::weight_format::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
-    match asked.weights {
-        Weights::AsStored if is_gguf(asked) => Ok(Weights::AsStored),
-        Weights::AsStored => {
-            if let Some(quantization) = &asked.model.anatomy.quantization {
-                notes.push(format!(
-                    "llama.cpp loads GGUF files: `{}` weights are counted as converted to {}; name a file type (q4_k_m, q8_0 ...) for another",
-                    quantization.method, asked.dtype
-                ));
-            }
-            Ok(unquantised(asked.dtype))
+    let format = match asked.weights {
+        Weights::AsStored if is_gguf(asked) => return Ok(Weights::AsStored),
+        Weights::AsStored => unquantised(asked.dtype),
+        Weights::Plain(dtype) => unquantised(dtype),
+        Weights::Mix(_) | Weights::Bytes(_) => asked.weights,
+        Weights::Scheme(..) => {
+            return Err(EstimateError::Unsupported(format!(
+                "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
+                asked.weights.label()
+            )));
         }
-        Weights::Plain(dtype) => Ok(unquantised(dtype)),
-        Weights::Mix(_) | Weights::Bytes(_) => Ok(asked.weights),
-        Weights::Scheme(..) => Err(EstimateError::Unsupported(format!(
-            "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
-            asked.weights.label()
-        ))),
+    };
+    if let Weights::Mix(mix) = format {
+        if let Some(row) = stops_at(&asked.model.anatomy, mix) {
+            let block = mix.default_type().block_elements;
+            return Err(EstimateError::Unsupported(format!(
+                "llama-quantize makes no {} of this model: rows of {} values are not whole blocks of {block}, and nothing stands in for that type; choose another file type",
+                mix.name,
+                grouped(row)
+            )));
+        }
+        notes.extend(about_stored(asked, mix));
+    }
+    Ok(format)
+}
+
+/// What is to be known of weights that are stored quantised, and that the converter reads first.
+fn about_stored(asked: &Asked, mix: crate::weight_format::Mix) -> Option<String> {
+    // Of a guessed architecture, and of GGUF files, what is counted is what the files have.
+    let anatomy = &asked.model.anatomy;
+    let quantization = anatomy.quantization.as_ref().filter(|_| !is_gguf(asked) && !anatomy.is_guess)?;
+    let (method, name, is_asked) = (&quantization.method, mix.default_type(), asked.weights != Weights::AsStored);
+    let another = if is_asked { "" } else { "; name a file type (q4_k_m, q8_0 ...) for another" };
+    match Converted::of(anatomy)? {
+        Err(what) => Some(format!(
+            "llama.cpp loads GGUF files, and its converter does not read {what}: the unquantised model is counted{}{another}",
+            if is_asked { String::new() } else { format!(" in {name}") }
+        )),
+        Ok(converted) => {
+            let types = converted.types(anatomy);
+            let is_told = mix.is_quantised() && types.iter().any(|kept| !mix.types().contains(kept));
+            let kept: Vec<&str> = types.iter().map(|encoding| encoding.name).collect();
+            match kept.as_slice() {
+                [] if is_asked => None,
+                [] => Some(format!("llama.cpp loads GGUF files: `{method}` weights are counted as converted to {name}{another}")),
+                kept if is_told => Some(format!(
+                    "weights that are stored as {0} stay {0} in this file, as published files have it, and the others are counted as {1}: llama-quantize leaves {0} as it is when told so for each such tensor, and stops otherwise (`requantizing from type ... is disabled`)",
+                    kept.join(" and "),
+                    mix.name
+                )),
+                kept => {
+                    Some(format!("llama.cpp loads GGUF files: weights that are stored as {0} stay {0} there, and the others become {name}", kept.join(" and ")))
+                }
+            }
+        }
     }
 }
 

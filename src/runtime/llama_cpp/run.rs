@@ -13,7 +13,7 @@ use crate::model::{Attention, LatentAttention, Mixer, Model, Role, Span};
 use crate::quantity::{Decimal, Overflow};
 use crate::runtime::asked::Asked;
 use crate::runtime::{Choices, EstimateError, MAX_COUNT};
-use crate::scenario::{FlashAttention, KvCache, Scenario};
+use crate::scenario::{FlashAttention, KvCache, Runtime, Scenario};
 
 /// Where a layer or the output lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub(super) struct Run<'a> {
     pub outputs: Factor,
     /// Sequences at once.
     pub sequences: Factor,
+    /// Caches beside each other: one of each sequence, or one that all share (`--kv-unified`).
+    pub streams: Factor,
+    /// Requests of the chosen context that the caches hold.
+    pub requests: u64,
     pub has_flash: bool,
     /// Encodings of keys and of values.
     pub kv: (Encoding, Encoding),
@@ -52,6 +56,8 @@ pub(super) struct Run<'a> {
     pub spots: Vec<Spot>,
     /// Of every spot, the first one behind it that is another.
     ends: Vec<u64>,
+    /// Whether all caches and states lie on the host.
+    pub no_kv_offload: bool,
     /// Whether devices may work on different micro-batches at once.
     pub can_pipeline: bool,
     /// Values of one token in one layer, the widest.
@@ -67,8 +73,12 @@ const LEAST_OFFLOADED: u64 = 32;
 /// Caches are padded to so many cells (`llama-context.cpp`, `llama-kv-cache-iswa.cpp`).
 const CELLS: u64 = 256;
 
+/// `Max Concurrent Predictions` of LM Studio.
+const SHARING: u64 = 4;
+const SHARING_RULE: &str = "Max Concurrent Predictions, which share one cache";
+
 const CONTEXT_RULE: &str = "the context, padded to 256 cells (llama-context.cpp)";
-const WINDOW_RULE: &str = "window + micro-batch, padded to 256 cells, at most the context (llama-kv-cache-iswa.cpp)";
+const WINDOW_RULE: &str = "window (of every sequence that shares the cache) + micro-batch, padded to 256 cells, at most the context (llama-kv-cache-iswa.cpp)";
 const UBATCH_RULE: &str = "micro-batch: --ubatch-size, 512 by default, at most the context";
 const OUTPUT_RULE: &str = "rows that become logits: the whole micro-batch (n_outputs_max); a server of late 2026 plans one per sequence";
 
@@ -82,9 +92,16 @@ impl<'a> Run<'a> {
         let (model, flags) = (asked.model, &asked.scenario.llama_cpp);
         let decoder = model.decoder();
         let layers = decoder.layer_count();
-        let sequences = choices.count("parallel", flags.parallel, asked.batch.value, "the requests at once", MAX_COUNT)?;
-        let cells = padded(asked.context.value)?;
-        let context = cells.checked_mul(sequences.value).ok_or(Overflow)?;
+        // LM Studio 0.4 (docs: parallel requests; Unified KV Cache): four that share one cache.
+        let is_unified = asked.scenario.runtime == Runtime::LmStudio;
+        let (slots, rule) = if is_unified { (asked.batch.value.max(SHARING), SHARING_RULE) } else { (asked.batch.value, "the requests at once") };
+        let sequences = choices.count("parallel", flags.parallel, slots, rule, MAX_COUNT)?;
+        if asked.batch.value > sequences.value {
+            notes.push(format!("--parallel plans {} requests at once: of the {} that are asked for the others wait", sequences.value, asked.batch.value));
+        }
+        let (requests, streams) = if is_unified { (asked.batch.value.min(sequences.value), 1) } else { (sequences.value, sequences.value) };
+        let cells = padded(asked.context.value.checked_mul(if is_unified { requests } else { 1 }).ok_or(Overflow)?)?;
+        let context = cells.checked_mul(streams).ok_or(Overflow)?;
         let ubatch = choices.count("ubatch", flags.ubatch, 512, "llama.cpp's default", MAX_COUNT)?;
         let tokens = ubatch.value.min(context).checked_next_multiple_of(sequences.value).ok_or(Overflow)?;
         let kv = encodings(asked, choices);
@@ -94,7 +111,10 @@ impl<'a> Run<'a> {
         });
         let windowed = match window.filter(|_| honours_windows(model)) {
             Some(_) if flags.swa_full => Some(cells),
-            Some(window) => Some(padded(cells.min(window.checked_add(tokens).ok_or(Overflow)?))?),
+            Some(window) => {
+                let windows = window.checked_mul(if is_unified { sequences.value } else { 1 });
+                Some(padded(cells.min(windows.and_then(|windows| windows.checked_add(tokens)).ok_or(Overflow)?))?)
+            }
             None => None,
         };
         if window.is_some() && windowed.is_none() {
@@ -105,12 +125,16 @@ impl<'a> Run<'a> {
             return Err(EstimateError::Unsupported("llama.cpp keeps values quantised only with flash attention".to_owned()));
         }
         let spots = spots(asked, &devices, layers, choices)?;
+        if flags.no_kv_offload {
+            choices.said("no_kv_offload", "true".to_owned(), None);
+        }
         let value_width = decoder.layers.iter().filter_map(|run| run.layer.mixer.attention()).map(|attention| attention.kv_heads * attention.value_dim).max();
         // Several devices work on different micro-batches at once when nothing lies elsewhere.
         let can_pipeline = devices.len() > 1
             && spots.iter().all(|spot| *spot != Spot::Host)
             && flags.overrides.is_empty()
             && flags.cpu_moe_layers.is_none()
+            && !flags.no_kv_offload
             && devices.iter().all(|card| vendor(card) == Vendor::Nvidia);
         Ok(Self {
             model,
@@ -120,11 +144,14 @@ impl<'a> Run<'a> {
             tokens: Factor::rule(tokens, "tokens", UBATCH_RULE),
             outputs: Factor::rule(tokens, "outputs", OUTPUT_RULE),
             sequences: Factor::rule(sequences.value, "sequences", "--parallel"),
+            streams: Factor::rule(streams, "sequences", "--parallel"),
+            requests,
             has_flash,
             kv,
             devices,
             ends: ends(&spots),
             spots,
+            no_kv_offload: flags.no_kv_offload,
             can_pipeline,
             value_width: Factor::config(value_width.unwrap_or(1), "values per token", "num_key_value_heads × head_dim"),
             full: Factor::rule(cells, "cells", CONTEXT_RULE),
@@ -155,6 +182,15 @@ impl<'a> Run<'a> {
         self.spots[start..end].iter().filter(|spot| **spot == place).count() as u64
     }
 
+    /// How many of these layers have their caches and states in a place.
+    pub(super) fn caches_at(&self, layers: Range<u64>, place: Spot) -> u64 {
+        match place {
+            _ if !self.no_kv_offload => self.layers_at(layers, place),
+            Spot::Host => layers.end - layers.start,
+            Spot::Device(_) => 0,
+        }
+    }
+
     /// Whether a device computes what lies on the host.
     pub(super) fn offloads_operations(&self) -> bool {
         self.tokens.count >= LEAST_OFFLOADED && !self.devices.is_empty()
@@ -163,6 +199,12 @@ impl<'a> Run<'a> {
     /// Whether a layer lies on the host and is computed on a device.
     pub(super) fn is_on_host(&self, layer: u64) -> bool {
         self.offloads_operations() && usize::try_from(layer).ok().and_then(|layer| self.spots.get(layer)) == Some(&Spot::Host)
+    }
+
+    /// Whether a layer is computed on a device and its cache lies on the host.
+    pub(super) fn reads_host_cache(&self, layer: u64) -> bool {
+        let spot = usize::try_from(layer).ok().and_then(|layer| self.spots.get(layer));
+        self.is_on_host(layer) || self.no_kv_offload && matches!(spot, Some(Spot::Device(_)))
     }
 
     /// Bytes of a layer's weight that must be copied to the device; the output is the layer behind the last.
@@ -186,7 +228,7 @@ impl<'a> Run<'a> {
     pub(super) fn converted(&self, parts: &[(u64, u64, Encoding)], cells: Factor) -> Option<Value> {
         let width: u64 = parts.iter().filter(|(.., encoding)| *encoding != Encoding::F16).map(|(heads, dim, _)| heads * dim).sum();
         let width = Factor::config(width, "keys and values", "num_key_value_heads × head_dim");
-        (width.count > 0).then(|| Value::new("16-bit copies", &[width, cells, self.sequences]).of_bytes(2))
+        (width.count > 0).then(|| Value::new("16-bit copies", &[width, cells, self.streams]).of_bytes(2))
     }
 }
 
@@ -203,7 +245,7 @@ pub(super) fn devices(scenario: &Scenario) -> Result<Vec<Card>, EstimateError> {
             let count = count.ok_or_else(|| EstimateError::OutOfRange {
                 what: "gpus",
                 value: asked.unwrap_or(0).to_string(),
-                must: "llama.cpp takes 1 to 16 devices",
+                must: "llama.cpp takes 1 to 16 devices".into(),
             })?;
             Ok(vec![card.clone(); count])
         }

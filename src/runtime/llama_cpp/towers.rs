@@ -34,14 +34,16 @@ pub(super) fn entry(asked: &Asked) -> Result<Option<Entry>, Overflow> {
 
 /// What is left out or put in for the towers.
 pub(super) fn note(asked: &Asked) -> Option<String> {
-    let others: Vec<&str> = asked.model.anatomy.counted().skip(1).map(|component| component.name.as_ref()).collect();
+    let (texts, others): (Vec<&Component>, Vec<&Component>) = asked.model.anatomy.counted().skip(1).partition(|component| component.is_text());
     if others.is_empty() {
-        return None;
+        let names: Vec<&str> = texts.iter().map(|component| component.name.as_ref()).collect();
+        return (!texts.is_empty()).then(|| format!("only the weights of {} are counted, not what reading with it takes", names.join(", ")));
     }
+    let others: Vec<&str> = others.iter().map(|component| component.name.as_ref()).collect();
     let others = others.join(", ");
     Some(if asked.scenario.llama_cpp.mmproj {
         format!("{others}: a second file (mmproj) in 16 bits, on the first GPU")
     } else {
-        format!("text only: {others} are in a second file, which is loaded with --mmproj")
+        format!("text only: without {others}, in a second file that is loaded with --mmproj")
     })
 }

@@ -1,16 +1,19 @@
 //! SGLang: a static share of the card for weights and pools of tokens, the rest for everything else.
 //!
 //! Read from SGLang 0.5.23: `arg_groups/memory_hook.py` (defaults), `model_executor/pool_configurator.py` (sizes of tokens),
-//! `mem_cache/kv_cache_configurator.py` (what is left for the pools, states), `layers/rotary_embedding/base.py`.
+//! `mem_cache/kv_cache_configurator.py` (what is left for the pools, states), `layers/rotary_embedding/base.py`. "Init torch
+//! distributed" says 0.13 GB on four GPUs on PCIe, 1.0 on two H200, 1.8 to 2.0 on eight.
 
 mod defaults;
 
-use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
+use super::across::Across;
+use super::common::{self, context, feed_forward_width};
+use super::vllm;
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
-use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::estimate::{Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{CacheGroup, Mixer, Recurrence, Span};
+use crate::model::{CacheGroup, ComponentKind, Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::Version;
 
@@ -46,7 +49,11 @@ impl Engine for Sglang {
     }
 
     fn pooled(&self) -> &'static [Term] {
-        &[Term::KvCache, Term::State]
+        &[Term::KvCache, Term::CrossKvCache, Term::State]
+    }
+
+    fn counts_across(&self, _part: ComponentKind) -> bool {
+        true
     }
 
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
@@ -56,12 +63,10 @@ impl Engine for Sglang {
     }
 
     fn shard_rules(&self) -> ShardRules {
-        ShardRules {
-            vocabulary_padding: 64,
-            splits_embedding: true,
-            packing: Packing::Fused,
-            source: "SGLang: projections, embedding and head are split (the vocabulary padded to a multiple of 64), norms and routers are whole on every rank, KV heads are repeated when there are fewer than ranks",
-        }
+        ShardRules::of_server(
+            64,
+            "SGLang: projections, embedding and head are split (the vocabulary padded to a multiple of 64), norms and routers are whole on every rank, KV heads are repeated when there are fewer than ranks",
+        )
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
@@ -71,23 +76,28 @@ impl Engine for Sglang {
         }
         let requests = || setup.batch.leaf("requests");
         let tokens = || setup.context.leaf("tokens");
+        // The tokens of a step are shared by all requests.
         let held = |group: &CacheGroup, is_prefill: bool| {
+            let all = Expr::Product(vec![requests(), tokens()]);
             let of = |span: u64, name: &'static str, key: &'static str| {
-                let span = Expr::leaf(span, name, Source::Config(key.into()));
+                let span = Expr::Product(vec![requests(), Expr::leaf(span, name, Source::Config(key.into()))]);
                 let span = if is_prefill { Expr::Sum(vec![span, setup.step_tokens.leaf("tokens per step")]) } else { span };
-                Expr::Min(vec![tokens(), span])
+                Expr::Min(vec![all.clone(), span])
             };
             let held = match group.span {
-                Span::Full => tokens(),
+                Span::Full => all,
                 Span::Sliding(window) => of(window, "window", "sliding_window"),
                 Span::Chunked(chunk) => of(chunk, "chunk", "attention_chunk_size"),
             };
-            Expr::Product(vec![requests(), held, cell(setup, group)])
+            Expr::Product(vec![held, cell(setup, group)])
         };
         let entry = |is_prefill, stages| {
             let formula = Expr::sum(groups.iter().map(|group| held(group, is_prefill)).collect());
             Entry::exact(Term::KvCache, formula, Basis::Derived, POOL, stages)
         };
+        if let Some(across) = &setup.across {
+            return slots(setup, across);
+        }
         if groups.iter().all(|group| group.span == Span::Full) {
             return Ok(vec![entry(false, RUNNING)?]);
         }
@@ -126,7 +136,7 @@ impl Engine for Sglang {
         Ok(entries)
     }
 
-    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow> {
+    fn budget(&self, setup: &Setup, _ledger: &Ledger) -> Result<Option<Budget>, Overflow> {
         let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
         // What is free once the context and the communicators are there.
         let mut before = vec![context(setup)?.formula];
@@ -143,6 +153,13 @@ impl Engine for Sglang {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
+        if let Some(across) = &setup.across {
+            let slot = slot(setup, across).evaluate()?.max(1);
+            let request = setup.context.value.checked_add(across.tokens.evaluate()?).ok_or(Overflow)?;
+            let tokens = room.get() / slot;
+            let concurrency_hundredths = u64::try_from(u128::from(tokens) * 100 / u128::from(request)).unwrap_or(u64::MAX);
+            return Ok(Capacity { kv_cache_bytes: Bytes(tokens.checked_mul(slot).ok_or(Overflow)?), kv_cache_tokens: tokens, concurrency_hundredths });
+        }
         let has_states = setup.model.decoder().layers.iter().any(|run| run.layer.mixer.recurrence().is_some());
         let room = if has_states { Bytes(u64::try_from(u128::from(room.get()) * 10 / u128::from(10 + STATE_TENTHS)).map_err(|_| Overflow)?) } else { room };
         let groups = setup.cache_groups();
@@ -161,11 +178,45 @@ impl Engine for Sglang {
     }
 }
 
+/// NCCL and the custom all-reduce: little on PCIe, as in vLLM.
+fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    if vllm::is_large(&setup.card) { common::communication(setup) } else { vllm::communication(setup) }
+}
+
+/// Keys and values of models whose decoder reads across: tokens of the encoder take slots of the same pool, before those of the text.
+fn slots(setup: &Setup, across: &Across) -> Result<Vec<Entry>, Overflow> {
+    let source =
+        "SGLang models/whisper.py, models/mllama.py (pad_input_ids): every token of the encoder has a slot in the pool, and a slot has room in every layer";
+    let of = |term, tokens: Expr| {
+        let formula = Expr::Product(vec![setup.batch.leaf("requests"), tokens, slot(setup, across)]);
+        Entry::exact(term, formula, Basis::Derived, source, RUNNING)
+    };
+    Ok(vec![of(Term::KvCache, setup.context.leaf("tokens"))?, of(Term::CrossKvCache, across.tokens.clone())?])
+}
+
+/// Bytes of a slot on one rank: keys and values of every layer with attention, those across and of an encoder of sound among them
+/// (`configs/model_config.py`: `num_attention_layers` of Whisper).
+fn slot(setup: &Setup, across: &Across) -> Expr {
+    let mut parts: Vec<Expr> = setup.cache_groups().iter().map(|group| common::cell(setup, group.layers, setup.cache_elements(&group.mixer))).collect();
+    let mut reading: Vec<(u64, Mixer)> = Vec::new();
+    for (layers, run) in setup.runs() {
+        let Some(mixer) = (across.mixer)(run) else { continue };
+        match reading.iter_mut().find(|(_, known)| *known == mixer) {
+            Some((count, _)) => *count += layers,
+            None => reading.push((layers, mixer)),
+        }
+    }
+    parts.extend(reading.iter().map(|(layers, mixer)| common::cell(setup, *layers, setup.cache_elements(mixer))));
+    if let (ComponentKind::AudioTower, Some((_, mixer))) = (across.part.kind, reading.first()) {
+        let layers = Expr::named(across.part.layer_count(), "layers of the encoder");
+        parts.push(Expr::encoded(Expr::Product([vec![layers], setup.cache_elements(mixer)].concat()), setup.kv_encoding));
+    }
+    Expr::sum(parts)
+}
+
 /// Bytes of one token in the layers of a group on one rank.
 fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
-    let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
-    product.extend(setup.cache_elements(&group.mixer));
-    let own = Expr::encoded(Expr::Product(product), setup.kv_encoding);
+    let own = common::cell(setup, group.layers, setup.cache_elements(&group.mixer));
     match group.mixer {
         Mixer::Latent(latent) if latent.indexer > 0 => {
             // One byte for each element and a float32 scale for each 128 of them.

@@ -11,10 +11,10 @@
 
 mod launcher;
 
-use super::common::{self, communication, context, feed_forward_width};
-use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules};
+use super::common::{self, Blocks, communication, context, feed_forward_width};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, ShardRules, across};
 use crate::encoding::Encoding;
-use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::estimate::{Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, Vendor};
 use crate::model::{CacheGroup, ComponentKind, Keeps, Mixer, Model, Role};
@@ -36,11 +36,8 @@ const WIGGLE_ROOMS: &[(Version, u64)] = &[(Version(3, 3, 0), 90), (Version(3, 1,
 /// Families with cross-attention (to images) that it has a paged cache for (`mllama_causal_lm.py`).
 const CROSS_ATTENDING: &[&str] = &["mllama"];
 
-/// Parts of names of tensors that attend to what an encoder made (classes of transformers 5.23).
-const CROSS_ATTENTION: &[&str] = &["encoder_attn.", "crossattention.", "cross_attn.", "EncDecAttention.", "encoder_decoder_attention."];
-
-/// `quant_method` of a config with which it captures no graphs (`launcher/src/main.rs`).
-const WITHOUT_GRAPHS: &[&str] = &["bitsandbytes", "exl2"];
+/// `quant_method` of files with which it captures no graphs (`launcher/src/main.rs`); those of bitsandbytes it does not load.
+const WITHOUT_GRAPHS: &[&str] = &["exl2"];
 
 /// FlashInfer's workspace (`get_workspace`).
 const WORKSPACE: u64 = 128 * MIB;
@@ -89,36 +86,12 @@ impl Engine for Tgi {
     }
 
     fn shard_rules(&self) -> ShardRules {
-        ShardRules {
-            vocabulary_padding: 1,
-            splits_embedding: true,
-            packing: Packing::Fused,
-            source: "TGI 3.3.7 layers/tensor_parallel.py: projections, embedding and head are split, norms and routers are whole on every rank",
-        }
+        ShardRules::of_server(1, "TGI 3.3.7 layers/tensor_parallel.py: projections, embedding and head are split, norms and routers are whole on every rank")
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-        let groups = setup.cache_groups();
-        if groups.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (block, rule) = block(setup);
-        let held = || {
-            let tokens = setup.context.leaf("tokens");
-            if block == 1 {
-                return vec![tokens];
-            }
-            let size = || Expr::leaf(block, "tokens per block", Source::Runtime(rule));
-            vec![tokens.ceil_div(size()), size()]
-        };
-        let parts = groups.iter().map(|group| {
-            let mut product = vec![setup.batch.leaf("requests")];
-            product.extend(held());
-            product.push(cell(setup, group));
-            Expr::Product(product)
-        });
         let source = "TGI 3.3.7 flash_causal_lm.py: blocks for every layer over the whole context, also behind a window (model.py: window_size=None)";
-        Ok(vec![Entry::exact(Term::KvCache, Expr::sum(parts.collect()), Basis::Derived, source, RUNNING)?])
+        blocks(setup).entries(setup, source)
     }
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
@@ -156,7 +129,7 @@ impl Engine for Tgi {
         Ok(entries)
     }
 
-    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow> {
+    fn budget(&self, setup: &Setup, _ledger: &Ledger) -> Result<Option<Budget>, Overflow> {
         let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
         let total = Expr::leaf(setup.card.usable.get(), "B", setup.card.usable_source.clone());
         let allowed = Expr::Fraction { ratio, name: Fraction::Cuda.key(), source, of: Box::new(total) };
@@ -168,14 +141,7 @@ impl Engine for Tgi {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
-        let (block, _) = block(setup);
-        let cells = setup.cache_groups().iter().try_fold(0u64, |sum, group| sum.checked_add(cell(setup, group).evaluate()?).ok_or(Overflow))?;
-        let blocks = room.get() / cells.checked_mul(block).ok_or(Overflow)?.max(1);
-        let tokens = blocks * block;
-        let padded = setup.context.value.checked_next_multiple_of(block).ok_or(Overflow)?;
-        let hundredths = u128::from(tokens) * 100 / u128::from(padded.max(1));
-        let concurrency_hundredths = u64::try_from(hundredths).unwrap_or(u64::MAX);
-        Ok(Capacity { kv_cache_bytes: Bytes(tokens.checked_mul(cells).ok_or(Overflow)?), kv_cache_tokens: tokens, concurrency_hundredths })
+        blocks(setup).capacity(setup, room)
     }
 }
 
@@ -190,9 +156,7 @@ fn not_causal(model: &Model) -> Option<&'static str> {
     if has(ComponentKind::AudioTower) {
         return Some("TGI has no model that reads sound: choose transformers");
     }
-    let mut names = decoder.layers.iter().flat_map(|run| &run.tensors).map(|tensor| tensor.name.as_ref());
-    let reads_across = keeps(Keeps::Encoder) || names.any(|name: &str| CROSS_ATTENTION.iter().any(|part| name.contains(part)));
-    let has_encoder = has(ComponentKind::TextEncoder) || (reads_across && !CROSS_ATTENDING.contains(&model.anatomy.model_type.as_str()));
+    let has_encoder = has(ComponentKind::TextEncoder) || (across::is_read(model) && !CROSS_ATTENDING.contains(&model.anatomy.model_type.as_str()));
     let sentence = "TGI pages keys and values of decoders alone; one that reads an encoder through cross-attention is not counted: choose transformers";
     has_encoder.then_some(sentence)
 }
@@ -201,35 +165,35 @@ fn vendor(card: &Card) -> Vendor {
     card.gpu.map_or(Vendor::Nvidia, |gpu| gpu.vendor)
 }
 
-/// Tokens of a block, and the rule.
-fn block(setup: &Setup) -> (u64, &'static str) {
+/// The blocks that its kernels of attention take.
+fn blocks(setup: &Setup) -> Blocks {
     let capability = |gpu: &crate::gpu::Gpu| gpu.compute_capability.split('.').next().and_then(|major| major.parse::<u64>().ok());
     // Of a card that is not known newer kernels are assumed.
     let is_recent = vendor(&setup.card) == Vendor::Nvidia && setup.card.gpu.and_then(capability).is_none_or(|major| major >= 8);
-    match (uses_flashinfer(setup.model, &setup.card), is_recent) {
+    let (tokens, rule) = match (uses_flashinfer(setup.model, &setup.card), is_recent) {
         (true, _) => (1, "FlashInfer: blocks of one token"),
         (false, true) => (256, "flash decoding: blocks of 256 tokens"),
         (false, false) => (16, "paged attention: blocks of 16 tokens"),
-    }
+    };
+    Blocks { tokens, rule, cell }
 }
 
 /// Bytes of one token in the layers of a group on one rank.
 fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
-    let mut product = vec![Expr::leaf(group.layers, "layers", Source::Config("num_hidden_layers".into()))];
-    match group.mixer {
+    let elements = match group.mixer {
         // Latents are kept as whole keys and values, both as wide as the wider of the two; the server reads keys that DeepSeek's
         // configs do not have, and takes 128 + 64 for them.
-        Mixer::Latent(latent) => product.extend([
+        Mixer::Latent(latent) => vec![
             Expr::named(2, "(K and V)"),
             setup.spread.per_rank(Expr::leaf(latent.heads, "KV heads", Source::Config("num_key_value_heads".into()))),
             Expr::Max(vec![
                 Expr::leaf(192, "head_size", Source::Runtime("TGI models/__init__.py: qk_nope_dim 128 + qk_rope_dim 64")),
                 Expr::leaf(latent.value_dim, "v_head_dim", Source::Config("v_head_dim".into())),
             ]),
-        ]),
-        _ => product.extend(setup.cache_elements(&group.mixer)),
-    }
-    Expr::encoded(Expr::Product(product), setup.kv_encoding)
+        ],
+        mixer => setup.cache_elements(&mixer),
+    };
+    common::cell(setup, group.layers, elements)
 }
 
 /// A head that is the embedding is read from the files once more.
@@ -244,8 +208,7 @@ fn tied_head(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     common::copies(setup, vec![setup.spread.per_rank(Expr::Product(vec![vocabulary, hidden]))], source)
 }
 
-/// Whether graphs are captured: the launcher does not with `--quantize` bitsandbytes (its 4-bit formats are others, but a config calls
-/// them so too) and exl2.
+/// Whether graphs are captured: the launcher does not with `--quantize` bitsandbytes (its 4-bit formats are others) and exl2.
 fn captures(setup: &Setup) -> bool {
     if setup.scenario.enforce_eager {
         return false;

@@ -130,6 +130,7 @@ pub(super) fn on_host(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     }
     let groups = setup.model.decoder().cache_groups();
     let parts: Vec<Expr> = groups.iter().filter(|group| group.span == Span::Full).map(|group| values(setup, group, setup.context.leaf("tokens"))).collect();
+    let parts: Vec<Expr> = parts.into_iter().chain(super::encoder::on_host(setup)).collect();
     if parts.is_empty() {
         return Ok(None);
     }

@@ -5,18 +5,22 @@
 //! for its caches in [`cache`].
 
 mod cache;
+mod encoder;
+mod plans;
 
 use super::common::{communication, context, feed_forward_width, states};
-use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way};
+use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way, sdpa};
 use crate::encoding::Encoding;
-use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::estimate::{Basis, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
-use crate::model::{Model, Origin};
+use crate::model::{ComponentKind, Model, Origin};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::{AttentionImplementation, CacheImplementation, KvCache, Version, Weights};
 use crate::weight_format::Method;
 use crate::weights::{Form, Stored, stored};
+
+pub(super) use plans::has_plan;
 
 pub(super) struct Transformers;
 
@@ -45,15 +49,41 @@ impl Engine for Transformers {
         true
     }
 
+    fn counts_across(&self, _part: ComponentKind) -> bool {
+        true
+    }
+
     fn check(&self, setup: &Setup) -> Result<(), EstimateError> {
         if setup.scenario.kv_cache == KvCache::Fp8 && setup.scenario.serving.cache != CacheImplementation::Quantized {
             let message = "transformers keeps keys and values in the dtype of computation; an FP8 KV cache is for vLLM, or for its quantized cache (--cache-implementation)";
             return Err(EstimateError::Unsupported(message.to_owned()));
         }
+        let is_of_encoder = setup.across.as_ref().is_some_and(|across| across.part.kind != ComponentKind::VisionTower);
+        if is_of_encoder && setup.scenario.serving.cache == CacheImplementation::Quantized {
+            return Err(EstimateError::Unsupported("transformers has no quantised cache for encoder-decoders: leave out --cache-implementation".to_owned()));
+        }
         if setup.draft.is_some() && setup.scenario.serving.cache != CacheImplementation::Dynamic {
             return Err(EstimateError::Unsupported(
                 "drafted tokens are counted with transformers' dynamic cache only: leave out --cache-implementation".to_owned(),
             ));
+        }
+        if setup.scenario.attention == AttentionImplementation::Flash
+            && let Some(why) = sdpa::without_flash(setup.model)
+        {
+            return Err(EstimateError::Unsupported(why));
+        }
+        // Another version that was named is answered with a warning (`loads`).
+        let is_split = setup.spread.tensor.value > 1 && setup.version == self.newest();
+        if is_split && setup.model.provenance.source != Origin::Manual && !plans::has_plan(setup.model) {
+            let family = &setup.model.anatomy.model_type;
+            let why = if plans::has_plan_of_experts(setup.model) {
+                "splits the experts of this family alone (enable_expert_parallel), which is not counted; without that every GPU would hold the whole model"
+            } else {
+                "every GPU would hold the whole model"
+            };
+            return Err(EstimateError::Unsupported(format!(
+                "transformers 5.23 has no tp_plan for `{family}`: {why}; leave out --tp (--gpus gives each GPU layers of its own)"
+            )));
         }
         setup.check_division(false)
     }
@@ -68,7 +98,9 @@ impl Engine for Transformers {
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-        cache::entries(setup)
+        let mut entries = cache::entries(setup)?;
+        entries.extend(encoder::entries(setup)?);
+        Ok(entries)
     }
 
     fn on_host(&self, setup: &Setup) -> Result<Option<Entry>, Overflow> {
@@ -101,14 +133,12 @@ impl Engine for Transformers {
             Expr::encoded(Expr::Product(vec![requests(), vocabulary.clone()]), setup.dtype),
             Expr::encoded(Expr::Product(vec![requests(), vocabulary]), Encoding::F32),
         ]);
+        let mut prefill = layer(step_of_prefill(setup), prompt(setup));
+        if let Some(encoder) = encoder::pass(setup) {
+            prefill = Expr::Max(vec![encoder, prefill]);
+        }
         let mut entries = vec![
-            Entry::modelled(
-                Term::Activations,
-                layer(step_of_prefill(setup), prompt(setup)),
-                (0, 115),
-                "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token, by the lifetimes of its tensors; -1 to +5 % in public logs of Qwen2.5 (transformers 4.46, A100). Those of Qwen3 (4.51, H20) show none of it, as when the prompt is read in chunks (prefill_chunk_size)",
-                &[Stage::Prefill],
-            )?,
+            Entry::modelled(Term::Activations, prefill, (0, 115), source_of_prefill(setup), &[Stage::Prefill])?,
             Entry::modelled(Term::Activations, step, (50, 150), "one layer of one step, with what its cache copies or unpacks meanwhile", &[Stage::Decode])?,
             Entry::modelled(
                 Term::Logits,
@@ -126,15 +156,14 @@ impl Engine for Transformers {
         Ok(entries)
     }
 
-    fn budget(&self, _setup: &Setup) -> Result<Option<Budget>, Overflow> {
-        Ok(None)
-    }
-
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
         let per_token = cache::per_token(setup)?;
-        let tokens = room.get() / per_token;
-        let hundredths = u128::from(tokens) * 100 / u128::from(setup.context.value);
-        Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: u64::try_from(hundredths).unwrap_or(u64::MAX) })
+        // What is read across is kept whole, however few tokens there are.
+        let across = encoder::bytes_of_request(setup)?;
+        let request = u128::from(per_token) * u128::from(setup.context.value) + u128::from(across);
+        let hundredths = u64::try_from(u128::from(room.get()) * 100 / request.max(1)).unwrap_or(u64::MAX);
+        let tokens = room.get().saturating_sub(across.saturating_mul(setup.batch.value)) / per_token;
+        Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: hundredths })
     }
 }
 
@@ -152,10 +181,34 @@ fn step_of_prefill(setup: &Setup) -> Expr {
     }
 }
 
+/// Whether attention is written out: as chosen, or because SDPA is not to be had.
+fn is_eager(setup: &Setup) -> bool {
+    match setup.scenario.attention {
+        AttentionImplementation::Eager => true,
+        AttentionImplementation::Sdpa => sdpa::is_written_out(setup.model),
+        AttentionImplementation::Flash => false,
+    }
+}
+
+/// What the prefill's claim is read from.
+fn source_of_prefill(setup: &Setup) -> &'static str {
+    match setup.scenario.attention {
+        AttentionImplementation::Sdpa if is_eager(setup) && sdpa::attends_in_part(setup.model) => {
+            "one layer while prefilling: transformers 5.23 has no SDPA for this family and writes attention out (eager); scores of all pairs are counted, of which it computes a part in long inputs"
+        }
+        AttentionImplementation::Sdpa if is_eager(setup) => {
+            "one layer while prefilling: transformers 5.23 has no SDPA for this family and writes attention out (eager), so scores are counted"
+        }
+        _ => {
+            "one layer while prefilling: 3 × feed-forward width + 4 × hidden_size per token, by the lifetimes of its tensors; -1 to +5 % in public logs of Qwen2.5 (transformers 4.46, A100). Those of Qwen3 (4.51, H20) show none of it, as when the prompt is read in chunks (prefill_chunk_size)"
+        }
+    }
+}
+
 /// The scores of one layer, where attention is written out (`eager_attention_forward`): in the dtype of computation, and the softmax
 /// in float32, whose input is converted before unless the dtype is float16 on a GPU.
 fn scores(setup: &Setup, sizes: Vec<Expr>) -> Option<Expr> {
-    if setup.scenario.attention != AttentionImplementation::Eager {
+    if !is_eager(setup) {
         return None;
     }
     let heads = setup.cache_groups().iter().filter_map(|group| group.mixer.attention()).map(|attention| attention.heads).max()?;

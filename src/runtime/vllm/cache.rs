@@ -9,13 +9,15 @@ use crate::estimate::Capacity;
 use crate::formula::{Expr, Source};
 use crate::model::{Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::KvCache;
+use crate::scenario::{KvCache, Version};
 
 /// What layers of a kind hold of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
     /// Keys and values of the tokens in this span.
     Tokens(Span),
+    /// Keys and values of what an encoder made, whatever the context.
+    Encoded,
     /// A state of fixed size.
     State,
 }
@@ -35,6 +37,12 @@ struct Kind {
     groups: u64,
 }
 
+impl Kind {
+    fn has_window(&self) -> bool {
+        matches!(self.holds, Holds::Tokens(Span::Sliding(_) | Span::Chunked(_)))
+    }
+}
+
 /// The pool of one rank.
 pub(super) struct Pool<'a> {
     setup: &'a Setup<'a>,
@@ -52,7 +60,7 @@ impl<'a> Pool<'a> {
             return Ok(None);
         }
         let block = block_tokens(&kinds, rules.block(setup.model));
-        let is_one_group = kinds.iter().all(|kind| kind.holds == kinds[0].holds);
+        let is_one_group = !rules.is_v1 || kinds.iter().all(|kind| kind.holds == kinds[0].holds);
         let largest = kinds.iter().filter(|kind| kind.holds != Holds::State).max_by_key(|kind| kind.cell_bytes).or(kinds.first());
         let Some(largest) = largest else { return Ok(None) };
         let (page_cell, page_bytes) = (largest.cell.clone(), largest.cell_bytes);
@@ -83,12 +91,17 @@ impl<'a> Pool<'a> {
 
     /// True when more is held while a prompt is read than afterwards.
     pub fn shrinks(&self) -> bool {
-        self.kinds.iter().any(|kind| matches!(kind.holds, Holds::Tokens(Span::Sliding(_) | Span::Chunked(_))))
+        self.kinds.iter().any(Kind::has_window)
     }
 
     /// Keys and values of the chosen load; `None` without.
     pub fn tokens(&self, is_steady: bool) -> Option<Expr> {
-        self.held(|kind| kind.holds != Holds::State, is_steady)
+        self.held(|kind| matches!(kind.holds, Holds::Tokens(_)), is_steady)
+    }
+
+    /// Keys and values of what an encoder made; `None` without.
+    pub fn encoded(&self) -> Option<Expr> {
+        self.held(|kind| kind.holds == Holds::Encoded, true)
     }
 
     /// States of the chosen load; `None` without.
@@ -104,14 +117,22 @@ impl<'a> Pool<'a> {
 
     /// Blocks of all requests in one group: a common prefix is held once.
     fn load_blocks(&self, kind: &Kind, is_steady: bool) -> Expr {
-        let requests = self.setup.batch.leaf("requests");
+        let requests = || self.setup.batch.leaf("requests");
         let each = self.request_blocks(kind, is_steady);
+        if !is_steady && kind.has_window() {
+            // The steps in flight are shared by all requests.
+            let shared = Expr::Sum(vec![
+                Expr::Product(vec![requests(), self.request_blocks(kind, true)]),
+                self.in_flight().ceil_div(Expr::named(self.block_of(kind), "tokens per block")),
+            ]);
+            return Expr::Min(vec![Expr::Product(vec![requests(), each]), shared]);
+        }
         let Some(share) = self.setup.scenario.serving.prefix_share.filter(|_| kind.holds == Holds::Tokens(Span::Full)) else {
-            return Expr::Product(vec![requests, each]);
+            return Expr::Product(vec![requests(), each]);
         };
         let common = Expr::Fraction { ratio: share, name: "common prefix", source: Source::User("prefix share"), of: Box::new(self.context()) };
         let common = common.floor_div(Expr::named(self.block_of(kind), "tokens per block"));
-        Expr::Sum(vec![common.clone(), Expr::Product(vec![requests, each.minus(common)])])
+        Expr::Sum(vec![common.clone(), Expr::Product(vec![requests(), each.minus(common)])])
     }
 
     fn context(&self) -> Expr {
@@ -123,21 +144,26 @@ impl<'a> Pool<'a> {
         kind.block * self.setup.spread.context.value
     }
 
+    /// Tokens of the steps that are computed at once.
+    fn in_flight(&self) -> Expr {
+        let steps = self.rules.steps_in_flight(self.setup.spread.pipeline.value);
+        times(steps, "steps in flight", self.setup.step_tokens.leaf("tokens per step"))
+    }
+
     /// Blocks that one request holds in one group of a kind.
     fn request_blocks(&self, kind: &Kind, is_steady: bool) -> Expr {
-        let setup = self.setup;
         let block = || Expr::named(self.block_of(kind), "tokens per block");
-        let in_flight = || {
-            let steps = self.rules.steps_in_flight(setup.spread.pipeline.value);
-            times(steps, "steps in flight", setup.step_tokens.leaf("tokens per step"))
-        };
-        let held = |tokens: Expr| Expr::Min(vec![if is_steady { tokens } else { Expr::Sum(vec![tokens, in_flight()]) }, self.context()]);
+        let held = |tokens: Expr| Expr::Min(vec![if is_steady { tokens } else { Expr::Sum(vec![tokens, self.in_flight()]) }, self.context()]);
         match kind.holds {
             Holds::State => Expr::leaf(
                 self.rules.state_pages(),
                 "pages",
                 Source::Runtime("vLLM mamba_cache_mode: two pages since 0.29, which caches prefixes of hybrids; one before"),
             ),
+            Holds::Encoded => {
+                let tokens = self.setup.across.as_ref().map(|across| if is_steady { &across.tokens } else { &across.planned });
+                tokens.cloned().unwrap_or(Expr::constant(0)).ceil_div(block())
+            }
             Holds::Tokens(Span::Full) => self.context().ceil_div(block()),
             Holds::Tokens(Span::Chunked(chunk)) => held(Expr::leaf(chunk, "chunk", Source::Config("attention_chunk_size".into()))).ceil_div(block()),
             Holds::Tokens(Span::Sliding(window)) => {
@@ -157,7 +183,7 @@ impl<'a> Pool<'a> {
         }
         let per_request = per_request.max(1);
         let ratio = |factor: u64| u64::try_from(u128::from(blocks) * u128::from(factor) / u128::from(per_request)).unwrap_or(u64::MAX);
-        let groups = if self.is_one_group() { 1 } else { self.kinds.iter().map(|kind| kind.groups).sum() };
+        let groups = if self.is_one_group() || !self.rules.is_v1 { 1 } else { self.kinds.iter().map(|kind| kind.groups).sum() };
         let tokens = if self.rules.counts_tokens_by_requests() {
             ratio(self.setup.context.value)
         } else {
@@ -190,7 +216,7 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
     let drafting = setup.draft.into_iter().flat_map(|draft| &draft.layers().layers).map(|run| (run.count, run.count * u64::from(setup.place.is_last), run));
     for (layers, here, run) in all.chain(here).chain(drafting) {
         let mixer = &run.layer.mixer;
-        let mut add = |holds, cell: Expr| -> Result<(), Overflow> {
+        let mut add = |holds, cell: Expr, layers: u64, here: u64| -> Result<(), Overflow> {
             let cell_bytes = cell.evaluate()?;
             match kinds.iter_mut().find(|kind| kind.holds == holds && kind.cell_bytes == cell_bytes) {
                 Some(kind) => (kind.layers, kind.here) = (kind.layers + layers, kind.here + here),
@@ -199,20 +225,25 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
             Ok(())
         };
         if let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) {
-            add(Holds::Tokens(span), cell(setup, mixer))?;
+            add(Holds::Tokens(span), cell(setup, mixer), layers, here)?;
         }
         if mixer.indexer_elements_per_token() > 0 {
             // One scale of four bytes beside 8-bit keys.
             let elements = Expr::leaf(mixer.indexer_elements_per_token(), "B of indexer keys", Source::Config("index_head_dim".into()));
-            add(Holds::Tokens(Span::Full), Expr::Sum(vec![elements, Expr::constant(4)]))?;
+            add(Holds::Tokens(Span::Full), Expr::Sum(vec![elements, Expr::constant(4)]), layers, here)?;
+        }
+        if let Some(across) = setup.across.as_ref().and_then(|across| (across.mixer)(run)) {
+            // In V0 a block has every layer once, with keys and values of what is read or of its own.
+            let (layers, here) = if rules.is_v1 || mixer.cache_elements_per_token() == 0 { (layers, here) } else { (0, 0) };
+            add(Holds::Encoded, cell(setup, &across), layers, here)?;
         }
         if let Some(recurrence) = mixer.recurrence().filter(|_| rules.pools_states()) {
-            add(Holds::State, state(setup, recurrence))?;
+            add(Holds::State, state(setup, recurrence), layers, here)?;
         }
     }
     let has_full = kinds.iter().any(|kind| kind.holds == Holds::Tokens(Span::Full));
     if !rules.has_hybrid_groups() && has_full {
-        for kind in kinds.iter_mut().filter(|kind| kind.holds != Holds::State) {
+        for kind in kinds.iter_mut().filter(|kind| kind.has_window()) {
             kind.holds = Holds::Tokens(Span::Full);
         }
     }
@@ -221,11 +252,20 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
 
 /// Bytes of one token in one layer on one rank.
 fn cell(setup: &Setup, mixer: &Mixer) -> Expr {
-    if mixer.indexer_elements_per_token() > 0 && setup.scenario.kv_cache == KvCache::Fp8 {
+    if mixer.indexer_elements_per_token() > 0 && is_packed(setup) {
         let layout = "vLLM fp8_ds_mla: 512 values of 8 bits, 4 float32 scales, 64 16-bit values of the rotary part";
         return Expr::leaf(656, "B", Source::Runtime(layout));
     }
     Expr::encoded(Expr::Product(setup.cache_elements(mixer)), setup.kv_encoding)
+}
+
+/// Whether latents with an indexer are packed in 8 bits: 0.11.0 does so unless another format is asked for.
+fn is_packed(setup: &Setup) -> bool {
+    match setup.scenario.kv_cache {
+        KvCache::Fp8 => true,
+        KvCache::Auto => setup.version < Version(0, 11, 1),
+        _ => false,
+    }
 }
 
 /// Bytes of one request's state in one layer on one rank (`mamba_utils.py`): the convolution's last inputs and the recurrent state,

@@ -1,7 +1,6 @@
 //! What "model loading took" counts beside the parameters.
 
 use super::super::{Setup, common};
-use super::mxfp4;
 use super::version::Rules;
 use crate::estimate::Entry;
 use crate::formula::Expr;
@@ -13,7 +12,6 @@ pub(super) fn entries(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflo
     let mut entries = Vec::new();
     entries.extend(common::rotary_table(setup, 4, setup.dtype)?);
     entries.extend(latent_copies(setup, rules)?);
-    entries.extend(mxfp4::entry(setup, rules)?);
     Ok(entries)
 }
 

@@ -10,20 +10,49 @@ mod profile;
 mod version;
 
 use super::common::{self, per_layer_states};
-use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Packing, Setup, ShardRules, Way};
+use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, ShardRules, Way, across};
 use crate::encoding::Encoding;
-use crate::estimate::{Basis, Budget, Capacity, Entry, RUNNING, Stage, Term};
+use crate::estimate::{Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::Expr;
+use crate::model::{ComponentKind, Model};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::Version;
 use cache::Pool;
+pub(super) use profile::communication;
 use version::Rules;
+pub(super) use version::is_large;
 
-pub(super) struct Vllm;
+pub(super) struct Vllm {
+    /// What adapters and packed experts take beside everything else: code that the page's first module does without.
+    beside: fn(&Setup, Rules) -> Result<Vec<Entry>, Overflow>,
+    /// Whether a model stays on V0 where a version has both engines (`SupportsV0Only`).
+    stays: fn(&Model, Version) -> bool,
+}
+
+/// All of its rules.
+pub(super) static WHOLE: Vllm = Vllm { beside, stays };
+
+/// The rules for weights that are not packed, without slots for adapters, of models that read nothing across.
+pub(super) static COMMON: Vllm = Vllm { beside: |_, _| Ok(Vec::new()), stays: |_, _| false };
+
+/// Encoder-decoders do as long as it is there; those that read sound have left it.
+fn stays(model: &Model, version: Version) -> bool {
+    across::is_read(model) && !(version >= SOUND_WITHOUT_V0 && model.anatomy.counted().any(|part| part.kind == ComponentKind::AudioTower))
+}
+
+fn beside(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
+    Ok(mxfp4::entry(setup, rules)?.into_iter().chain(lora::slots(setup)?).collect())
+}
+
+/// The first version that has encoder-decoders in V1: those that read sound.
+const SOUND_WITHOUT_V0: Version = Version(0, 10, 2);
 
 /// The rules of the version that was asked for.
 fn rules(setup: &Setup) -> Rules {
-    Rules::of(setup.version, &setup.card)
+    let mut rules = Rules::of(setup.version, &setup.card);
+    // As `stays` says of the model.
+    rules.is_v1 &= setup.across.as_ref().is_none_or(|across| setup.version >= SOUND_WITHOUT_V0 && across.part.kind == ComponentKind::AudioTower);
+    rules
 }
 
 /// What is known of it before it computes anything.
@@ -44,7 +73,9 @@ impl Engine for Vllm {
     }
 
     fn defaults(&self, known: &Known) -> Defaults {
-        Rules::of(known.version, known.card).defaults(known)
+        let mut rules = Rules::of(known.version, known.card);
+        rules.is_v1 &= !(self.stays)(known.model, known.version);
+        rules.defaults(known)
     }
 
     fn shares_experts(&self) -> bool {
@@ -72,17 +103,19 @@ impl Engine for Vllm {
         true
     }
 
+    fn counts_across(&self, _part: ComponentKind) -> bool {
+        true
+    }
+
     fn shard_rules(&self) -> ShardRules {
-        ShardRules {
-            vocabulary_padding: 64,
-            splits_embedding: true,
-            packing: Packing::Fused,
-            source: "vLLM: projections, embedding and head are split (the vocabulary padded to a multiple of 64), norms and routers are whole on every rank, KV heads are repeated when there are fewer than ranks",
-        }
+        ShardRules::of_server(
+            64,
+            "vLLM: projections, embedding and head are split (the vocabulary padded to a multiple of 64), norms and routers are whole on every rank, KV heads are repeated when there are fewer than ranks",
+        )
     }
 
     fn pooled(&self) -> &'static [Term] {
-        &[Term::KvCache, Term::State]
+        &[Term::KvCache, Term::CrossKvCache, Term::State]
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
@@ -97,6 +130,7 @@ impl Engine for Vllm {
         } else {
             entries.extend(pool.tokens(true).map(|formula| entry(Term::KvCache, formula, RUNNING)).transpose()?);
         }
+        entries.extend(pool.encoded().map(|formula| entry(Term::CrossKvCache, formula, RUNNING)).transpose()?);
         entries.extend(pool.states().map(|formula| entry(Term::State, formula, RUNNING)).transpose()?);
         Ok(entries)
     }
@@ -105,7 +139,7 @@ impl Engine for Vllm {
         let rules = rules(setup);
         let mut entries = loaded::entries(setup, rules)?;
         entries.extend(profile::entries(setup, rules)?);
-        entries.extend(lora::slots(setup)?);
+        entries.extend((self.beside)(setup, rules)?);
         if !rules.pools_states()
             && let Some(states) = per_layer_states(setup, |recurrence| cache::state(setup, recurrence))
         {
@@ -116,7 +150,7 @@ impl Engine for Vllm {
         Ok(entries)
     }
 
-    fn budget(&self, setup: &Setup) -> Result<Option<Budget>, Overflow> {
+    fn budget(&self, setup: &Setup, _ledger: &Ledger) -> Result<Option<Budget>, Overflow> {
         let Some((ratio, source)) = setup.utilization.clone() else { return Ok(None) };
         let total = Expr::leaf(setup.card.usable.get(), "B", setup.card.usable_source.clone());
         let formula = Expr::Fraction { ratio, name: "utilization", source, of: Box::new(total) };

@@ -34,7 +34,7 @@ pub(super) fn entries(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflo
     }
     entries.extend(communication(setup)?);
     entries.push(common::context(setup)?);
-    entries.extend(graphs(setup)?);
+    entries.extend(graphs(setup, rules)?);
     Ok(entries)
 }
 
@@ -53,7 +53,7 @@ fn step(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
     match encoder(setup) {
         Some(encoder) => {
             let peak = Expr::Max(vec![profiled, encoder]);
-            let source = "the larger of one step and of the encoder with the largest image: both are run by the memory profile. Image sizes are not in config.json: a rule of thumb";
+            let source = "the larger of one step and of the encoder with the largest input: both are run by the memory profile. Image sizes are not in config.json: a rule of thumb";
             entries.push(Entry::modelled(Term::Activations, peak, (60, 250), source, &[Stage::Prefill])?);
             // What the encoder made is kept over both.
             let kept = Expr::encoded(Expr::Product(vec![tokens(), hidden(setup)]), setup.dtype);
@@ -66,9 +66,12 @@ fn step(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
     Ok(entries)
 }
 
-/// The vision tower with as many of the largest images as one step takes. Towers with a table of positions have images of one
+/// The vision tower with as many of the largest images as one step takes, or an encoder whose output is read across. Towers with a table of positions have images of one
 /// size; Qwen's and those without a table take the most that Qwen's processors give, 16,384 tokens of four patches.
 fn encoder(setup: &Setup) -> Option<Expr> {
+    if let Some(across) = &setup.across {
+        return Some((across.pass)(setup, across.part, across.planned.clone()));
+    }
     let tower = setup.model.anatomy.counted().find(|component| component.kind == ComponentKind::VisionTower)?;
     let has_one_size = !setup.model.anatomy.model_type.starts_with("qwen");
     let patches = match positions(tower).filter(|_| has_one_size) {
@@ -119,9 +122,9 @@ fn checked(setup: &Setup) -> Expr {
 /// What kernels and libraries take besides: more on large cards.
 fn outside_torch(setup: &Setup) -> Result<Entry, Overflow> {
     let (size, measured) = if is_large(&setup.card) {
-        (123 * MIB, "public vLLM logs of H100, A100 and H200: 0.07 to 0.26 GiB, median 0.12")
+        (123 * MIB, "public vLLM logs of large cards: 0.07 to 0.26 GiB, median 0.12")
     } else {
-        (40 * MIB, "public vLLM logs of T4, L4, A10G, RTX 2060, 4070, 4080 and PRO 6000: 0.01 to 0.06 GiB, median 0.04")
+        (40 * MIB, "public vLLM logs of smaller cards: 0.01 to 0.06 GiB, median 0.04")
     };
     let size = Expr::leaf(size, "B", Source::Measured(measured));
     Entry::exact(Term::Workspace, size, Basis::Modelled, "memory that vLLM's profile finds outside torch (\"non-torch memory\")", ALWAYS)
@@ -129,7 +132,7 @@ fn outside_torch(setup: &Setup) -> Result<Entry, Overflow> {
 }
 
 /// NCCL and the custom all-reduce: buffers for every other rank where cards are linked, little over PCIe.
-fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+pub(in crate::runtime) fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let ranks = setup.spread.world();
     if ranks == 1 {
         return Ok(None);
@@ -156,13 +159,17 @@ fn communication(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     Ok(Some(entry.with_band(Bytes::ZERO, Bytes(600 * MIB), Basis::Modelled)))
 }
 
-/// Captured CUDA graphs.
-fn graphs(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+/// Captured CUDA graphs: for every size that is captured one of each layer, in V0 one of all, as of encoder-decoders since 0.13.
+fn graphs(setup: &Setup, rules: Rules) -> Result<Option<Entry>, Overflow> {
     if setup.scenario.enforce_eager {
         return Ok(None);
     }
-    let (expected, high) = if setup.spread.tensor.value < 4 { (400 * MIB, 1330 * MIB) } else { (1080 * MIB, 2600 * MIB) };
-    let source = "public vLLM logs: median 0.39 GiB on one GPU, 1.0 on four, 1.2 on eight; most between 0 and 2.6. Inside the budget since 0.20, as an estimate. `--enforce-eager` does without";
-    let entry = Entry::exact(Term::CudaGraphs, Expr::leaf(expected, "B", Source::Measured("public vLLM logs, median")), Basis::Modelled, source, RUNNING)?;
-    Ok(Some(entry.with_band(Bytes::ZERO, Bytes(high), Basis::Modelled)))
+    let logs = |bytes| Expr::leaf(bytes, "B", Source::Measured("public vLLM logs, median"));
+    let sizes = Expr::named(rules.captured_sizes(setup), "captured sizes");
+    let is_whole = !rules.is_v1 || (setup.across.is_some() && rules.captures_whole_decoders());
+    let (pieces, each) = if is_whole { (1, 8 * MIB) } else { (setup.place.layers.end - setup.place.layers.start, 360 << 10) };
+    let captured = Expr::Product(vec![sizes, Expr::named(pieces, "graphs of a size"), logs(each)]);
+    let formula = if rules.budgets_graphs() { Expr::Max(vec![captured, logs(400 * MIB)]) } else { captured };
+    let source = "sizes by max_num_seqs (cudagraph_capture_sizes); since 0.20 vLLM's own estimate, inside the budget: 0.4 GiB with two sequences in a public log. `--enforce-eager` does without";
+    Entry::modelled(Term::CudaGraphs, formula, (0, 250), source, RUNNING).map(Some)
 }

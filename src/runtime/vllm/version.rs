@@ -1,7 +1,7 @@
 //! What differs between versions of vLLM. Read at 0.6.3, 0.6.4, 0.6.6, 0.7.3, 0.8.5, 0.9.2, 0.10.0, 0.10.2, 0.11.0, 0.11.2, 0.12, 0.13,
 //! 0.14, 0.15, 0.16, 0.17.1, 0.18.1, 0.19, 0.20, 0.22, 0.24, 0.25.1, 0.27.1, 0.29, 0.31 and 0.33.
 
-use super::super::{Defaults, Known};
+use super::super::{Defaults, Known, Setup};
 use crate::gpu::{Card, Vendor};
 use crate::model::{ComponentKind, Mixer, Model};
 use crate::quantity::{Decimal, GIB};
@@ -68,6 +68,24 @@ impl Rules {
         self.since(20)
     }
 
+    /// How many batch sizes graphs are captured for (`_set_cudagraph_sizes`; `_BATCH_SIZES_TO_CAPTURE`): 1, 2, 4 and multiples of 8, above
+    /// 256 of 16 since 0.11.1, up to twice the tokens that a step decodes (since 0.13 drafted ones too); V0 rounds the sequences up.
+    pub fn captured_sizes(self, setup: &Setup) -> u64 {
+        let sequences = setup.step_sequences.value;
+        let is_blackwell = setup.card.gpu.is_some_and(|gpu| gpu.architecture == "Blackwell" && gpu.memory_type.starts_with("HBM"));
+        let largest = if self.since(29) && is_blackwell { 1024 } else { 512 };
+        let each = if self.since(13) { setup.drafted.value + 1 } else { 1 };
+        let most = match (self.is_v1, self.since(10)) {
+            (false, _) if sequences > 4 => sequences.next_multiple_of(8),
+            (false, _) => sequences.next_power_of_two(),
+            (true, false) => largest,
+            (true, true) => sequences.saturating_mul(2 * each).min(largest),
+        };
+        let most = if self.is_v1 { most.min(setup.step_tokens.value) } else { most };
+        let step = if self.version > Version(0, 11, 0) { 16 } else { 8 };
+        u64::from(most.checked_ilog2().unwrap_or(0)).min(2) + 1 + most.min(256) / 8 + most.saturating_sub(256) / step
+    }
+
     /// Whether the process's context on the card counts as used in the budget (0.6.4: everything that the driver reports as used).
     pub fn budgets_context(self) -> bool {
         self.version >= Version(0, 6, 4) && self.version < Version(0, 6, 5)
@@ -90,6 +108,11 @@ impl Rules {
     /// Whether layers of different spans have groups of their own; before, all keep every token.
     pub fn has_hybrid_groups(self) -> bool {
         self.is_v1 && self.since(9)
+    }
+
+    /// Whether encoder-decoders have one graph of a whole decoding step for every size, not one of each layer (`FULL_DECODE_ONLY`).
+    pub fn captures_whole_decoders(self) -> bool {
+        self.since(13)
     }
 
     /// Whether states of recurrences are pages of the pool; before, they are set aside for `max_num_seqs` requests.
@@ -177,7 +200,7 @@ pub(super) fn is_multimodal(model: &Model) -> bool {
 
 /// True for data-centre cards with stacked memory: linked by NVLink or its like in their common form, and with more kernels
 /// loaded. A size without a name is taken for one from 38 GiB on.
-pub(super) fn is_large(card: &Card) -> bool {
+pub(in crate::runtime) fn is_large(card: &Card) -> bool {
     card.gpu.map_or(card.usable.get() >= 38 * GIB, |gpu| gpu.memory_type.starts_with("HBM"))
 }
 

@@ -160,8 +160,15 @@ impl Mix {
         all
     }
 
-    fn is_quantised(self) -> bool {
+    /// Whether it packs anything: the dtypes do not.
+    pub fn is_quantised(self) -> bool {
         !self.default.is_float
+    }
+
+    /// Whether `llama-quantize` stops at rows of so many values: they are no whole blocks of the type, and nothing stands in for it.
+    pub fn stops_at(self, row: u64) -> bool {
+        let (block, default) = (self.default.block_elements, self.default);
+        block > 32 && !row.is_multiple_of(block) && STAND_INS.iter().all(|(from, _)| *from != default)
     }
 
     /// The types of one and two bits have a branch of their own; it counts down projections one by one, also where a layer has

@@ -27,6 +27,9 @@ pub struct LlamaCppArguments {
     /// Caches of sliding windows as long as the context
     #[arg(long, help_heading = super::LLAMA_CPP)]
     swa_full: bool,
+    /// Caches and states of every layer on the host, copied to the GPU layer by layer as attention reads them
+    #[arg(long, help_heading = super::LLAMA_CPP)]
+    no_kv_offload: bool,
     /// Sequences at once, each with a cache of the chosen context [default: --batch]
     #[arg(long, value_name = "N", help_heading = super::LLAMA_CPP)]
     parallel: Option<u64>,
@@ -51,6 +54,7 @@ impl LlamaCppArguments {
             ubatch: self.ubatch,
             flash_attention: self.flash_attention,
             swa_full: self.swa_full,
+            no_kv_offload: self.no_kv_offload,
             parallel: self.parallel,
             kv_cache_k: self.kv_cache_k,
             kv_cache_v: self.kv_cache_v,

@@ -4,12 +4,20 @@ mod llama_cpp;
 mod serving;
 mod training;
 
+use std::any::TypeId;
+
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, Command, CommandFactory, Parser, Subcommand, ValueEnum};
+use vramfit::gpu::GpuError;
+use vramfit::memory::EstimateError;
 use vramfit::plan;
-use vramfit::quantity::{Bytes, Decimal};
+use vramfit::quantity::{BadDecimal, Bytes, Decimal, GIB, MIB};
 use vramfit::scenario::{AttentionImplementation, FlashAttention, KvCache, Picture, Runtime, Scenario, Task, Weights};
 
+/// The environment variable that holds the access token unless another is named: that of the Hub's own tools.
+pub const DEFAULT_TOKEN: &str = "HF_TOKEN";
+/// What no GPU's memory comes near: 64 TiB in bytes, where the largest of today have less than one.
+const LARGEST_GPU: u64 = 64 << 40;
 /// Heading of flags of serving.
 const SERVING: &str = "Serving";
 /// Heading of flags of training.
@@ -17,15 +25,46 @@ const TRAINING: &str = "Training";
 /// Heading of flags of llama.cpp.
 const LLAMA_CPP: &str = "llama.cpp";
 
-/// Will a neural network fit a GPU, and why?
+/// Flags of which none is a count too.
+const MAY_BE_ZERO: &[&str] = &["gpu-layers", "n-cpu-moe", "images", "audio-seconds"];
+
+/// Flags that are not called as the engine's settings are.
+const CALLED_OTHERWISE: &[(&str, &str)] = &[
+    ("tensor_parallel", "tp"),
+    ("pipeline_parallel", "pp"),
+    ("data_parallel", "dp"),
+    ("expert_parallel", "ep"),
+    ("context_parallel", "cp"),
+    ("free_gpu_memory_fraction", "gpu-memory-utilization"),
+    ("cuda_memory_fraction", "gpu-memory-utilization"),
+];
+
+/// What is said at the end of the help.
+const EXIT_CODES: &str = "Exit codes: 0 an answer, 1 it does not fit (with --check), 2 bad input: the message says what to do.";
+
+/// Will a neural network fit a GPU, and why? The memory that serving or training it takes, to the byte, with the working.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+#[command(version, after_help = EXIT_CODES, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,
 }
 
 impl Arguments {
+    /// The command as clap derives it, but that a slip in a number is told as one.
+    pub fn in_words() -> Command {
+        Self::command().mut_subcommands(|verb| {
+            verb.mut_args(|argument| match argument.get_value_parser().type_id() {
+                id if id == TypeId::of::<u64>() && argument.get_long().is_some_and(|flag| MAY_BE_ZERO.contains(&flag)) => {
+                    argument.value_parser(whole_number).allow_negative_numbers(true)
+                }
+                id if id == TypeId::of::<u64>() => argument.value_parser(count).allow_negative_numbers(true),
+                id if id == TypeId::of::<Decimal>() || id == TypeId::of::<Bytes>() => argument.allow_negative_numbers(true),
+                _ => argument,
+            })
+        })
+    }
+
     /// What is said of flags that were given and belong to the other task.
     pub fn of_the_other_task(matches: &ArgMatches, task: Task) -> Option<String> {
         let (verb, given) = matches.subcommand()?;
@@ -130,7 +169,8 @@ impl Question {
 
 #[derive(Args, Clone)]
 pub struct ModelArguments {
-    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files
+    /// A Hub id or URL, a directory, or paths: config.json, .safetensors files or their index, .gguf files; `-` for a
+    /// config.json on standard input
     #[arg(required_unless_present = "manual", num_args = 1.., value_name = "MODEL")]
     pub model: Vec<String>,
     /// A model that exists nowhere, by its sizes: layers=32,hidden=4096,heads=32,kv-heads=8,intermediate=14336,vocab=128256; further head-dim,
@@ -150,19 +190,20 @@ pub struct ModelArguments {
     #[arg(long, value_name = "PATH")]
     pub quant_config: Option<std::path::PathBuf>,
     /// Environment variable that holds the access token
-    #[arg(long, value_name = "NAME", default_value = "HF_TOKEN")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TOKEN)]
     pub token_env: String,
 }
 
 /// Stands last in a verb: the heading of its last flags would go on to what follows.
 #[derive(Args)]
 pub struct ScenarioArguments {
-    /// GPU: a name from `vramfit gpus`, or a part that occurs in one name only; several, joined by commas, for unlike ones (llama.cpp)
+    /// GPU: a name from `vramfit gpus`, as drivers print it (`NVIDIA A100-SXM4-80GB`), or words of one only (`RTX 4090` is the plain card, not
+    /// its variants); several, joined by commas, for unlike ones (llama.cpp) [default: H100 SXM5 80GB]
     #[arg(long, value_name = "NAME", help_heading = "Hardware")]
     gpu: Option<String>,
     /// Usable memory of one GPU in bytes; alone it stands for a GPU
-    #[arg(long, value_name = "N", help_heading = "Hardware")]
-    gpu_capacity_bytes: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = capacity, help_heading = "Hardware")]
+    gpu_capacity_bytes: Option<Bytes>,
     /// Number of GPUs [default: --tp × --pp × --dp]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     gpus: Option<u64>,
@@ -185,7 +226,7 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "FORMAT", default_value = "as-stored", help_heading = "Task")]
     weights: Weights,
     /// Bytes that every parameter takes, whatever its format (0.5625)
-    #[arg(long, value_name = "X", conflicts_with = "weights", help_heading = "Task")]
+    #[arg(long, value_name = "X", value_parser = above_zero, conflicts_with = "weights", help_heading = "Task")]
     bytes_per_param: Option<Decimal>,
     /// Format of keys and values: auto, bf16, fp16, fp32, fp8, or in llama.cpp one of ggml: `q8_0`, `q5_1`, `q5_0`, `q4_1`, `q4_0`, `iq4_nl`
     #[arg(long, value_name = "FORMAT", default_value = "auto", help_heading = SERVING)]
@@ -194,7 +235,8 @@ pub struct ScenarioArguments {
     /// the engine's]
     #[arg(long, value_name = "X", help_heading = SERVING)]
     gpu_memory_utilization: Option<Decimal>,
-    /// Tokens that one step processes at most; in TGI its `max_batch_prefill_tokens` [default: the engine's]
+    /// Tokens that one step processes at most; in TGI its `max_batch_prefill_tokens`, in transformers its `prefill_chunk_size` [default: the
+    /// engine's]
     #[arg(long, value_name = "N", help_heading = SERVING)]
     max_num_batched_tokens: Option<u64>,
     /// Sequences that one step processes at most [default: the engine's]
@@ -231,16 +273,17 @@ impl ScenarioArguments {
         self.task
     }
 
-    /// The scenario that the flags name.
-    pub fn to_scenario(&self) -> Scenario {
+    /// The scenario that the flags name, its GPUs by the table's names, and what is worth saying of those.
+    pub fn to_scenario(&self) -> Result<(Scenario, Vec<String>), String> {
         let is_bare_size = self.gpu.is_none() && self.gpu_capacity_bytes.is_some();
+        let gpu = self.gpu.clone();
         // In PyTorch the same flag chooses the way to compute attention.
         let is_torch = self.runtime == Runtime::Transformers || self.task == Task::Train;
         let mut llama_cpp = self.llama_cpp.to_llama_cpp();
         let is_flash = is_torch && std::mem::take(&mut llama_cpp.flash_attention) == FlashAttention::On;
-        Scenario {
-            gpu: if is_bare_size { None } else { self.gpu.clone().or(Scenario::default().gpu) },
-            gpu_capacity: self.gpu_capacity_bytes.map(Bytes),
+        let scenario = Scenario {
+            gpu: if is_bare_size { None } else { gpu.or(Scenario::default().gpu) },
+            gpu_capacity: self.gpu_capacity_bytes,
             gpus: self.gpus,
             tensor_parallel: self.tp,
             task: self.task,
@@ -259,8 +302,58 @@ impl ScenarioArguments {
             parallel: self.parallel.to_parallel(),
             serving: self.serving.to_serving(),
             training: self.training.to_training(),
-        }
+        };
+        let (named, said) = scenario.with_table_gpus().map_err(|error| no_gpu(&error))?;
+        Ok((named.into_owned(), said))
     }
+}
+
+/// A count as a flag has it.
+fn whole_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number such as 8192"))
+}
+
+/// A count of which there is one at least.
+fn count(text: &str) -> Result<u64, String> {
+    match whole_number(text)? {
+        0 => Err("it must be at least 1; leave the flag out for the default".to_owned()),
+        count => Ok(count),
+    }
+}
+
+/// The memory of a GPU in bytes: what is too small or too large for one is a slip of the unit.
+fn capacity(text: &str) -> Result<Bytes, String> {
+    match whole_number(text)? {
+        bytes if bytes < MIB => Err(format!("`{text}` bytes are less than any GPU has: 24 GiB are {}", 24 * GIB)),
+        bytes if bytes > LARGEST_GPU => Err(format!("`{text}` bytes are more than any GPU has: 24 GiB are {}", 24 * GIB)),
+        bytes => Ok(Bytes(bytes)),
+    }
+}
+
+/// A decimal number that is not nothing.
+fn above_zero(text: &str) -> Result<Decimal, String> {
+    let number = decimal(text)?;
+    if number.parts().0 == 0 { Err("it must be above 0".to_owned()) } else { Ok(number) }
+}
+
+/// A decimal number.
+fn decimal(text: &str) -> Result<Decimal, String> {
+    text.parse().map_err(|error: BadDecimal| error.to_string())
+}
+
+/// What is wrong with a name of a GPU, and what to do.
+fn no_gpu(error: &GpuError) -> String {
+    match error {
+        GpuError::Unknown { .. } => format!("`--gpu`: {error} (`vramfit gpus` lists all; `--gpus N` says how many there are)"),
+        error => format!("`--gpu`: {error}"),
+    }
+}
+
+/// What the engine refuses, with the flag's name where the engine has a setting's.
+pub fn refusal(error: &EstimateError) -> String {
+    let EstimateError::OutOfRange { what, value, must } = error else { return error.to_string() };
+    let flag = CALLED_OTHERWISE.iter().find(|(key, _)| key == what).map_or_else(|| what.replace('_', "-"), |(_, flag)| (*flag).to_owned());
+    format!("`--{flag}` is {value}: {must}")
 }
 
 #[cfg(test)]

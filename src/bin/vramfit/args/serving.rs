@@ -18,7 +18,8 @@ pub struct ParallelArguments {
     /// Context-parallel size: tensor-parallel ranks over which a request's cache is spread [default: 1]
     #[arg(long, value_name = "N", help_heading = "Hardware")]
     cp: Option<u64>,
-    /// Replicate attention alone: the experts are spread over all --tp × --dp ranks
+    /// Replicate attention alone: the experts are spread over all --tp × --dp ranks, a product that SGLang and TensorRT-LLM call
+    /// their tensor-parallel size: its `--tp 8 --dp 8` is --tp 1 --dp 8 here
     #[arg(long, help_heading = "Hardware")]
     dp_attention: bool,
 }
@@ -38,11 +39,16 @@ pub struct ServingArguments {
     #[arg(long, value_name = "X", help_heading = super::SERVING)]
     mem_fraction_static: Option<Decimal>,
     /// Share of every request's tokens that is a prefix common to all of them, cached once [default: 0]
-    #[arg(long, value_name = "X", help_heading = super::SERVING)]
+    #[arg(long, value_name = "X", value_parser = share, help_heading = super::SERVING)]
     prefix_share: Option<Decimal>,
     /// GiB of each GPU's weights that lie on the host instead [default: 0]
     #[arg(long, value_name = "X", value_parser = gibibytes, help_heading = super::SERVING)]
     cpu_offload_gib: Option<Bytes>,
+    /// GiB of keys and values that the host holds beside what is on the GPUs, over all ranks of a replica, as in
+    /// vLLM. What other engines name is of one rank: SGLang's --hicache-size in units of 10^9 bytes, its --hicache-ratio as a multiple
+    /// of the rank's pool, TensorRT-LLM's `host_cache_size` in bytes [default: 0]
+    #[arg(long, value_name = "X", value_parser = gibibytes, help_heading = super::SERVING)]
+    kv_offloading_size: Option<Bytes>,
     /// LoRA adapters that are on the GPU at once [default: none]
     #[arg(long, value_name = "N", help_heading = super::SERVING)]
     max_loras: Option<u64>,
@@ -70,6 +76,7 @@ impl ServingArguments {
             mem_fraction_static: self.mem_fraction_static,
             prefix_share: self.prefix_share,
             cpu_offload: self.cpu_offload_gib,
+            kv_offloading_size: self.kv_offloading_size,
             max_loras: self.max_loras,
             max_lora_rank: self.max_lora_rank,
             answer: self.answer_tokens,
@@ -81,6 +88,12 @@ impl ServingArguments {
 }
 
 fn gibibytes(text: &str) -> Result<Bytes, String> {
-    let number: Decimal = text.parse().map_err(|error: vramfit::quantity::BadDecimal| error.to_string())?;
-    number.floor_of(1 << 30).map(Bytes).map_err(|error: Overflow| error.to_string())
+    super::decimal(text)?.floor_of(1 << 30).map(Bytes).map_err(|error: Overflow| error.to_string())
+}
+
+/// A part of a whole.
+fn share(text: &str) -> Result<Decimal, String> {
+    let number = super::decimal(text)?;
+    let (numerator, denominator) = number.parts();
+    if numerator > denominator { Err("it must be between 0 and 1".to_owned()) } else { Ok(number) }
 }

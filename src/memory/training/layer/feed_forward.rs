@@ -1,12 +1,55 @@
 //! Feed-forwards on the tape: dense ones, and routed experts.
 
+use super::super::experts;
 use super::super::modules::{FeedForwardPart, Module, Parts};
 use super::super::run::Run;
-use super::super::tape::{Linear, Value};
-use super::{TANH_GELU, Walk, shape_of};
+use super::super::tape::{Linear, NormKind, Value};
+use super::{T5_KIN, TANH_GELU, Walk, is_any, shape_of};
 use crate::formula::{Expr, Source};
-use crate::model::FeedForward;
+use crate::model::{FeedForward, Role};
 use crate::scenario::Kernels;
+
+/// Families whose router is a product in float32 (`F.linear(hidden_states.float(), self.weight.float())`): its input is cast.
+const FLOAT_ROUTERS: &[&str] = &[
+    "axk1",
+    "axk2",
+    "bailing_hybrid",
+    "beam",
+    "deepseek_ocr2",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "dots1",
+    "dots3_note",
+    "ernie4_5_moe",
+    "ernie4_5_vl_moe",
+    "exaone_moe",
+    "flint",
+    "glm4_moe",
+    "glm4v_moe",
+    "glm5_next",
+    "glm_moe_dsa",
+    "hunyuan_v1_moe",
+    "hy_v3",
+    "hy_v4",
+    "kimi_k2",
+    "kimi_linear",
+    "kolibri1",
+    "longcat_flash",
+    "mimo_v2_flash",
+    "mistral_large4",
+    "muse_spark",
+    "nemotron_h",
+    "solar_open",
+    "unlimited_ocr",
+];
+/// Families that pass every token through every expert, scaled by zero where it was not chosen (`Llama4TextExperts`).
+const ALL_EXPERTS: &[&str] = &["llama4"];
+
+/// Whether transformers 5.23 passes every token of this family through every expert.
+pub(in crate::memory::training) fn takes_all_experts(model_type: &str) -> bool {
+    is_any(model_type, ALL_EXPERTS)
+}
 
 /// How an activation function is kept for its backward.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,15 +60,20 @@ enum Activation {
     Result,
     /// Written out in Python: so many tensors besides.
     Composed(u64),
+    /// xIELU (transformers 5.23 `XIELUActivation`): products with its two factors, an exponential, and where its input is positive.
+    Xielu,
 }
 
 impl Activation {
     fn of(run: &Run) -> Self {
-        match run.model.anatomy.computation.activation.as_deref() {
-            Some("relu") => Self::Result,
-            Some("quick_gelu") => Self::Composed(1),
+        match run.model.anatomy.computation.activation.as_str() {
+            // `GptOssExperts._apply_gate`: the gate cut off, its sigmoid, and the other half with one added.
+            _ if run.model.anatomy.model_type == "gpt_oss" => Self::Composed(3),
+            "relu" => Self::Result,
+            "quick_gelu" => Self::Composed(1),
+            "xielu" => Self::Xielu,
             // x, tanh, half of x, and the sum.
-            Some(name) if run.kernels == Kernels::Transformers && TANH_GELU.contains(&name) => Self::Composed(3),
+            name if run.kernels == Kernels::Transformers && TANH_GELU.contains(&name) => Self::Composed(3),
             _ => Self::Input,
         }
     }
@@ -62,7 +110,10 @@ impl<'a> Walk<'a, '_> {
                 })
             }),
         };
-        let product = self.activated(first, &inner);
+        let mut product = self.activated(first, &inner);
+        if is_any(&self.run.model.anatomy.model_type, T5_KIN) {
+            product = self.tape.dropout(product);
+        }
         let wide = if self.run.adapts(&down) { self.tape.rules.adapter } else { self.tape.rules.compute };
         self.tape.works_with(inner, 2 * wide);
         self.linear(product, &down, "hidden_size", false)
@@ -89,6 +140,13 @@ impl<'a> Walk<'a, '_> {
                 let bytes = self.tape.bytes(of);
                 self.tape.keep(inner, others * bytes);
             }
+            Activation::Xielu => {
+                self.tape.save(of);
+                let bytes = self.tape.bytes(of);
+                // What the factor of the negative side multiplies is kept where that factor is trained.
+                let others = 2 + u64::from(self.run.trains(Role::Other, self.is_trained));
+                self.tape.keep(inner, others * bytes + 1);
+            }
             _ => self.tape.save(of),
         }
         let Some(by) = by else { return result };
@@ -102,12 +160,19 @@ impl<'a> Walk<'a, '_> {
     /// Routed experts as grouped matrix products (transformers 5.23 `integrations/moe.py:grouped_mm_experts_forward`).
     fn experts(&mut self, input: Value, router: Option<&Module<'a>>) -> Value {
         let FeedForward::MixtureOfExperts { experts, active, intermediate, .. } = self.layer.feed_forward else { return input };
+        if self.tape.needs_gradient(input) {
+            let (hidden, bytes) = (self.hidden(), self.tape.bytes(input));
+            self.tape.keep(&hidden, bytes * self.run.model.anatomy.computation.noises);
+        }
         if let Some(router) = router {
-            self.linear(input, router, "experts", false);
+            self.router(input, router);
+            self.widened(router);
         }
         let config = |key: &'static str| Source::Config(key.into());
+        let takes_all = takes_all_experts(&self.run.model.anatomy.model_type);
+        let active = if takes_all { experts } else { active };
         let experts = self.run.width(experts, "experts", config("num_experts"), false);
-        let chosen = || Expr::leaf(active, "experts per token", config("num_experts_per_tok"));
+        let chosen = || Expr::leaf(active, "experts per token", config(if takes_all { "num_local_experts" } else { "num_experts_per_tok" }));
         // What an expert has room for beyond its even share is kept whether tokens fill it or not.
         let factor = self.run.scenario.training.capacity_factor;
         let times = |width: Expr| {
@@ -117,40 +182,71 @@ impl<'a> Walk<'a, '_> {
                 None => even,
             }
         };
-        let is_trained = self.run.trains(crate::model::Role::ExpertUp, self.is_trained);
-        let is_adapted = self.run.adapts_experts();
+        let is_trained = self.run.trains(Role::ExpertUp, self.is_trained);
         let flows = self.tape.needs_gradient(input);
         if flows || is_trained {
             // Probabilities in float32, their sum, and per choice its index (three of them), its weight in two types.
             self.tape.keep(&experts, 4);
             self.tape.keep_bytes(4);
-            self.tape.keep(&chosen(), 38);
+            self.tape.keep(&chosen(), if takes_all { 2 } else { 38 });
         }
         let wide = self.run.width(intermediate, "expert width", config("moe_intermediate_size"), true);
-        let low_rank = is_adapted.then(|| times(self.run.lora_rank.leaf("rank")));
-        let linear = |outputs: Expr| Linear { outputs, is_trained, rank: low_rank.clone(), magnitudes: false, factors: None };
-        let sorted = self.tape.like(input, times(self.hidden()));
-        let gated = self
-            .component
-            .layers
-            .iter()
-            .flat_map(|run| &run.tensors)
-            .any(|tensor| matches!(tensor.role, crate::model::Role::ExpertGate | crate::model::Role::ExpertGateUp));
+        // Adapters that are added to the weights make these as if they were trained.
+        let adds = experts::adds_to_weights(self.run);
+        let linear = |roles: &[Role], outputs: Expr| {
+            let rank = experts::rank(self.run, roles);
+            let low_rank = rank.filter(|_| !adds).map(|rank| times(Expr::leaf(rank, "rank", self.run.lora_rank.source.clone())));
+            Linear { outputs, is_trained: is_trained || adds && rank.is_some(), rank: low_rank, magnitudes: false, factors: None }
+        };
+        let (first_roles, last_roles) = ([Role::ExpertGate, Role::ExpertUp, Role::ExpertGateUp], [Role::ExpertDown]);
+        let mut sorted = self.tape.like(input, times(self.hidden()));
+        if takes_all && self.tape.needs_gradient(sorted) {
+            // Times its score, before the product.
+            self.tape.save(sorted);
+            sorted = self.tape.like(sorted, times(self.hidden()));
+        }
+        let gated = self.component.layers.iter().flat_map(|run| &run.tensors).any(|tensor| matches!(tensor.role, Role::ExpertGate | Role::ExpertGateUp));
         let inner = times(wide);
         let first = if gated {
-            let gate = self.tape.linear(sorted, &linear(inner.clone()));
-            let up = self.tape.linear(sorted, &linear(inner.clone()));
+            let gate = self.tape.linear(sorted, &linear(&first_roles, inner.clone()));
+            let up = self.tape.linear(sorted, &linear(&first_roles, inner.clone()));
             [Some(gate), Some(up)]
         } else {
-            [None, Some(self.tape.linear(sorted, &linear(inner.clone())))]
+            [None, Some(self.tape.linear(sorted, &linear(&first_roles, inner.clone())))]
         };
         let product = self.activated(first, &inner);
         self.tape.works_with(inner, 2 * self.tape.rules.compute);
-        let result = self.tape.linear(product, &linear(times(self.hidden())));
-        if self.tape.needs_gradient(result) {
+        let result = self.tape.linear(product, &linear(&last_roles, times(self.hidden())));
+        if self.tape.needs_gradient(result) && !takes_all {
             self.tape.save(result); // times its weight
         }
         let hidden = self.hidden();
         self.tape.like(result, hidden)
+    }
+
+    /// A router that is computed in float32 keeps a float32 copy of its weight, whatever passes through it.
+    fn widened(&mut self, router: &Module<'a>) {
+        let is_widened = is_any(&self.run.model.anatomy.model_type, FLOAT_ROUTERS) && self.run.base.block_bytes < 4;
+        if is_widened && self.run.recipe.weight.block_bytes < 4 {
+            let values = Expr::leaf(router.rows.saturating_mul(router.columns), "router", shape_of(router));
+            let tokens = Expr::Product(vec![self.tape.rules.rows.clone(), self.tape.rules.sequence.clone()]);
+            self.tape.keep(&values.ceil_div(tokens), 4);
+        }
+    }
+
+    /// The product that chooses experts, with what is done to its input.
+    fn router(&mut self, input: Value, router: &Module<'a>) {
+        let model_type = &self.run.model.anatomy.model_type;
+        let mut input = if is_any(model_type, FLOAT_ROUTERS) { self.tape.cast(input, 4) } else { input };
+        // Gemma 4: a norm of its own without a weight, and a factor for each value.
+        if self.component.layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.name.ends_with("router.scale")) {
+            let own = self.tape.like(input, self.hidden());
+            let normed = self.tape.norm(own, NormKind::RmsFloat, &Expr::constant(1), false);
+            if self.run.trains(Role::Other, self.is_trained) {
+                self.tape.save(normed);
+            }
+            input = self.tape.like(normed, self.hidden());
+        }
+        self.linear(input, router, "experts", false);
     }
 }

@@ -1,25 +1,124 @@
 //! One layer's forward pass, written down on a tape from the layer's own modules.
 
 mod attention;
+mod conformer;
 mod feed_forward;
 mod recurrence;
+mod span;
+
+pub(super) use attention::{has_distances, is_table_of_distances};
+pub(super) use feed_forward::takes_all_experts;
 
 use super::modules::{Module, Parts, is_feed_forward};
 use super::run::Run;
 use super::tape::{Kept, Linear, NormKind, Rules, Tape, Value};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, Computation, Layer, LayerRun, Span};
+use crate::model::{Component, Computation, Layer, LayerRun, Span, Tensor};
+use crate::runtime::sdpa;
+use crate::scenario::{AttentionImplementation, Trainer};
 
 /// Families whose norms have no bias and are LayerNorms all the same.
 const LAYER_NORMS: &[&str] = &["mpt", "dbrx", "olmo", "modernbert"];
 /// Families whose LayerNorm is written out in float32 (`CohereLayerNorm`).
 const WRITTEN_LAYER_NORMS: &[&str] = &["cohere", "cohere2", "cohere2_vision", "aya_vision"];
 /// Families whose RMS norms stay in float32 up to their end (`self._norm(x.float()) * (1 + self.weight.float())`).
-const FLOAT_NORMS: &[&str] = &["gemma", "recurrent_gemma", "t5gemma", "vaultgemma", "olmo2", "olmo3", "paligemma", "qwen3_next", "qwen3_5", "colgemma"];
+const FLOAT_NORMS: &[&str] = &[
+    "gemma",
+    "recurrent_gemma",
+    "diffusion_gemma",
+    "embedding_gemma",
+    "t5gemma",
+    "vaultgemma",
+    "paligemma",
+    "colgemma",
+    "olmo2",
+    "olmo3",
+    "olmo_hybrid",
+    "flex_olmo",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen4_exp",
+    "gpt_oss",
+    "openai_privacy_filter",
+    "afmoe",
+    "beam",
+    "deepseek_v4",
+    "minimax_m3",
+    "step3p7",
+];
+/// T5 and what is written after it: norms of its own (`T5LayerNorm`), and a dropout in feed-forwards.
+const T5_KIN: &[&str] = &["t5", "mt5", "umt5", "longt5", "pix2struct", "pop2piano", "switch_transformers", "udop"];
+/// Families that norm values, too, without a weight (`v_norm` with `with_scale=False`).
+const VALUE_NORMS: &[&str] = &["gemma3n", "gemma4", "diffusion_gemma", "embedding_gemma2"];
+/// Families that take heads apart to rotate a part of them and put them together again, whatever the part (`apply_rotary_pos_emb`).
+const REJOINED: &[&str] = &[
+    "bailing_hybrid",
+    "bamba",
+    "glm",
+    "glm4",
+    "glm4_moe",
+    "glm4v",
+    "glm4v_text",
+    "glm4v_moe",
+    "glm4v_moe_text",
+    "glm_image",
+    "glm_ocr",
+    "gpt_neox",
+    "laguna",
+    "mimo_v2_flash",
+    "minimax_m2",
+    "minimax_m3",
+    "minimax_m3_vl",
+    "moonshine",
+    "nemotron",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phi4_multimodal",
+    "phi4mm",
+    "qwen3_5",
+    "qwen3_5_text",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "qwen3_next",
+    "recurrent_gemma",
+    "stablelm",
+    "step3p7",
+    "zaya",
+];
+/// Families that rotate whole heads where their config says less: the rest by an angle of zero.
+const WHOLE: &[&str] = &["gemma4", "embedding_gemma2", "diffusion_gemma"];
 /// Families whose attention and feed-forward read the same hidden state through norms of their own.
 const PARALLEL: &[&str] = &["gpt_neox", "falcon"];
 /// Families whose softmax is not in float32 when attention is written out.
-const LOW_SOFTMAX: &[&str] = &["gpt2", "gpt_bigcode", "bert", "roberta", "xlm-roberta", "vit", "distilbert", "electra", "mpnet", "bart", "mbart", "marian"];
+#[rustfmt::skip]
+const LOW_SOFTMAX: &[&str] = &[
+    "gpt2", "gpt_bigcode", "gpt_oss", "bert", "roberta", "xlm-roberta", "vit", "distilbert", "electra", "mpnet", "bart", "mbart", "marian", "convbert",
+];
+/// Families that make a mask where one that hides later tokens alone would do (`allow_is_causal_skip=False` in transformers 5.23): `ALiBi` may be
+/// added to it, or what an indexer chose, of which some layers have none of their own.
+const ALWAYS_MASKED: &[&str] = &["falcon", "mistral_large4", "mistral_large4_text", "glm_moe_dsa", "deepseek_v32", "axk2"];
+/// Families that make a mask of numbers for every head out of the values (`DogeAttention.prepare_dynamic_mask`).
+const MASKED_BY_HEAD: &[&str] = &["doge"];
+/// Families that take keys and values out of one product by lists of indices, which copies them (`FalconAttention._split_heads`).
+const INDEXED: &[&str] = &["falcon"];
+
+/// Whether attention is written out though another way is asked for.
+pub(super) fn falls_back_to_eager(run: &Run) -> bool {
+    // Unsloth has its own ways (flex attention).
+    let is_written_out = || run.trainer != Trainer::Unsloth && sdpa::is_written_out(run.model);
+    match run.scenario.attention {
+        AttentionImplementation::Eager => false,
+        AttentionImplementation::Sdpa => is_written_out(),
+        AttentionImplementation::Flash => is_written_out() && sdpa::without_flash(run.model).is_some(),
+    }
+}
+
+/// What is said of flash attention where a family does not have it: other trainers and versions may.
+pub(super) fn without_flash(run: &Run) -> Option<String> {
+    let is_chosen = run.scenario.attention == AttentionImplementation::Flash && run.trainer != Trainer::Unsloth;
+    is_chosen.then(|| sdpa::without_flash(run.model)).flatten()
+}
 
 /// True when a family, or a model around it, is in the list.
 fn is_any(model_type: &str, families: &[&str]) -> bool {
@@ -41,6 +140,8 @@ pub(super) fn norm_kind(model_type: &str, norm: &Module<'_>) -> NormKind {
         NormKind::Layer
     } else if is_any(model_type, FLOAT_NORMS) {
         NormKind::RmsFloat
+    } else if is_any(model_type, T5_KIN) {
+        NormKind::RmsWidened
     } else {
         NormKind::Rms
     }
@@ -51,7 +152,15 @@ const TANH_GELU: &[&str] = &["gelu_new", "gelu_fast", "gated-gelu"];
 
 /// Whether transformers writes a model's activation function out that is an operator of PyTorch.
 pub(super) fn is_written_out(computation: &Computation) -> bool {
-    computation.activation.as_deref().is_some_and(|name| TANH_GELU.contains(&name))
+    TANH_GELU.contains(&computation.activation.as_str())
+}
+
+/// Whether queries of heads of this size are put together of a rotated part and the rest (`torch.cat`): their heads then lie one after
+/// the other, as do those of an attention's result, and what the output projection reads is a copy in the order of tokens.
+fn rejoins(run: &Run, head: u64) -> bool {
+    let anatomy = &run.model.anatomy;
+    let is_partial = anatomy.rotary.is_some_and(|rotary| rotary.width < head);
+    REJOINED.contains(&anatomy.model_type.as_str()) || is_partial && !is_any(&anatomy.model_type, WHOLE)
 }
 
 /// A layer as it is walked.
@@ -60,6 +169,7 @@ pub(super) struct Walk<'a, 'r> {
     pub tape: Tape<'r>,
     component: &'a Component,
     layer: Layer,
+    tensors: &'a [Tensor],
     is_trained: bool,
 }
 
@@ -71,12 +181,12 @@ pub(super) struct Walked {
 
 /// One layer of a run. `flows` says whether its input needs a gradient; `is_trained` whether its weights are.
 pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &LayerRun, is_trained: bool, flows: bool) -> Walked {
-    let mut walk = Walk { run, tape: Tape::new(rules), component, layer: layers.layer, is_trained };
+    let mut walk = Walk { run, tape: Tape::new(rules), component, layer: layers.layer, tensors: &layers.tensors, is_trained };
     let parts = Parts::of(&layers.tensors, component.hidden_size);
     let width = walk.hidden();
     let stream = walk.tape.value(width, rules.stream(), flows);
     walk.tape.select(stream);
-    let end = walk.blocks(&parts, stream);
+    let end = if conformer::is_conformer(layers, component.hidden_size) { walk.conformer(&layers.tensors, stream) } else { walk.blocks(&parts, stream) };
     let flows = walk.tape.needs_gradient(end);
     Walked { kept: walk.tape.finish(), flows }
 }
@@ -124,7 +234,13 @@ impl<'a> Walk<'a, '_> {
             let flows = self.tape.needs_gradient(at) || self.tape.needs_gradient(result);
             at = self.tape.value(self.hidden(), self.tape.rules.stream(), flows);
         }
-        for other in &parts.others {
+        // Norms around experts that run beside a feed-forward (Gemma 4) read values of their own.
+        for norm in norms {
+            let own = self.tape.like(at, self.hidden());
+            self.norm(own, norm);
+        }
+        // Nothing flows back through the choice of an indexer.
+        for other in parts.others.iter().filter(|other| !other.path.contains("indexer")) {
             let inputs = self.run.width(other.columns, "inputs", shape_of(other), false);
             let input = self.tape.like(at, inputs);
             let result = self.linear(input, other, "outputs", false);
@@ -140,15 +256,17 @@ impl<'a> Walk<'a, '_> {
         self.tape.norm(input, kind, &Expr::constant(1), self.trains(norm))
     }
 
-    /// A norm without a weight (OLMo), or none.
+    /// A norm without a weight (OLMo, HRM-Text), or none.
     fn plain_norm(&mut self, input: Value) -> Value {
-        if self.run.model.anatomy.model_type != "olmo" {
-            return input;
-        }
-        // `OlmoLayerNorm`: the operator of PyTorch on float32 values.
+        let kind = match self.run.model.anatomy.model_type.as_str() {
+            "olmo" => NormKind::Layer,
+            "hrm_text" => NormKind::RmsFloat,
+            _ => return input,
+        };
+        // `OlmoLayerNorm`, `HrmTextRMSNorm`: on float32 values.
         let bytes = self.tape.bytes(input);
         let wide = self.tape.cast(input, 4);
-        let normed = self.tape.norm(wide, NormKind::Layer, &Expr::constant(1), false);
+        let normed = self.tape.norm(wide, kind, &Expr::constant(1), false);
         self.tape.cast(normed, bytes)
     }
 

@@ -5,6 +5,7 @@ use super::super::tape::Value;
 use super::{Walk, shape_of};
 use crate::formula::{Expr, Source};
 use crate::model::{Recurrence, RecurrenceKind};
+use crate::quantity::ParamCount;
 
 impl<'a> Walk<'a, '_> {
     /// A recurrence with the kernels that its family is trained with.
@@ -13,10 +14,13 @@ impl<'a> Walk<'a, '_> {
         let (inputs, outputs): (Vec<Module<'a>>, Vec<Module<'a>>) = modules.iter().partition(|module| module.role == crate::model::Role::MixerInput);
         let hidden = self.component.hidden_size;
         let mut first = None;
+        let is_delta = matches!(recurrence.kind, RecurrenceKind::GatedDeltaNet | RecurrenceKind::KimiDelta);
         for module in inputs.iter().filter(|module| module.columns == hidden) {
             let result = self.linear(input, module, "recurrence's inputs", true);
-            if self.tape.needs_gradient(result) {
-                self.tape.save(result); // the kernel, or what follows, reads it
+            // The kernel, or what follows, reads it. Those of delta rules are put together first, but for what another matrix reads.
+            let is_read = !is_delta || inputs.iter().any(|other| other.columns == module.rows && other.columns != hidden);
+            if self.tape.needs_gradient(result) && is_read {
+                self.tape.save(result);
             }
             first = first.or(Some(result));
         }
@@ -24,7 +28,8 @@ impl<'a> Walk<'a, '_> {
         let inner = outputs.first().map_or(hidden, |output| output.columns);
         let inner = self.run.width(inner, "recurrence's width", Source::Derived("input of the output projection".into()), true);
         if self.tape.needs_gradient(flows) {
-            self.keep_recurrence(&recurrence, &inner);
+            let heads = self.decays();
+            self.keep_recurrence(&recurrence, &inner, &heads);
         }
         let result = self.tape.value(inner.clone(), self.tape.rules.compute, self.tape.needs_gradient(flows));
         self.tape.works_with(inner, 2 * self.tape.rules.compute);
@@ -38,8 +43,15 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
+    /// Heads of a recurrence: each has a decay.
+    fn decays(&self) -> Expr {
+        let mut tensors = self.tensors.iter().filter(|tensor| tensor.name.ends_with("A_log"));
+        let heads = tensors.next().and_then(|tensor| tensor.elements().ok()).map_or(0, ParamCount::get);
+        self.run.width(heads, "heads of the recurrence", Source::Derived("shape of A_log".into()), true)
+    }
+
     /// What the kernels keep between the projections.
-    fn keep_recurrence(&mut self, recurrence: &Recurrence, inner: &Expr) {
+    fn keep_recurrence(&mut self, recurrence: &Recurrence, inner: &Expr, heads: &Expr) {
         let low = self.tape.rules.compute;
         let channels = self.run.width(recurrence.conv_channels, "convolution channels", Source::Config("convolution channels".into()), true);
         match recurrence.kind {
@@ -51,11 +63,19 @@ impl<'a> Walk<'a, '_> {
                 let states = Expr::leaf(recurrence.state, "state elements", Source::Config("state size".into()));
                 self.tape.keep(&Expr::Product(vec![Expr::named(2, "(state and its input)"), states]).ceil_div(Expr::named(2048, "tokens of a chunk")), 4);
             }
-            // fla `chunk_gated_delta_rule`: the convolution's input and result, the triangle of a chunk of 64, decays in float32, results.
-            RecurrenceKind::GatedDeltaNet | RecurrenceKind::KimiDelta => {
+            // fla 0.6 `chunk_gated_delta_rule`: the convolution's input, from its result queries and keys of length 1 and a copy of the
+            // values, triangles of a chunk of 64; in float32 decays, their sums and what they are made of, and lengths. Then the gated
+            // norm of its result, with the gate.
+            RecurrenceKind::GatedDeltaNet => {
                 self.tape.keep(&channels, 2 * low);
                 self.tape.keep(inner, 2 * low);
-                self.tape.keep_bytes(64 * low);
+                self.tape.keep(heads, 65 * low + 24);
+            }
+            // fla 0.6 `chunk_kda`: the same with two triangles, and decays for every value (`KimiLinearForgetGate`).
+            RecurrenceKind::KimiDelta => {
+                self.tape.keep(&channels, 2 * low);
+                self.tape.keep(inner, 2 * low + 21);
+                self.tape.keep(heads, 129 * low + 12);
             }
             // A product, the convolution's result, and their gated product.
             RecurrenceKind::ShortConvolution => self.tape.keep(inner, 2 * low),

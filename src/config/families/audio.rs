@@ -1,0 +1,112 @@
+//! The vocabulary of audio encoders: Whisper's stack behind two convolutions, and the convolutional front of wav2vec 2.0.
+
+use super::decoder::{Tensors, component};
+use super::encoder::{Sizes, head_dim, layer_count, seq2seq_layer};
+use super::{ConfigError, Fields};
+use crate::model::{Component, ComponentKind, Keeps, Role, Tensor};
+
+/// Keys and defaults of an encoder like Whisper's.
+pub struct WhisperKeys {
+    pub layers: (&'static str, u64),
+    pub heads: (&'static str, u64),
+    pub inner: (&'static str, u64),
+    pub hidden: u64,
+    pub mels: u64,
+}
+
+/// `WhisperConfig`.
+pub const WHISPER: WhisperKeys =
+    WhisperKeys { layers: ("encoder_layers", 4), heads: ("encoder_attention_heads", 6), inner: ("encoder_ffn_dim", 1536), hidden: 384, mels: 80 };
+
+/// The same with the sizes of Whisper large, as language models hear with it.
+pub const WHISPER_LARGE: WhisperKeys =
+    WhisperKeys { layers: ("encoder_layers", 32), heads: ("encoder_attention_heads", 20), inner: ("encoder_ffn_dim", 5120), hidden: 1280, mels: 128 };
+
+/// Whisper's encoder. `module` is its path, `layer_prefix` the path of its layers.
+pub fn whisper_encoder(f: &Fields, keys: &WhisperKeys, module: &str, layer_prefix: &'static str) -> Result<(Sizes, Component), ConfigError> {
+    let or = |key: &str, default: u64| f.count_or(key, default);
+    let hidden = or("hidden_size", keys.hidden)?;
+    let heads = or(keys.heads.0, keys.heads.1)?;
+    let layers = layer_count(f, keys.layers.0, keys.layers.1)?;
+    let inner = or(keys.inner.0, keys.inner.1)?;
+    let sizes = Sizes::plain(hidden, inner, layers, heads, head_dim(f, keys.heads.0, hidden, heads)?, 0);
+    let mels = or("num_mel_bins", keys.mels)?;
+    let positions = or("max_source_positions", 1500)?;
+    let tensors = Tensors::default()
+        .convolution(&format!("{module}.conv1"), &[hidden, mels, 3], true)
+        .convolution(&format!("{module}.conv2"), &[hidden, hidden, 3], true)
+        .embedding(&format!("{module}.embed_positions"), positions, hidden)
+        .norm(&format!("{module}.layer_norm"), hidden, true)
+        .build();
+    let layers = sizes.equal_layers(Keeps::Nothing, &seq2seq_layer(hidden, inner, false, false));
+    Ok((sizes, component("audio", ComponentKind::AudioTower, hidden, layer_prefix, tensors, layers)))
+}
+
+/// The convolutions of wav2vec 2.0 that turn samples into frames: widths `conv_dim`, kernels `conv_kernel`; a norm after the
+/// first one (`group`) or after each (`layer`). Returns the width of the frames.
+pub fn feature_extractor(f: &Fields, tensors: &mut Tensors, module: &str, norm_everywhere: bool) -> Result<u64, ConfigError> {
+    let list = |key: &str, default: &[u64]| f.counts_or(key, default);
+    let widths = list("conv_dim", &[512; 7])?;
+    let kernels = list("conv_kernel", &[10, 3, 3, 3, 3, 2, 2])?;
+    if widths.len() != kernels.len() || widths.is_empty() {
+        return Err(f.impossible("conv_kernel", "it must have one entry per entry of `conv_dim`"));
+    }
+    f.optional_counts("conv_stride")?;
+    f.touch("num_feat_extract_layers");
+    let bias = f.flag("conv_bias", false)?;
+    let everywhere = norm_everywhere || f.optional_text("feat_extract_norm")?.is_some_and(|norm| norm == "layer");
+    let mut inputs = 1;
+    for (number, (&width, &kernel)) in widths.iter().zip(&kernels).enumerate() {
+        tensors.convolution(&format!("{module}.conv_layers.{number}.conv"), &[width, inputs, kernel], bias);
+        if everywhere || number == 0 {
+            tensors.norm(&format!("{module}.conv_layers.{number}.layer_norm"), width, true);
+        }
+        inputs = width;
+    }
+    Ok(inputs)
+}
+
+/// A convolution over positions whose kernel is kept as direction and length per column (weight norm).
+pub fn position_convolution(f: &Fields, tensors: &mut Tensors, module: &str, hidden: u64) -> Result<(), ConfigError> {
+    let kernel = f.count_or("num_conv_pos_embeddings", 128)?;
+    let inputs = grouped_inputs(f, hidden)?;
+    tensors.tensor(&format!("{module}.conv.bias"), Role::Other, &[hidden]).tensor(&format!("{module}.conv.weight_g"), Role::Other, &[1, 1, kernel]).tensor(
+        &format!("{module}.conv.weight_v"),
+        Role::Other,
+        &[hidden, inputs, kernel],
+    );
+    Ok(())
+}
+
+/// Inputs of one group of the convolution over positions.
+pub fn grouped_inputs(f: &Fields, hidden: u64) -> Result<u64, ConfigError> {
+    let groups = f.count_or("num_conv_pos_embedding_groups", 16)?;
+    if !hidden.is_multiple_of(groups) {
+        return Err(f.impossible("num_conv_pos_embedding_groups", "it must divide `hidden_size`"));
+    }
+    Ok(hidden / groups)
+}
+
+/// The head that tells speakers apart: time-delay layers `tdnn_dim` wide, and two linear layers above their mean and deviation.
+pub fn x_vector(f: &Fields, hidden: u64, labels: u64) -> Result<Vec<Tensor>, ConfigError> {
+    let list = |key: &str, default: &[u64]| f.counts_or(key, default);
+    let widths = list("tdnn_dim", &[512, 512, 512, 512, 1500])?;
+    let kernels = list("tdnn_kernel", &[5, 3, 3, 1, 1])?;
+    let (Some(&first), Some(&last)) = (widths.first(), widths.last()) else {
+        return Err(f.impossible("tdnn_dim", "it must not be empty"));
+    };
+    if widths.len() != kernels.len() {
+        return Err(f.impossible("tdnn_kernel", "it must have one entry per entry of `tdnn_dim`"));
+    }
+    let output = f.count_or("xvector_output_dim", 512)?;
+    let mut tensors = Tensors::default();
+    tensors.linear("projector", hidden, first, true);
+    let mut inputs = first;
+    for (number, (&width, &kernel)) in widths.iter().zip(&kernels).enumerate() {
+        tensors.linear(&format!("tdnn.{number}.kernel"), inputs.saturating_mul(kernel), width, true);
+        inputs = width;
+    }
+    tensors.linear("feature_extractor", last.saturating_mul(2), output, true).linear("classifier", output, output, true);
+    tensors.tensor("objective.weight", Role::Score, &[output, labels]);
+    Ok(tensors.build())
+}

@@ -1,0 +1,81 @@
+//! Moonshine: three convolutions over samples, rotary positions, norms without biases; its decoder's feed-forward is gated.
+
+use super::decoder::{Draft, Tensors};
+use super::encoder::{Sizes, encoder_component, head_dim, layer_count};
+use super::{ConfigError, Fields};
+use crate::model::{ComponentKind, Keeps, Layer, Span, Tensor};
+
+pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = &f
+        .with_alias("decoder_num_hidden_layers", "num_hidden_layers")
+        .with_alias("decoder_num_attention_heads", "num_attention_heads")
+        .with_alias("decoder_num_key_value_heads", "num_key_value_heads");
+    let or = |key: &str, default: u64| f.count_or(key, default);
+    let hidden = or("hidden_size", 288)?;
+    let inner = or("intermediate_size", 1152)?;
+    let vocab = or("vocab_size", 32768)?;
+    let bias = f.flag("attention_bias", false)?;
+    f.optional_count("pad_head_dim_to_multiple_of")?;
+    f.optional_text("encoder_hidden_act")?;
+    let gated = f.optional_text("decoder_hidden_act")?.is_none_or(|name| name == "silu");
+    if !gated {
+        return Err(f.impossible("decoder_hidden_act", "only the gated `silu` is understood"));
+    }
+    // The class gives both halves the encoder's heads.
+    for key in ["decoder_num_attention_heads", "decoder_num_key_value_heads"] {
+        f.touch(key);
+    }
+    let stack = |name: &str| {
+        let [heads, kv_heads] = ["encoder_num_attention_heads", "encoder_num_key_value_heads"].map(str::to_owned);
+        let heads_found = or(&heads, 8)?;
+        let width = match f.optional_count("head_dim")? {
+            Some(width) => width,
+            None => head_dim(f, &heads, hidden, heads_found)?,
+        };
+        let mut sizes = Sizes::plain(hidden, inner, layer_count(f, &format!("{name}_num_hidden_layers"), 6)?, heads_found, width, vocab);
+        sizes.kv_heads = or(&kv_heads, heads_found)?;
+        if !sizes.heads.is_multiple_of(sizes.kv_heads) {
+            return Err(f.impossible(&kv_heads, "it must divide the number of attention heads"));
+        }
+        Ok(sizes)
+    };
+    let encoder = stack("encoder")?;
+    let decoder = Sizes { gated: true, ..stack("decoder")? };
+    let tensors = Tensors::default()
+        .convolution("model.encoder.conv1", &[hidden, 1, 127], false)
+        .convolution("model.encoder.conv2", &[2 * hidden, hidden, 7], true)
+        .convolution("model.encoder.conv3", &[hidden, 2 * hidden, 3], true)
+        .norm("model.encoder.groupnorm", hidden, true)
+        .norm("model.encoder.layer_norm", hidden, false)
+        .build();
+    let component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, layers(&encoder, bias, false));
+    let mut tensors = Tensors::default();
+    tensors.embedding("model.decoder.embed_tokens", vocab, hidden).norm("model.decoder.norm", hidden, false);
+    let is_bare = f.architecture()?.is_some_and(|class| class.ends_with("Model"));
+    if !f.flag("tie_word_embeddings", true)? && !is_bare {
+        tensors.linear("proj_out", hidden, vocab, false);
+    }
+    let draft = decoder.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers(&decoder, bias, true));
+    Ok(draft.with(component))
+}
+
+fn layers(sizes: &Sizes, bias: bool, is_decoder: bool) -> Vec<(Layer, Vec<Tensor>)> {
+    let (hidden, inner) = (sizes.hidden, sizes.inner);
+    let (queries, keys) = (sizes.heads.saturating_mul(sizes.head_dim), sizes.kv_heads.saturating_mul(sizes.head_dim));
+    let mut tensors = Tensors::default();
+    for module in ["self_attn", "encoder_attn"].iter().take(if is_decoder { 2 } else { 1 }) {
+        tensors
+            .linear(&format!("{module}.q_proj"), hidden, queries, bias)
+            .linear(&format!("{module}.k_proj"), hidden, keys, bias)
+            .linear(&format!("{module}.v_proj"), hidden, keys, bias)
+            .linear(&format!("{module}.o_proj"), queries, hidden, false);
+    }
+    let up = if is_decoder { 2 * inner } else { inner };
+    tensors.linear("mlp.fc1", hidden, up, true).linear("mlp.fc2", inner, hidden, true).norms(&["input_layernorm", "post_attention_layernorm"], hidden);
+    if is_decoder {
+        tensors.norm("final_layernorm", hidden, false);
+    }
+    let keeps = if is_decoder { Keeps::Own } else { Keeps::Nothing };
+    let tensors = tensors.build();
+    (0..sizes.layers).map(|_| (sizes.layer(Span::Full, keeps), tensors.clone())).collect()
+}
