@@ -295,6 +295,10 @@ fn mlx_takes_the_language_model_whole() {
         r#"{"group_size": 32, "bits": 4, "mode": "mxfp4", "model.layers.0.mlp.up_proj": {"group_size": 64, "bits": 8, "mode": "affine"}, "lm_head": false}"#;
     let (schemes, weights) = read(DENSE, "quantization", mixed);
     assert_eq!((schemes.as_str(), weights), ("MLX MXFP, 4 bits, groups of 32; MLX, 8 bits, groups of 64", LINEARS + HEAD));
+    // Its files say it twice.
+    let twice =
+        model(&DENSE.replacen('{', r#"{"quantization": {"group_size": 64, "bits": 4}, "#, 1), "quantization_config", r#"{"group_size": 64, "bits": 4}"#);
+    assert!(!twice.anatomy.keys_not_understood.iter().any(|key| key.contains("quantization")));
 }
 
 #[test]

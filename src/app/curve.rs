@@ -67,7 +67,11 @@ pub fn bind(state: AppState) {
         }
         dom::style("curve-dot", "top", &top);
     });
-    dom::follow(move || dom::text("curve-limit", &limit(state)));
+    dom::follow(move || {
+        dom::text("curve-limit", &limit(state));
+        let is_blank = state.swept.with(Option::is_none) && state.answer.with(|answer| matches!(answer, Answer::Impossible(_)));
+        dom::attribute("curve", "class", if is_blank { "card blank" } else { "card" });
+    });
     on_pointer(state, pointed);
     dom::on(PLOT, "keydown", move |event| on_key(state, &event));
     dom::on(PLOT, "blur", move |_| state.cursor.set(None));

@@ -35,7 +35,7 @@ impl Field {
         let head = ["<div class='field' id='", "-field'><label id='", "-label' for='", "'>"].join(self.id);
         let input = [
             "</label><input id='",
-            "' class='number' type='text' inputmode='decimal' autocomplete='off' spellcheck='false' aria-invalid='false' aria-describedby='",
+            "' class='number' type='text' inputmode='decimal' autocomplete='off' spellcheck='false' placeholder='auto' aria-invalid='false' aria-describedby='",
             "-problem'><p class='problem' id='",
             "-problem' aria-live='polite'></p></div>",
         ]

@@ -34,9 +34,8 @@ const HOST: &str = "host-";
 
 /// The ledger of the device that decides, and the host's where something lies there.
 pub const MARKUP: &str = "\
-    <section class='card' aria-labelledby='ledger-title'>\
+    <section id='part' class='card' aria-labelledby='ledger-title'>\
       <h2 id='ledger-title'>Where it goes</h2>\
-      <div id='part'>\
       <table id='ledger' class='ledger'>\
         <caption class='visually-hidden'>Memory by what it is for, at the peak; each row opens to its formula</caption>\
         <thead><tr>\
@@ -46,19 +45,19 @@ pub const MARKUP: &str = "\
           <th scope='col' class='basis'>Basis</th>\
         </tr></thead>\
         <tbody id='rows'></tbody>\
-        <tfoot id='sum' hidden><tr>\
+        <tfoot><tr>\
           <th scope='row'>At the peak</th>\
           <td class='figure'><data id='total' value='0'></data></td>\
           <td class='share'></td>\
           <td class='basis'></td>\
         </tr></tfoot>\
-      </table></div>\
+      </table>\
       <div id='host-part' hidden>\
       <table class='ledger'>\
         <caption>On the host</caption>\
         <thead class='visually-hidden'><tr><th scope='col'>Term</th><th scope='col'>Size</th><th scope='col'>Share</th><th scope='col'>Basis</th></tr></thead>\
         <tbody id='host-rows'></tbody>\
-        <tfoot id='host-sum' hidden><tr>\
+        <tfoot><tr>\
           <th scope='row'>At the peak</th>\
           <td class='figure'><data id='host-total' value='0'></data></td>\
           <td class='share'></td>\
@@ -106,8 +105,7 @@ fn show(prefix: &str, unit: Unit, part: &Part) {
     }
     dom::text(&id("total"), &size(unit, part.total));
     dom::attribute(&id("total"), "value", &part.total.get().to_string());
-    dom::flag(&id("sum"), "hidden", part.rows.is_empty());
-    dom::flag(&id("part"), "hidden", part.rows.is_empty() && prefix == HOST);
+    dom::flag(&id("part"), "hidden", part.rows.is_empty());
 }
 
 /// The elements of a term: its row, and the one that opens under it.

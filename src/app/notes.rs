@@ -9,7 +9,7 @@ use super::state::{Answer, AppState};
 
 /// The list.
 pub const MARKUP: &str = "\
-    <section class='card' aria-labelledby='assumptions-title'>\
+    <section id='notes' class='card' aria-labelledby='assumptions-title'>\
       <h2 id='assumptions-title'>What this rests on</h2>\
       <ul id='assumptions'></ul>\
     </section>";
@@ -17,7 +17,9 @@ pub const MARKUP: &str = "\
 /// Keeps it up to date.
 pub fn bind(state: AppState) {
     dom::follow(move || {
-        dom::html("assumptions", &notes(state));
+        let notes = notes(state);
+        dom::flag("notes", "hidden", notes.is_empty());
+        dom::html("assumptions", &notes);
     });
 }
 

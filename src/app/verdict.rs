@@ -27,8 +27,8 @@ struct Said {
 pub const MARKUP: &str = "\
     <section class='card verdict' aria-labelledby='verdict'>\
       <h2 id='verdict' data-fits='unknown'></h2>\
-      <p id='summary'></p>\
       <p id='impossible' class='problem' role='alert'></p>\
+      <p id='summary'></p>\
       <div id='bars'></div>\
       <dl id='moments'></dl>\
       <div id='timeline'></div>\
