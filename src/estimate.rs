@@ -82,7 +82,7 @@ const TERMS: &[(Term, &str, &str)] = &[
     (Term::CudaGraphs, "cuda_graphs", "CUDA graphs"),
     (Term::Communication, "communication", "Communication"),
     (Term::OffloadBuffers, "offload_buffers", "Offload buffers"),
-    (Term::RuntimeContext, "runtime_context", "CUDA context and libraries"),
+    (Term::RuntimeContext, "runtime_context", "GPU context and libraries"),
     (Term::Fragmentation, "fragmentation", "Allocator slack"),
     (Term::DraftModel, "draft_model", "Draft model"),
     (Term::Latents, "latents", "Latents"),

@@ -196,7 +196,7 @@ fn gpu_options() -> String {
 static GPU_COUNT: Field = Field {
     id: "gpus",
     label: "Count",
-    value: |state| shown(state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)).unwrap_or_else(|| state.used_count("gpus"))),
+    value: |state| shown(state.scenario.with(|scenario| scenario.gpus.or(scenario.tensor_parallel)).unwrap_or_else(|| state.used_count("gpus").max(1))),
     take: |state, text| {
         let gpus = count(text)?;
         state.choose(|scenario| (scenario.gpus, scenario.tensor_parallel) = (gpus, None));
