@@ -67,7 +67,7 @@ pub fn verdict(estimate: &Estimate, unit: Unit) -> Result<Verdict, Overflow> {
         if headroom.fits() { ("Fits", format!(" on {cards}, {size} to spare{each}")) } else { ("Does not fit", format!(" on {cards}: {size} short{each}")) };
     let limit = match (&device.budget, bound) {
         (Some(budget), Bound::Budget) => format!("{} is {} of the {} usable", budget.name, unit.number(budget.bytes), unit.text(device.usable)),
-        (Some(budget), Bound::Card) => format!("{} and the CUDA context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
+        (Some(budget), Bound::Card) => format!("{} and the GPU context outside it are more than the {} usable", budget.name, unit.text(device.usable)),
         (None, _) => format!("{} are usable", unit.text(device.usable)),
     };
     let likely = unit.range(peak.low, peak.high).map_or_else(String::new, |range| [" Likely ", &range, " ", unit.name(), "."].concat());
