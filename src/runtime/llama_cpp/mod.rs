@@ -37,9 +37,9 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let cards = run::devices(scenario)?;
     let mut asked = Asked::new(model, scenario, &cards, default_context(scenario.runtime, &cards), Some((Encoding::F16, "llama.cpp's default")))?;
     let (mut choices, mut warnings) = (std::mem::take(&mut asked.choices), Vec::new());
-    let format = placement::format(&asked, &mut warnings)?;
+    let file = placement::file(&asked, &mut warnings)?;
     let mut run = Run::new(&asked, cards, &mut choices, &mut warnings)?;
-    let mut weighed = placement::weigh(&asked, &run, format)?;
+    let mut weighed = placement::weigh(&asked, &run, &file)?;
     run.staged = std::mem::take(&mut weighed.staged);
     let buffers = graph::buffers(&run, false)?;
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
@@ -51,7 +51,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut devices = Vec::new();
     for (number, (card, pools)) in run.devices.iter().zip(buffers.devices.iter().zip(&most.devices)).enumerate() {
         let mut entries: Vec<Entry> = Vec::new();
-        entries.extend(weighed.entry(number, &asked, format)?);
+        entries.extend(weighed.entry(number, &asked, file.format)?);
         entries.extend(cache::entries(&run, Spot::Device(number))?);
         entries.extend(compute(&run, pools)?);
         if number == 0 {
@@ -62,7 +62,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         devices.push(device(number, card, entries));
     }
     let mut host: Vec<Entry> = Vec::new();
-    host.extend(weighed.entry(run.devices.len(), &asked, format)?);
+    host.extend(weighed.entry(run.devices.len(), &asked, file.format)?);
     host.extend(cache::entries(&run, Spot::Host)?);
     host.extend(compute(&run, (&buffers.host, &most.host))?);
     host.push(output(&run)?);

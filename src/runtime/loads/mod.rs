@@ -42,7 +42,7 @@ fn method(model: &Model, asked: Weights) -> Option<(&str, bool)> {
 }
 
 /// What configs call files of a format that is asked for by name.
-const fn name_of(method: Method) -> &'static str {
+pub(crate) const fn name_of(method: Method) -> &'static str {
     match method {
         Method::Gptq => "gptq",
         Method::AutoRound => "auto-round",
