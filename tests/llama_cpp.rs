@@ -390,7 +390,8 @@ fn a_format_that_the_name_tells_is_converted() {
     let plain = weights(&model(LLAMA_31_8B), Weights::AsStored).0;
     let (four, said) = weights(&named("nvidia/Llama-3.1-8B-NVFP4"), Weights::AsStored);
     assert!(said.iter().any(|said| said.contains("stored as NVFP4 stay NVFP4")), "{said:?}");
-    let config = LLAMA_31_8B.replace('}', r#", "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16, "ignore": ["lm_head"]}}"#);
+    let config =
+        LLAMA_31_8B.replace('}', r#", "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16, "ignore": ["lm_head"]}}"#);
     assert_eq!(four, weights(&model(&config), Weights::AsStored).0);
     let (eight, said) = weights(&named("nvidia/Llama-3.1-8B-FP8"), Weights::AsStored);
     assert!(eight == plain && said.iter().any(|said| said.contains("converted to bf16")), "{said:?}");

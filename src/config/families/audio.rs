@@ -82,7 +82,10 @@ fn of_sound(length: u64, windows: impl IntoIterator<Item = Window>, cut: &str) -
         strides.push(window.stride.to_string());
         window.of(length)
     });
-    let input = |tokens| Input { tokens, rule: format!("{SECONDS} s of sound in a request, {cut}, through convolutions with strides of {}", strides.join(", ")).into() };
+    let input = |tokens| Input {
+        tokens,
+        rule: format!("{SECONDS} s of sound in a request, {cut}, through convolutions with strides of {}", strides.join(", ")).into(),
+    };
     tokens.map(input).map_or(Work::Tokens, Work::Input)
 }
 

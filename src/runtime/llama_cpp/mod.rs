@@ -38,7 +38,9 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let is_tower = matches!(model.decoder().kind, ComponentKind::VisionTower | ComponentKind::AudioTower);
     if is_tower && model.provenance.source != Origin::Gguf {
         let label = scenario.runtime.label();
-        return Err(EstimateError::Unsupported(format!("{label} runs language models and encoders of text, not what reads images or sound alone: choose transformers")));
+        return Err(EstimateError::Unsupported(format!(
+            "{label} runs language models and encoders of text, not what reads images or sound alone: choose transformers"
+        )));
     }
     let cards = run::devices(scenario)?;
     let mut asked = Asked::new(model, scenario, &cards, default_context(scenario.runtime, &cards), Some((Encoding::F16, "llama.cpp's default")))?;
@@ -96,7 +98,8 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
 
 /// `tools/server`: without --parallel it plans four requests that share one cache; other tools of llama.cpp plan one.
 fn server_default(asked: &Asked, run: &Run) -> Option<String> {
-    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(|span| run.is_windowed(span));
+    let is_short = |span| run.is_windowed(span) && !asked.scenario.llama_cpp.swa_full;
+    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(is_short);
     let has_more = asked.model.decoder().layers.iter().any(|layers| keeps(&layers.layer.mixer));
     let is_default = asked.scenario.runtime == Runtime::LlamaCpp && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
     (is_default && has_more).then(|| {

@@ -5,6 +5,7 @@
 //! answered, with a warning. Where only older versions load a model and none was named, the newest of those is taken, and said.
 
 mod mlx;
+mod split;
 mod tables;
 
 use std::borrow::Cow;
@@ -102,6 +103,7 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
     if scenario.runtime == Runtime::Mlx {
         settled.warnings.extend(mlx::without_family(model));
     }
+    settled.warnings.extend(split::torn(model, scenario));
     if matches!(scenario.runtime, Runtime::Sglang | Runtime::TensorRtLlm) {
         settled.warnings.extend(within_tensor(scenario));
     }
