@@ -88,6 +88,11 @@ fn deepseek_v4_splits_what_heads_have() {
     let left = eighth - whole / 8;
     let latents = 2 * 4096 * (1024 + 512);
     assert!((latents * 7 / 8..latents * 7 / 8 + 4_000_000).contains(&left), "{left}");
+    // Blocks that are compressed have no `kv_b_proj` to copy (SGLang copies that of other latents).
+    let blocks = config.replace("[0, 0]", "[4, 128]");
+    let scenario = Scenario { runtime: vramfit::scenario::Runtime::Sglang, context: Some(8192), ..Scenario::default() };
+    let sglang = estimate(&model(&blocks), &scenario).unwrap();
+    assert!(sglang.devices[0].ledger.entries.iter().all(|entry| !entry.source.contains("w_kc")));
     // 64 of 512 values of a head turn.
     assert_eq!(model(config).anatomy.rotary.unwrap().width, 64);
 }
