@@ -97,6 +97,15 @@ fn deepseek_v4_splits_what_heads_have() {
     assert_eq!(model(config).anatomy.rotary.unwrap().width, 64);
 }
 
+/// vLLM's replicas share the experts, though no matrix is split: what a GPU has of them is not called vocabulary.
+#[test]
+fn a_replicas_experts_are_called_so() {
+    let answer = on(fixture::MIXTRAL_8X7B, 1, Parallel { data: Some(2), ..Parallel::default() }).unwrap();
+    let weights = answer.devices[0].ledger.entries.iter().find(|entry| entry.term == Term::Weights).unwrap();
+    let formula = weights.formula.to_string();
+    assert!(formula.contains("this GPU's heads, experts") && !formula.contains("padded vocabulary"), "{formula}");
+}
+
 #[test]
 fn replicas_share_the_requests_and_contexts_the_tokens() {
     let kv = |batch, parallel: Parallel, tensor| {
