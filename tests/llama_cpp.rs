@@ -360,3 +360,60 @@ fn nothing_is_lost_between_the_gpu_and_the_host() {
         }
     }
 }
+
+/// Weights of the text model, whatever place they have.
+fn weights(model: &Model, weights: Weights) -> (u64, Vec<String>) {
+    let answer = answer(model, &Scenario { weights, ..asked(4096, LlamaCpp::default()) });
+    let ledgers = answer.devices.iter().map(|device| &device.ledger).chain(&answer.host);
+    let bytes = ledgers.map(|ledger| ledger.term_at(Term::Weights, Stage::Load).unwrap().expected.get()).sum();
+    (bytes, answer.warnings)
+}
+
+/// `convert_hf_to_gguf` guesses 16 bits for float32 (`conversion/base.py`, `LlamaFileType.GUESSED`).
+#[test]
+fn files_of_32_bits_become_16() {
+    let (full, half) = (model(&LLAMA_31_8B.replace("bfloat16", "float32")), model(LLAMA_31_8B));
+    let (bytes, said) = weights(&full, Weights::AsStored);
+    assert_eq!(bytes, weights(&half, Weights::AsStored).0);
+    assert!(said.iter().any(|said| said.contains("--outtype")), "{said:?}");
+    assert!(weights(&full, "fp32".parse().unwrap()).0 > bytes * 19 / 10);
+}
+
+/// What only the name of a repository tells is converted as what its config tells.
+#[test]
+fn a_format_that_the_name_tells_is_converted() {
+    let named = |name: &str| {
+        let mut model = model(LLAMA_31_8B);
+        model.provenance.id = Some(name.to_owned());
+        model
+    };
+    let plain = weights(&model(LLAMA_31_8B), Weights::AsStored).0;
+    let (four, said) = weights(&named("nvidia/Llama-3.1-8B-NVFP4"), Weights::AsStored);
+    assert!(said.iter().any(|said| said.contains("stored as NVFP4 stay NVFP4")), "{said:?}");
+    let config =
+        LLAMA_31_8B.replace('}', r#", "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16, "ignore": ["lm_head"]}}"#);
+    assert_eq!(four, weights(&model(&config), Weights::AsStored).0);
+    let (eight, said) = weights(&named("nvidia/Llama-3.1-8B-FP8"), Weights::AsStored);
+    assert!(eight == plain && said.iter().any(|said| said.contains("converted to bf16")), "{said:?}");
+    // What somebody asks for by name is still a file type.
+    assert!(estimate(&model(LLAMA_31_8B), &Scenario { weights: "nvfp4".parse().unwrap(), ..asked(4096, LlamaCpp::default()) }).is_err());
+}
+
+#[test]
+fn what_reads_images_alone_is_no_text_model() {
+    let tower = r#"{"model_type": "vit", "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}"#;
+    let said = estimate(&model(tower), &asked(4096, LlamaCpp::default())).unwrap_err().to_string();
+    assert!(said.contains("reads images or sound alone"), "{said}");
+}
+
+/// A rule of thumb of 41 public logs: llamacpp-092 takes 3,258 MiB of 3,328 at 16,384 cells.
+#[test]
+fn the_fork_s_buffers_are_said_with_their_size() {
+    let deepseek = r#"{"model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size": 18432, "num_attention_heads": 128, "num_key_value_heads": 128,
+        "num_hidden_layers": 4, "first_k_dense_replace": 3, "n_routed_experts": 256, "num_experts_per_tok": 8, "n_shared_experts": 1, "moe_intermediate_size": 2048,
+        "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280,
+        "max_position_embeddings": 163840, "torch_dtype": "bfloat16"}"#;
+    let answer = answer(&model(deepseek), &asked(16_384, LlamaCpp::default()));
+    let said = answer.assumptions.iter().find(|said| said.contains("ik_llama.cpp")).unwrap();
+    assert!(said.contains("= 2.00 GiB") && said.contains("= 1.25 GiB"), "{said}");
+}

@@ -75,6 +75,37 @@ fn experts_are_whole_on_their_ranks_or_split() {
     assert_eq!(parameters(&on(fixture::MIXTRAL_8X7B, 1, uneven).unwrap().devices[0]), one - experts + experts / 8 * 3);
 }
 
+/// vLLM `models/deepseek_v4`: queries from their latent and the output's two matrices are split, the latents' own projections are whole.
+#[test]
+fn deepseek_v4_splits_what_heads_have() {
+    let config = r#"{"model_type": "deepseek_v4", "hidden_size": 4096, "head_dim": 512, "num_attention_heads": 64, "num_key_value_heads": 1, "qk_rope_head_dim": 64,
+        "q_lora_rank": 1024, "o_lora_rank": 1024, "o_groups": 8, "num_hidden_layers": 2, "compress_ratios": [0, 0], "sliding_window": 128, "n_routed_experts": 8,
+        "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 2048, "vocab_size": 129280, "max_position_embeddings": 65536,
+        "rope_theta": 10000, "torch_dtype": "bfloat16"}"#;
+    let whole = parameters(&on(config, 1, Parallel::default()).unwrap().devices[0]);
+    let eighth = parameters(&on(config, 8, Parallel::default()).unwrap().devices[0]);
+    // Per layer: the latents' projections, norms, router, sinks and what mixes the streams.
+    let left = eighth - whole / 8;
+    let latents = 2 * 4096 * (1024 + 512);
+    assert!((latents * 7 / 8..latents * 7 / 8 + 4_000_000).contains(&left), "{left}");
+    // Blocks that are compressed have no `kv_b_proj` to copy (SGLang copies that of other latents).
+    let blocks = config.replace("[0, 0]", "[4, 128]");
+    let scenario = Scenario { runtime: vramfit::scenario::Runtime::Sglang, context: Some(8192), ..Scenario::default() };
+    let sglang = estimate(&model(&blocks), &scenario).unwrap();
+    assert!(sglang.devices[0].ledger.entries.iter().all(|entry| !entry.source.contains("w_kc")));
+    // 64 of 512 values of a head turn.
+    assert_eq!(model(config).anatomy.rotary.unwrap().width, 64);
+}
+
+/// vLLM's replicas share the experts, though no matrix is split: what a GPU has of them is not called vocabulary.
+#[test]
+fn a_replicas_experts_are_called_so() {
+    let answer = on(fixture::MIXTRAL_8X7B, 1, Parallel { data: Some(2), ..Parallel::default() }).unwrap();
+    let weights = answer.devices[0].ledger.entries.iter().find(|entry| entry.term == Term::Weights).unwrap();
+    let formula = weights.formula.to_string();
+    assert!(formula.contains("this GPU's heads, experts") && !formula.contains("padded vocabulary"), "{formula}");
+}
+
 #[test]
 fn replicas_share_the_requests_and_contexts_the_tokens() {
     let kv = |batch, parallel: Parallel, tensor| {

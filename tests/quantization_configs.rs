@@ -323,7 +323,11 @@ fn experts_are_told_from_other_layers() {
         assert_eq!(read(MIXTURE, "quantization_config", object).1, weights, "{object}");
     }
     let four = r#"{"quant_method": "fp8", "scale_fmt": "ue8m0", "weight_block_size": [128, 128], "expert_dtype": "fp4"}"#;
-    assert_eq!(read(MIXTURE, "quantization_config", four).0, "FP8, 8 bits, blocks of 128 × 128; MXFP, 4 bits, groups of 32");
+    // MiMo V2.6 says it otherwise.
+    let stored = four.replace("expert_dtype\": \"fp4", "store_dtype\": \"mxfp4");
+    for object in [four, &stored] {
+        assert_eq!(read(MIXTURE, "quantization_config", object).0, "FP8, 8 bits, blocks of 128 × 128; MXFP, 4 bits, groups of 32");
+    }
 }
 
 /// Two layers with eight experts each, as large as those of [`MIXTURE`].

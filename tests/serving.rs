@@ -602,3 +602,33 @@ fn quantised_models_are_left_to_the_whole_engine() {
     let model = model(&recorded("openai/gpt-oss-20b"));
     assert!(model.anatomy.quantization.is_some() && !vramfit::memory::is_common(&model, &Scenario::default()));
 }
+
+/// Public logs: 1,536 / 8 = 192 outputs of an expert in vLLM 0.19, and 768 / 4 as many; whole experts (`--enable-expert-parallel`) load.
+#[test]
+fn blocks_that_ranks_cut_are_said() {
+    let plain = published("Qwen/Qwen3-30B-A3B-FP8");
+    let mut blocks: serde_json::Value = serde_json::from_str(&plain).unwrap();
+    blocks["quantization_config"] = serde_json::json!({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]});
+    let blocks = blocks.to_string();
+    let warned = |config: &str, tensor: u64, expert: Option<u64>, runtime: Runtime| {
+        let parallel = vramfit::scenario::Parallel { expert, ..Default::default() };
+        let answer = on(config, Scenario { runtime, gpu: Some("H200 SXM".into()), tensor_parallel: Some(tensor), parallel, ..Scenario::default() });
+        answer.warnings.into_iter().find(|said| said.contains("stops while loading"))
+    };
+    let said = warned(&blocks, 4, None, Runtime::Vllm).unwrap();
+    assert!(said.contains("has 768 ") && said.contains("choose --tp 2, or --ep 4"), "{said}");
+    assert!(warned(&blocks, 4, None, Runtime::Sglang).is_some());
+    for (tensor, expert, runtime) in [(2, None, Runtime::Vllm), (4, Some(4), Runtime::Vllm), (4, None, Runtime::TensorRtLlm)] {
+        assert_eq!(warned(&blocks, tensor, expert, runtime), None, "{tensor} {expert:?}");
+    }
+    assert_eq!(warned(&plain, 4, None, Runtime::Vllm), None);
+}
+
+/// vLLM's profile ends in `_dummy_pooler_run` for what embeds.
+#[test]
+fn encoders_sample_nothing() {
+    let config = r#"{"model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24,
+        "vocab_size": 250002, "max_position_embeddings": 8194, "type_vocab_size": 1}"#;
+    let answer = on(config, Scenario { gpu: Some("L4".into()), ..Scenario::default() });
+    assert_eq!(answer.devices[0].term_at(Term::Logits, Stage::Sampling).unwrap().expected.get(), 0);
+}

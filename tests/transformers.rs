@@ -219,7 +219,15 @@ fn the_encoder_is_as_long_as_its_family_makes_its_input() {
     let mbart = serde_json::json!({"model_type": "mbart", "d_model": 1024, "decoder_layers": 4, "decoder_attention_heads": 16, "vocab_size": 57_525,
         "is_decoder": true, "add_cross_attention": true, "decoder_ffn_dim": 4096, "max_position_embeddings": 768});
     let donut = serde_json::json!({"model_type": "vision-encoder-decoder", "encoder": swin, "decoder": mbart});
-    for (config, tokens) in [(class("moonshine"), samples), (class("pix2struct"), 2048), (donut, 80 * 60), (class("florence2"), 100 + 577)] {
+    // wav2vec 2.0 makes 1,499 frames of 30 seconds, and its adapter halves them three times.
+    let wav2vec2 = serde_json::json!({"model_type": "wav2vec2", "add_adapter": true});
+    let bart = serde_json::json!({"model_type": "bart", "d_model": 1024, "is_decoder": true, "add_cross_attention": true});
+    let spoken = serde_json::json!({"model_type": "speech-encoder-decoder", "encoder": wav2vec2, "decoder": bart});
+    let mut rows = vec![(class("moonshine"), samples), (class("pix2struct"), 2048), (donut, 80 * 60), (spoken, 188)];
+    let mut listening = class("speecht5");
+    listening["architectures"] = serde_json::json!(["SpeechT5ForSpeechToText"]);
+    rows.extend([(class("speech_to_text"), 750), (listening, 1499), (class("udop"), 100 + 196), (class("florence2"), 100 + 577)]);
+    for (config, tokens) in rows {
         let answer = run(&read(&config), 50, 50, |_| {});
         let choice = answer.choices.iter().find(|choice| choice.key == "encoder_tokens").unwrap();
         assert_eq!(choice.value, tokens.to_string(), "{}", config["model_type"]);

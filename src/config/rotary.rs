@@ -19,10 +19,13 @@ pub(super) fn read(model_type: &str, fields: &Fields, positions: Option<u64>, de
     let Some(positions) = positions.filter(|_| is_rotary && !learned) else { return Ok(None) };
     // One table for each kind of head and base: sliding layers often have their own.
     let mut heads: Vec<u64> = Vec::new();
+    // Where the part of a head that turns is said in elements, DeepSeek V4's layers have it in heads and in compressed blocks alike.
+    let part = fields.optional_count_or_zero("qk_rope_head_dim")?.unwrap_or(u64::MAX);
     for run in &decoder.layers {
         let head = match run.layer.mixer {
+            Mixer::Latent(latent) if latent.rope_dim == 0 => latent.nope_dim.min(part),
             Mixer::Latent(latent) => latent.rope_dim,
-            Mixer::Attention(attention) | Mixer::Parallel(attention, _) => attention.key_dim,
+            Mixer::Attention(attention) | Mixer::Parallel(attention, _) => attention.key_dim.min(part),
             Mixer::Recurrent(_) | Mixer::None => continue,
         };
         if !heads.contains(&head) {

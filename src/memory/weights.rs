@@ -201,8 +201,11 @@ impl Pile {
             parts.push(Expr::leaf(self.whole, name, source()));
         }
         if self.of_rank > 0 {
-            let name =
-                if ranks == 1 { format!("{what} of padded vocabulary tables") } else { format!("{what} of this GPU's heads, experts and vocabulary rows") };
+            let name = if setup.spread.expert_ranks() == 1 {
+                format!("{what} of padded vocabulary tables")
+            } else {
+                format!("{what} of this GPU's heads, experts and vocabulary rows")
+            };
             parts.push(Expr::leaf(self.of_rank, name, source()));
         }
         let count = Expr::sum(parts);

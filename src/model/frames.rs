@@ -5,6 +5,9 @@ use super::{Component, ComponentKind, Role, Tensor};
 /// Frames of the spectrogram in a second: 160 samples each, of 16,000 (`WhisperFeatureExtractor` of transformers 5.23).
 const PER_SECOND: u64 = 100;
 
+/// Seconds of sound in a request, where a tower has no window of its own.
+pub const SECONDS: u64 = 30;
+
 /// Bands of a spectrogram whose frames are put side by side (`GraniteSpeechFeatureExtractor`: `n_mels`).
 const BANDS: u64 = 80;
 

@@ -14,14 +14,14 @@ mod work;
 
 use std::ops::Range;
 
-pub use frames::Frames;
+pub use frames::{Frames, SECONDS};
 pub use images::{Images, Map, Step, Window};
 pub use inventory::{Item, Matrix, Place, is_taken, module_and_leaf, scheme_for};
 pub use layer::{Attention, FeedForward, Keeps, LatentAttention, Layer, Mixer, Recurrence, RecurrenceKind, Span};
 pub use patches::Patches;
 pub use quantization::{Assigned, Quantization};
 pub use tensor::{Role, Tensor};
-pub use work::{Decoding, Denoising, Work};
+pub use work::{Decoding, Denoising, Input, Work};
 
 use std::borrow::Cow;
 

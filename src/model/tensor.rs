@@ -107,6 +107,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
             "token_embeddings",
             "embeddings",
             "embed_tokens_per_layer",
+            "embed",
             "shared",
         ],
     ),
@@ -331,6 +332,10 @@ const ENDINGS: &[(&str, Role)] = &[
     ("self_attn.out_proj", Role::AttentionOutput),
     ("self.in_proj", Role::Qkv),
     ("mlp.Wo", Role::Down),
+    // DeepSeek V4: queries from their latent, the output in groups and then in one.
+    ("attn.wq_b", Role::Query),
+    ("attn.wo_a", Role::AttentionOutput),
+    ("attn.wo_b", Role::AttentionOutput),
     ("classifier.out_proj", Role::Score),
     ("classification_head.out_proj", Role::Score),
     ("router.classifier", Role::Router),

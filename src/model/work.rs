@@ -1,5 +1,7 @@
 //! What a part works on, as far as the size of what it holds meanwhile is concerned.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::Images;
@@ -16,6 +18,17 @@ pub enum Work {
     Decode(Decoding),
     /// Images, through feature maps.
     Images(Images),
+    /// Tokens of images or sound, where the shapes of its tensors do not tell how many.
+    Input(Input),
+}
+
+/// What one image, or the sound of one request, becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Its tokens: all that the part makes, or those beside the text where it reads text.
+    pub tokens: u64,
+    /// What is read and how it is cut, for people.
+    pub rule: Cow<'static, str>,
 }
 
 /// How a denoiser sees the latents, and what one of its tokens holds.

@@ -6,31 +6,10 @@
 
 use super::{Choices, Chosen, Engine, Setup};
 use crate::formula::{Expr, Source};
-use crate::model::{Attention, Component, ComponentKind, Keeps, LayerRun, Map, Mixer, Model, Role, Span, Step, Work};
+use crate::model::{Attention, Component, ComponentKind, Keeps, LayerRun, Map, Mixer, Model, Role, SECONDS, Span, Step, Work};
 
 /// Parts of names of the modules that read an encoder's output (classes of transformers 5.23).
 const MODULES: &[&str] = &["encoder_attn.", "crossattention.", "cross_attn.", "cross_attention.", "EncDecAttention.", "encoder_decoder_attention."];
-
-/// Types that compute what they read anew in every step, and keep nothing of it (`IdeficsGatedCrossAttentionLayer`).
-const FORGETFUL: &[&str] = &["idefics"];
-
-/// Seconds of sound in a request, where the encoder has no window of its own.
-const SECONDS: u64 = 30;
-
-/// Tokens of one input of families whose towers do not tell them by their shapes, since strides and processors' limits are no tensors
-/// (transformers 5.23).
-const INPUTS: &[(&str, u64, &str)] = &[
-    ("moonshine", 1248, "30 s of sound in a request, at 16 kHz through convolutions with strides of 64, 3 and 2 (modeling_moonshine.py)"),
-    ("speecht5", 1499, "30 s of sound in a request, at 16 kHz through convolutions with strides of 320 in all (conv_stride)"),
-    ("speech_to_text", 750, "30 s of sound in a request, in frames of 10 ms that are halved twice (Conv1dSubsampler)"),
-    ("pix2struct", 2048, "one image in a request, of as many patches as its processor gives (max_patches)"),
-];
-
-/// Tokens of an image that families of encoders for text read beside it.
-const BESIDE: &[(&str, u64, &str)] = &[
-    ("florence2", 577, "one image of 24 × 24 tokens and their mean, and as many tokens of text as the context, at most what there are positions for"),
-    ("udop", 196, "one image of 14 × 14 patches at most, and as many tokens of text as the context"),
-];
 
 /// What the layers of a decoder read.
 pub struct Across<'a> {
@@ -71,7 +50,7 @@ fn is_across(name: &str) -> bool {
 
 /// What a model's decoder reads, for requests and steps of so many tokens; `None` where it reads nothing, or how much is not known.
 pub fn read<'a>(model: &'a Model, engine: &dyn Engine, (context, step): (&Chosen, &Chosen), choices: &mut Choices) -> Option<Across<'a>> {
-    if !is_read(model) || FORGETFUL.contains(&model.anatomy.model_type.as_str()) {
+    if !is_read(model) {
         return None;
     }
     let (part, tokens, rule) = model.anatomy.counted().skip(1).filter(|part| engine.counts_across(part.kind)).find_map(|part| {
@@ -79,7 +58,7 @@ pub fn read<'a>(model: &'a Model, engine: &dyn Engine, (context, step): (&Chosen
         Some((part, tokens, rule))
     })?;
     choices.said("encoder_tokens", tokens.to_string(), Some(rule.to_owned()));
-    let tokens = Expr::leaf(tokens, "tokens of the encoder", Source::Default(rule.into()));
+    let tokens = Expr::leaf(tokens, "tokens of the encoder", Source::Default(rule.to_owned().into()));
     Some(Across { part, planned: Expr::Max(vec![tokens.clone(), step.leaf("tokens per step")]), tokens, mixer: across, pass })
 }
 
@@ -96,20 +75,20 @@ fn pass(setup: &Setup, part: &Component, tokens: Expr) -> Expr {
 const OF_TEXT: &str = "the encoder reads as many tokens as the context, beside the decoder's own, at most what it has positions for";
 
 /// Tokens that a part gives to the decoder for one request, and why so many.
-fn length(model: &Model, part: &Component, context: &Chosen) -> Option<(u64, &'static str)> {
-    let of_family = || INPUTS.iter().find(|(family, ..)| *family == model.anatomy.model_type).map(|(_, tokens, rule)| (*tokens, *rule));
+fn length<'a>(model: &Model, part: &'a Component, context: &Chosen) -> Option<(u64, &'a str)> {
+    let input = if let Work::Input(input) = &part.work { Some((input.tokens, &*input.rule)) } else { None };
     // SpeechT5 speaks or listens: an encoder with a table of words reads text, whatever it is called.
     let reads_text = part.kind == ComponentKind::TextEncoder || part.tensors.iter().any(|tensor| tensor.role == Role::Embedding);
     match part.kind {
         _ if reads_text => {
             let has_table = part.tensors.iter().any(|tensor| tensor.role == Role::Position && tensor.shape.last() == Some(&part.hidden_size));
             let most = model.anatomy.max_context.filter(|_| has_table).unwrap_or(u64::MAX);
-            let beside = BESIDE.iter().find(|(family, ..)| *family == model.anatomy.model_type);
-            let (more, rule) = beside.map_or((0, OF_TEXT), |(_, tokens, rule)| (*tokens, *rule));
+            let (more, rule) = input.unwrap_or((0, OF_TEXT));
             Some((context.value.saturating_add(more).min(most), rule))
         }
+        _ if input.is_some() => input,
         ComponentKind::AudioTower => {
-            let Some(frames) = part.frames() else { return of_family() };
+            let frames = part.frames()?;
             match frames.window {
                 Some(window) => Some((window, "sound is padded to one window of the encoder")),
                 None => Some((frames.tokens(SECONDS)?, "30 s of sound in a request")),
@@ -125,10 +104,8 @@ fn length(model: &Model, part: &Component, context: &Chosen) -> Option<(u64, &'s
                 let map = images.steps().iter().take_while(is_kept).try_fold(images.map(images.size), Map::after)?;
                 return Some((map.width.checked_mul(map.height)?, "one image in a request, of the size that the encoder was made for"));
             }
-            of_family().or_else(|| {
-                let patches = part.patches()?;
-                Some((patches.tokens(patches.size?)?, "one image in a request"))
-            })
+            let patches = part.patches()?;
+            Some((patches.tokens(patches.size?)?, "one image in a request"))
         }
         _ => None,
     }

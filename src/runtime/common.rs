@@ -134,7 +134,8 @@ pub(super) fn rotary_table(setup: &Setup, sections: u64, encoding: Encoding) -> 
 pub(super) fn latent_copies(setup: &Setup, source: &'static str) -> Result<Option<Entry>, Overflow> {
     let width = |latent: &LatentAttention| Expr::Sum(vec![Expr::named(latent.nope_dim, "key"), Expr::named(latent.value_dim, "value")]);
     let parts = setup.runs().filter_map(|(count, run)| match &run.layer.mixer {
-        Mixer::Latent(latent) => Some(latent_matrix(setup, count, latent, width(latent))),
+        // DeepSeek V4's compressed blocks are keys as they are: they have no rotary part apart, and no `kv_b_proj`.
+        Mixer::Latent(latent) if latent.rope_dim > 0 => Some(latent_matrix(setup, count, latent, width(latent))),
         _ => None,
     });
     copies(setup, parts.collect(), source)

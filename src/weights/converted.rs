@@ -4,10 +4,11 @@
 //! Read from llama.cpp in llama-cpp-python 0.3.36: `conversion/base.py` (`dequant_model`, `_generate_nvfp4_tensors`),
 //! `gpt_oss.py`, `deepseek.py`, `kimi_k3.py` and `mimo.py`, which alone take over MXFP4.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::encoding::Encoding;
-use crate::model::{Anatomy, Item, Quantization};
+use crate::model::{Anatomy, Assigned, Item, Quantization, is_taken};
 use crate::quantity::Decimal;
 use crate::weight_format::{Group, Method, Scheme};
 
@@ -73,7 +74,7 @@ const UNKNOWN_EXPERTS: [&str; 3] = [".w1.weight", ".w2.weight", ".w3.weight"];
 
 /// The quantised weights of a model as the converter sees them.
 pub struct Converted<'a> {
-    quantization: &'a Quantization,
+    quantization: Cow<'a, Quantization>,
     /// By the number of the format.
     fates: Vec<Fate>,
 }
@@ -85,7 +86,25 @@ impl<'a> Converted<'a> {
     /// What the converter does not read, for people.
     pub fn of(anatomy: &'a Anatomy) -> Option<Result<Self, String>> {
         let quantization = anatomy.quantization.as_ref()?;
-        Some(fates(anatomy, quantization).map(|fates| Self { quantization, fates }))
+        Some(fates(anatomy, quantization).map(|fates| Self { quantization: Cow::Borrowed(quantization), fates }))
+    }
+
+    /// The same of weights whose format only the repository's name tells, as the method by this name stores them.
+    ///
+    /// # Errors
+    /// What the converter does not read, for people.
+    pub fn named(anatomy: &'a Anatomy, scheme: Scheme, method: &str) -> Result<Self, String> {
+        let is_packed = |item: &Item<'_>| {
+            is_taken(scheme.takes, item.is_main(), item.is_in_layer(), item.tensor) && item.matrix().is_ok_and(|matrix| scheme.fits(matrix.columns))
+        };
+        let assigned = anatomy.inventory().filter(is_packed).map(|item| Assigned { place: item.place, layers: item.layers, scheme: 0 });
+        let quantization = Quantization { method: method.to_owned(), schemes: vec![scheme], assigned: assigned.collect() };
+        fates(anatomy, &quantization).map(|fates| Self { quantization: Cow::Owned(quantization), fates })
+    }
+
+    /// The method, as configs name it.
+    pub fn method(&self) -> &str {
+        &self.quantization.method
     }
 
     /// The types of a tensor that stay as they are, by layer. A file of theirs has whole blocks.

@@ -14,6 +14,9 @@ use crate::weight_format::{Category, Facts, Mix};
 /// Matrices that stay in 16 bits.
 const KEPT: &[&str] = &["altup", "laurel", "per_layer_model_proj"];
 
+/// Projections from a latent, or to one.
+const LOW_RANK: &[&str] = &["q_b_proj", "attn.wq_b", "attn.wo_a", "attn.wo_b"];
+
 /// Model types whose models of so many layers llama.cpp calls 70B, some only with grouped heads (Llama's 65B has plain ones).
 const SEVENTY: &[(&str, u64, bool)] = &[
     ("llama", 80, true),
@@ -27,17 +30,17 @@ const SEVENTY: &[(&str, u64, bool)] = &[
 ];
 
 /// Every tensor of the architecture in its type. Towers stand in a file of their own (`mmproj`), which is not this one.
-pub(super) fn stored(anatomy: &Anatomy, mix: Mix) -> Result<Vec<Stored<'_>>, Overflow> {
+///
+/// What the converter took over stays so in every file type: `llama-quantize` requantises nothing unless it is told to.
+pub(super) fn stored<'a>(anatomy: &'a Anatomy, mix: Mix, converted: Option<&Converted<'_>>) -> Result<Vec<Stored<'a>>, Overflow> {
     let facts = facts(anatomy);
-    // What the converter took over stays so in every file type: `llama-quantize` requantises nothing unless it is told to.
-    let converted = Converted::of(anatomy).and_then(Result::ok);
     let mut all = Vec::new();
     let mut tensors = Vec::new();
     for item in anatomy.inventory().filter(Item::is_main) {
         let kind = category(item.tensor);
         // What the recipes leave has one type in all layers.
         let runs = if kind.is_some() { Runs::default() } else { Runs::of(item.layers.clone(), unquantised(mix, item.tensor)) };
-        let kept = converted.as_ref().map_or_else(Vec::new, |converted| converted.kept(&item));
+        let kept = converted.map_or_else(Vec::new, |converted| converted.kept(&item));
         let parts = parts(&item)?.into_iter().map(|matrix| (matrix, runs.clone())).collect();
         tensors.push(Written { item, kind, kept, parts });
     }
@@ -83,9 +86,8 @@ struct Written<'a> {
 }
 
 /// Rows of so many values, at which `llama-quantize` stops for want of a type ([`Mix::stops_at`]).
-pub fn stops_at(anatomy: &Anatomy, mix: Mix) -> Option<u64> {
-    let converted = Converted::of(anatomy).and_then(Result::ok);
-    let is_whole = |item: &Item<'_>| converted.as_ref().is_some_and(|converted| !converted.kept(item).is_empty());
+pub fn stops_at(anatomy: &Anatomy, mix: Mix, converted: Option<&Converted<'_>>) -> Option<u64> {
+    let is_whole = |item: &Item<'_>| converted.is_some_and(|converted| !converted.kept(item).is_empty());
     let recipes = anatomy.inventory().filter(|item| item.is_main() && category(item.tensor).is_some_and(|kind| kind != Category::Output));
     recipes.filter(|item| !is_whole(item)).filter_map(|item| Some(item.matrix().ok()?.columns)).find(|columns| mix.stops_at(*columns))
 }
@@ -180,8 +182,8 @@ fn category(tensor: &Tensor) -> Option<Category> {
         Role::Other if tensor.shape.first() == Some(&1) => return None,
         Role::Embedding => Category::Embedding,
         Role::Head => Category::Output,
-        // `attn_q_b`, behind a latent, is another name.
-        Role::Query if tensor.name.contains("q_b_proj") => Category::Other,
+        // `attn_q_b`, behind a latent, is another name, and so are DeepSeek V4's `attn_output_a` and `attn_output_b`.
+        Role::Query | Role::AttentionOutput if LOW_RANK.iter().any(|name| tensor.name.contains(name)) => Category::Other,
         Role::Query => Category::Query,
         Role::Key => Category::Key,
         Role::Value | Role::Qkv => Category::Value,

@@ -136,6 +136,17 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
     })
 }
 
+/// [`stored`] for those who know what llama.cpp's converter makes of the weights.
+///
+/// # Errors
+/// [`Overflow`] when the sizes are not possible.
+pub fn stored_as<'a>(model: &'a Model, format: Weights, dtype: Encoding, converted: Option<&Converted<'_>>) -> Result<Vec<Stored<'a>>, Overflow> {
+    match format {
+        Weights::Mix(mix) if !(model.anatomy.is_guess && model.provenance.files.is_some()) => gguf::stored(&model.anatomy, mix, converted),
+        _ => stored(model, format, dtype),
+    }
+}
+
 /// Whether [`plain`] says the same as [`stored`] of this format: nothing is packed on the way, and what is packed is in files.
 pub fn is_plain(model: &Model, format: Weights) -> bool {
     match format {
@@ -165,7 +176,7 @@ pub fn plain(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Stor
 /// [`Overflow`] when the sizes are not possible.
 pub fn of_architecture(anatomy: &Anatomy, format: Weights, dtype: Encoding) -> Result<Vec<Stored<'_>>, Overflow> {
     if let Weights::Mix(mix) = format {
-        return gguf::stored(anatomy, mix);
+        return gguf::stored(anatomy, mix, Converted::of(anatomy).and_then(Result::ok).as_ref());
     }
     // What the config describes has its own exceptions.
     let (mut all, scheme) = match said_by_config(anatomy, format) {

@@ -3,7 +3,7 @@
 use super::decoder::{Tensors, component};
 use super::encoder::{Sizes, head_dim, layer_count, seq2seq_layer};
 use super::{ConfigError, Fields};
-use crate::model::{Component, ComponentKind, Keeps, Role, Tensor};
+use crate::model::{Component, ComponentKind, Input, Keeps, Role, SECONDS, Tensor, Window, Work};
 
 /// Keys and defaults of an encoder like Whisper's.
 pub struct WhisperKeys {
@@ -64,6 +64,35 @@ pub fn feature_extractor(f: &Fields, tensors: &mut Tensors, module: &str, norm_e
         inputs = width;
     }
     Ok(inputs)
+}
+
+/// What becomes of the sound of a request through convolutions without padding over its samples, 16,000 in a second.
+pub fn of_samples(windows: impl IntoIterator<Item = Window>) -> Work {
+    of_sound(SECONDS * 16_000, windows, "at 16 kHz")
+}
+
+/// The same over frames of 10 ms.
+pub fn of_frames(windows: impl IntoIterator<Item = Window>) -> Work {
+    of_sound(SECONDS * 100, windows, "in frames of 10 ms")
+}
+
+fn of_sound(length: u64, windows: impl IntoIterator<Item = Window>, cut: &str) -> Work {
+    let mut strides = Vec::new();
+    let tokens = windows.into_iter().try_fold(length, |length, window| {
+        strides.push(window.stride.to_string());
+        window.of(length)
+    });
+    let input = |tokens| Input {
+        tokens,
+        rule: format!("{SECONDS} s of sound in a request, {cut}, through convolutions with strides of {}", strides.join(", ")).into(),
+    };
+    tokens.map(input).map_or(Work::Tokens, Work::Input)
+}
+
+/// The steps of [`feature_extractor`] over samples.
+pub fn wav2vec2_windows(f: &Fields) -> Result<Vec<Window>, ConfigError> {
+    let (kernels, strides) = (f.counts_or("conv_kernel", &[10, 3, 3, 3, 3, 2, 2])?, f.counts_or("conv_stride", &[5, 2, 2, 2, 2, 2, 2])?);
+    Ok(kernels.into_iter().zip(strides).map(|(kernel, stride)| Window::tight(kernel, stride)).collect())
 }
 
 /// A convolution over positions whose kernel is kept as direction and length per column (weight norm).

@@ -6,7 +6,7 @@ use super::decoder::{Draft, Tensors, component};
 use super::towers::scaled;
 use super::vision::{depths, linear, norm, per_stage_of};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Role};
+use crate::model::{ComponentKind, Input, Role, Work};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let text = f.part(&["text_config"])?;
@@ -35,8 +35,15 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["enable_checkpoint", "image_feature_source", "max_temporal_embeddings", "model_type", "num_groups", "num_heads", "patch_padding"] {
         v.touch(key);
     }
-    for key in ["patch_stride", "visual_temporal_embedding", "window_size", "drop_path_rate"] {
+    for key in ["visual_temporal_embedding", "window_size", "drop_path_rate"] {
         v.touch(key);
+    }
+    // Of images of 768 pixels a side (`CLIPImageProcessor` of the published files), and the mean of all.
+    let strides = per_stage_of(&v, "patch_stride", &[4, 2, 2, 2], stages)?;
+    let side = strides.into_iter().try_fold(768_u64, u64::checked_div).unwrap_or(0);
+    let rule = format!("one image of {side} × {side} tokens and their mean, and as many tokens of text as the context, at most what there are positions for");
+    for encoder in draft.others.iter_mut().filter(|part| part.kind == ComponentKind::TextEncoder) {
+        encoder.work = Work::Input(Input { tokens: side * side + 1, rule: rule.clone().into() });
     }
     let mut t = Tensors::default();
     let mut before = v.count_or("in_channels", 3)?;

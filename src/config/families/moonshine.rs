@@ -1,9 +1,10 @@
 //! Moonshine: three convolutions over samples, rotary positions, norms without biases; its decoder's feed-forward is gated.
 
+use super::audio::of_samples;
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Keeps, Layer, Span, Tensor};
+use crate::model::{ComponentKind, Keeps, Layer, Span, Tensor, Window};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f
@@ -48,7 +49,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         .norm("model.encoder.groupnorm", hidden, true)
         .norm("model.encoder.layer_norm", hidden, false)
         .build();
-    let component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, layers(&encoder, bias, false));
+    let mut component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, layers(&encoder, bias, false));
+    component.work = of_samples([(127, 64), (7, 3), (3, 2)].map(|(kernel, stride)| Window::tight(kernel, stride)));
     let mut tensors = Tensors::default();
     tensors.embedding("model.decoder.embed_tokens", vocab, hidden).norm("model.decoder.norm", hidden, false);
     let is_bare = f.architecture()?.is_some_and(|class| class.ends_with("Model"));

@@ -3,7 +3,7 @@
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Sizes, encoder_component, layer_count};
 use super::{ConfigError, Fields};
-use crate::model::{Component, ComponentKind, Keeps, Role, Span, Tensor};
+use crate::model::{Component, ComponentKind, Input, Keeps, Role, Span, Tensor, Work};
 
 /// `Pix2StructVisionConfig` of transformers 5.23.
 const VISION: &[(&str, u64)] =
@@ -63,7 +63,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     f.touch("is_vqa");
     let vision = part("vision_config", VISION)?;
     vision.touch("relative_attention_num_buckets");
-    let encoder = encoder(&vision, ["encoder", "encoder.embeddings"], "encoder.encoder.layer", ["d_ff", "d_kv", "seq_len"])?;
+    let mut encoder = encoder(&vision, ["encoder", "encoder.embeddings"], "encoder.encoder.layer", ["d_ff", "d_kv", "seq_len"])?;
+    encoder.work = Work::Input(Input { tokens: 2048, rule: "one image in a request, of as many patches as its processor gives (max_patches)".into() });
 
     let text = part("text_config", TEXT)?;
     let d = sizes(&text, ["d_ff", "d_kv"], text.count("vocab_size")?)?;

@@ -1,11 +1,12 @@
 //! Encoders of sound as an image of its spectrum: the Audio Spectrogram Transformer; and `Speech2Text`, whose convolutions gate
 //! what they halve before an encoder and a decoder.
 
+use super::audio::of_frames;
 use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count, seq2seq_layer};
 use super::vision::{CLIP, Encoder, Style, Tower, linear, norm, pair};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Keeps, Role};
+use crate::model::{ComponentKind, Keeps, Role, Window};
 
 /// `ASTConfig` of transformers 5.23.
 const AST: &[(&str, u64)] = &[
@@ -86,6 +87,8 @@ pub(super) fn read_speech_to_text(f: &Fields) -> Result<Draft, ConfigError> {
     if kernels.len() as u64 != count {
         return Err(f.impossible("conv_kernel_sizes", "it must have one entry per convolution (`num_conv_layers`)"));
     }
+    // Each halves the frames (`Conv1dSubsampler`).
+    let windows: Vec<Window> = kernels.iter().map(|&kernel| Window { kernel, stride: 2, padding: kernel / 2 }).collect();
     let mut inputs = f.count("input_feat_per_channel")?.saturating_mul(f.count("input_channels")?);
     let mut t = Tensors::default();
     for (number, kernel) in kernels.into_iter().enumerate() {
@@ -97,7 +100,8 @@ pub(super) fn read_speech_to_text(f: &Fields) -> Result<Draft, ConfigError> {
     }
     norm(&mut t, "model.encoder.layer_norm", hidden, true);
     let layers = encoder.equal_layers(Keeps::Nothing, &seq2seq_layer(hidden, encoder.inner, false, true));
-    let sound = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", t.build(), layers);
+    let mut sound = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", t.build(), layers);
+    sound.work = of_frames(windows);
     let mut t = Tensors::default();
     t.embedding("model.decoder.embed_tokens", vocab, hidden);
     norm(&mut t, "model.decoder.layer_norm", hidden, true);

@@ -1,6 +1,6 @@
 //! `SpeechT5`: one encoder and decoder between speech and text; which nets stand before and after them the class says.
 
-use super::audio::{feature_extractor, position_convolution};
+use super::audio::{feature_extractor, of_samples, position_convolution, wav2vec2_windows};
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count};
 use super::{ConfigError, Fields};
@@ -65,7 +65,10 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         encoder.head_dim,
     );
     let layers = encoder.equal_layers(Keeps::Nothing, &layer(&encoder, false));
-    let encoder = encoder_component(&encoder, ComponentKind::AudioTower, ENCODER, t.build(), layers);
+    let mut encoder = encoder_component(&encoder, ComponentKind::AudioTower, ENCODER, t.build(), layers);
+    if !reads {
+        encoder.work = of_samples(wav2vec2_windows(f)?);
+    }
 
     let mut t = Tensors::default();
     if speaks {

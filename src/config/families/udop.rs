@@ -2,7 +2,7 @@
 
 use super::decoder::{Draft, Tensors};
 use super::{ConfigError, Fields, t5};
-use crate::model::{Role, Tensor};
+use crate::model::{Input, Role, Tensor, Work};
 
 /// UDOP: patches of the page, tables of places, and biases by distance along both axes in each stack.
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
@@ -10,9 +10,8 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let or = |key: &str, default: u64| f.count_or(key, default);
     let (hidden, heads, buckets) = (f.count("d_model")?, f.count("num_heads")?, or("relative_attention_num_buckets", 32)?);
     let (channels, patch, places) = (or("num_channels", 3)?, or("patch_size", 16)?, or("max_2d_position_embeddings", 1024)?);
-    for unread in ["image_size", "relative_bias_args"] {
-        f.touch(unread);
-    }
+    f.touch("relative_bias_args");
+    let side = f.optional_count("image_size")?.unwrap_or(224) / patch;
     let axes = match f.optional_objects("relative_bias_args")? {
         Some(biases) => {
             let mut further = 0;
@@ -35,6 +34,10 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         t.build()
     };
     let mut draft = t5::read_tied(f)?;
+    for encoder in &mut draft.others {
+        let rule = format!("one image of {side} × {side} patches at most, and as many tokens of text as the context");
+        encoder.work = Work::Input(Input { tokens: side.saturating_mul(side), rule: rule.into() });
+    }
     let mut tensors = stack("encoder");
     if !is_encoder {
         tensors.extend(stack("decoder"));

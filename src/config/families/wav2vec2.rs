@@ -1,11 +1,11 @@
 //! wav2vec 2.0 and its kin (`HuBERT`, `WavLM`, `UniSpeech`, data2vec-audio): convolutions over samples, a convolution over positions and a
 //! bidirectional stack; heads by class.
 
-use super::audio::{feature_extractor, grouped_inputs, position_convolution, x_vector};
+use super::audio::{feature_extractor, grouped_inputs, of_samples, position_convolution, wav2vec2_windows, x_vector};
 use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{Defaults, Sizes, without_head};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Keeps, Role, Span, Tensor};
+use crate::model::{ComponentKind, Keeps, Role, Span, Tensor, Window};
 
 const CLASS: Defaults = Defaults { vocab: 32, hidden: 768, layers: 12, heads: 12, inner: 3072, positions: 0, types: 0 };
 
@@ -138,7 +138,8 @@ fn read(f: &Fields, kin: &Kin) -> Result<Draft, ConfigError> {
         position_convolution(f, &mut tensors, &module("encoder.pos_conv_embed"), hidden)?;
     }
     tensors.norm(&module("encoder.layer_norm"), hidden, true);
-    let output = adapter(f, kin, hidden, &mut tensors)?;
+    let mut windows = wav2vec2_windows(f)?;
+    let output = adapter(f, kin, hidden, &mut tensors, &mut windows)?;
     head(f, &sizes, output, &mut tensors)?;
     let stable = f.flag("do_stable_layer_norm", false)?;
     let bottleneck = f.optional_count("adapter_attn_dim")?.filter(|_| stable && !kin.gated_positions);
@@ -180,6 +181,7 @@ fn read(f: &Fields, kin: &Kin) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let mut draft = sizes.model(ComponentKind::AudioTower, kin.base, kin.layer_prefix, tensors.build(), layers);
+    draft.work = of_samples(windows);
     if kin.base.starts_with("unispeech") && f.architecture()?.is_some_and(|class| class.ends_with("ForPreTraining")) {
         draft.assumptions.push("the heads of its pretraining are counted as those of wav2vec 2.0, which are a little smaller".to_owned());
     }
@@ -188,7 +190,7 @@ fn read(f: &Fields, kin: &Kin) -> Result<Draft, ConfigError> {
 }
 
 /// Convolutions that shorten the output, where there are any; the width that the heads then see.
-fn adapter(f: &Fields, kin: &Kin, hidden: u64, tensors: &mut Tensors) -> Result<u64, ConfigError> {
+fn adapter(f: &Fields, kin: &Kin, hidden: u64, tensors: &mut Tensors, windows: &mut Vec<Window>) -> Result<u64, ConfigError> {
     if !kin.adapters || !f.flag("add_adapter", false)? {
         f.touch("output_hidden_size");
         return Ok(hidden);
@@ -196,12 +198,14 @@ fn adapter(f: &Fields, kin: &Kin, hidden: u64, tensors: &mut Tensors) -> Result<
     let or = |key: &str, default: u64| f.count_or(key, default);
     let output = or("output_hidden_size", hidden)?;
     let kernel = or("adapter_kernel_size", 3)?;
+    let stride = f.optional_count("adapter_stride")?.unwrap_or(2);
     let module = |leaf: &str| format!("{}.adapter.{leaf}", kin.base);
     if output != hidden {
         tensors.linear(&module("proj"), hidden, output, true).norm(&module("proj_layer_norm"), output, true);
     }
     for number in 0..or("num_adapter_layers", 3)?.min(1000) {
         tensors.convolution(&module(&format!("layers.{number}.conv")), &[2 * output, output, kernel], true);
+        windows.push(Window { kernel, stride, padding: 1 });
     }
     Ok(output)
 }

@@ -114,6 +114,10 @@ fn fp8(about: About<'_>) -> Option<Said> {
     if about.text("expert_dtype") == Some("fp4") {
         said.rule(["experts"], Some(Scheme { scale_bits, ..preset("mxfp4")? }));
     }
+    // MiMo V2.6 (SGLang `layers/quantization/fp8.py`, `store_dtype`): its experts alone.
+    if about.text("store_dtype") == Some("mxfp4") {
+        said.rule(["experts"], Some(preset("mxfp4")?));
+    }
     Some(said)
 }
 

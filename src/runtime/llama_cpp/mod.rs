@@ -18,9 +18,10 @@ use super::asked::Asked;
 use super::{DEFAULT_CONTEXT, EstimateError};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, RUNNING, Stage, Term};
+use crate::format::Unit;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Mixer, Model};
+use crate::model::{ComponentKind, Mixer, Model, Origin};
 use crate::quantity::{Bytes, GIB, Overflow};
 use crate::scenario::{KvCache, Runtime, Scenario};
 use pool::Pool;
@@ -34,12 +35,19 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
             return Err(EstimateError::Unsupported("llama.cpp has no FP8 cache: choose q8_0, which takes as much".to_owned()));
         }
     }
+    let is_tower = matches!(model.decoder().kind, ComponentKind::VisionTower | ComponentKind::AudioTower);
+    if is_tower && model.provenance.source != Origin::Gguf {
+        let label = scenario.runtime.label();
+        return Err(EstimateError::Unsupported(format!(
+            "{label} runs language models and encoders of text, not what reads images or sound alone: choose transformers"
+        )));
+    }
     let cards = run::devices(scenario)?;
     let mut asked = Asked::new(model, scenario, &cards, default_context(scenario.runtime, &cards), Some((Encoding::F16, "llama.cpp's default")))?;
     let (mut choices, mut warnings) = (std::mem::take(&mut asked.choices), Vec::new());
-    let format = placement::format(&asked, &mut warnings)?;
+    let file = placement::file(&asked, &mut warnings)?;
     let mut run = Run::new(&asked, cards, &mut choices, &mut warnings)?;
-    let mut weighed = placement::weigh(&asked, &run, format)?;
+    let mut weighed = placement::weigh(&asked, &run, &file)?;
     run.staged = std::mem::take(&mut weighed.staged);
     let buffers = graph::buffers(&run, false)?;
     // Devices that work on different micro-batches at once need more; llama.cpp does without where that does not fit.
@@ -51,7 +59,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut devices = Vec::new();
     for (number, (card, pools)) in run.devices.iter().zip(buffers.devices.iter().zip(&most.devices)).enumerate() {
         let mut entries: Vec<Entry> = Vec::new();
-        entries.extend(weighed.entry(number, &asked, format)?);
+        entries.extend(weighed.entry(number, &asked, file.format)?);
         entries.extend(cache::entries(&run, Spot::Device(number))?);
         entries.extend(compute(&run, pools)?);
         if number == 0 {
@@ -62,7 +70,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
         devices.push(device(number, card, entries));
     }
     let mut host: Vec<Entry> = Vec::new();
-    host.extend(weighed.entry(run.devices.len(), &asked, format)?);
+    host.extend(weighed.entry(run.devices.len(), &asked, file.format)?);
     host.extend(cache::entries(&run, Spot::Host)?);
     host.extend(compute(&run, (&buffers.host, &most.host))?);
     host.push(output(&run)?);
@@ -72,9 +80,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let capacity = capacity(&run, &devices)?;
     let host = Some(Ledger { stages: Stage::SERVING, entries: host });
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
-    if model.decoder().layers.iter().any(|layers| matches!(layers.layer.mixer, Mixer::Latent(_))) {
-        assumptions.push(FORK.to_owned());
-    }
+    assumptions.extend(fork(&run));
     Ok(Estimate { devices: merged(devices), host, capacity, trainable: None, choices: choices.0, assumptions, warnings })
 }
 
@@ -92,7 +98,8 @@ fn default_context(runtime: Runtime, cards: &[Card]) -> (u64, &'static str) {
 
 /// `tools/server`: without --parallel it plans four requests that share one cache; other tools of llama.cpp plan one.
 fn server_default(asked: &Asked, run: &Run) -> Option<String> {
-    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(|span| run.is_windowed(span));
+    let is_short = |span| run.is_windowed(span) && !asked.scenario.llama_cpp.swa_full;
+    let keeps = |mixer: &Mixer| mixer.recurrence().is_some() || mixer.span().is_some_and(is_short);
     let has_more = asked.model.decoder().layers.iter().any(|layers| keeps(&layers.layer.mixer));
     let is_default = asked.scenario.runtime == Runtime::LlamaCpp && asked.scenario.llama_cpp.parallel.is_none() && asked.batch.value == 1;
     (is_default && has_more).then(|| {
@@ -101,8 +108,21 @@ fn server_default(asked: &Asked, run: &Run) -> Option<String> {
     })
 }
 
-/// Of 34 public logs of the fork with DeepSeek's models (docs/measured.md, `compute_mla`), but one without flash attention.
-const FORK: &str = "compute buffers are those of llama.cpp, which reads MLA's latents as they are. ik_llama.cpp, a fork, makes keys and values of every head for the whole cache while it reads a prompt (-mla 2 or 3 with -fa; src/graphs/build_deepseek2.cpp: 4 bytes for each of heads × (qk_nope_head_dim + v_head_dim) and cell, -amb MiB at a time, and copies in 16 bits): its public logs show 0.8 to 20 times these buffers";
+/// What the fork's buffers are instead, by the rule that 41 public logs of it with DeepSeek's models bear out (`-mla` 2 or 3 with `-fa`: a
+/// median of 1.2 times it, 0.6 to 2.5).
+fn fork(run: &Run) -> Option<String> {
+    let of_layer = |mixer: &Mixer| if let Mixer::Latent(latent) = *mixer { Some(latent).filter(|latent| latent.rope_dim > 0) } else { None };
+    let latent = run.model.decoder().layers.iter().find_map(|layers| of_layer(&layers.layer.mixer))?;
+    let size = |width: u64, bytes: u64| {
+        let parts = [latent.heads, run.cells(false).count, width, bytes];
+        Some(Unit::Gib.text(Bytes(parts.into_iter().try_fold(1, u64::checked_mul)?)))
+    };
+    let both = latent.nope_dim.saturating_add(latent.value_dim);
+    let (whole, copies) = (size(both, 4)?, size(both.saturating_add(latent.rope_dim), 2)?);
+    Some(format!(
+        "compute buffers are those of llama.cpp, which reads MLA's latents as they are. ik_llama.cpp, a fork, makes keys and values of every head for the whole cache while it reads a prompt (-mla 2 or 3 with -fa; src/graphs/build_deepseek2.cpp): here heads × (qk_nope_head_dim + v_head_dim) × cells × 4 B = {whole}, of which -amb N leaves N MiB, and copies in 16 bits, heads × (qk_nope_head_dim + qk_rope_head_dim + v_head_dim) × cells × 2 B = {copies}. A rule of thumb: 41 public logs of it show 0.6 to 2.5 times that, half of them 1.0 to 1.4 times"
+    ))
+}
 
 /// A compute buffer: what is needed, and what is taken with micro-batches at once where it fits.
 fn compute(run: &Run, (need, most): (&Pool, &Pool)) -> Result<Option<Entry>, Overflow> {

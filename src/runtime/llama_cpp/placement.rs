@@ -10,13 +10,14 @@ use super::run::{Run, Spot, Staged};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Entry, Term};
 use crate::format::grouped;
-use crate::model::{ComponentKind, Origin, Role, Tensor};
+use crate::model::{Anatomy, ComponentKind, Origin, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::runtime::EstimateError;
 use crate::runtime::asked::Asked;
+use crate::runtime::loads::name_of;
 use crate::runtime::pile::Pile;
 use crate::scenario::Weights;
-use crate::weights::{Converted, Form, Stored, stops_at, stored};
+use crate::weights::{Converted, Form, Stored, stops_at, stored_as};
 
 /// Weights by place: the devices, and last the host.
 pub(super) struct Weighed {
@@ -37,10 +38,10 @@ struct Override {
 }
 
 /// Weighs every tensor that is loaded.
-pub(super) fn weigh(asked: &Asked, run: &Run, format: Weights) -> Result<Weighed, EstimateError> {
-    let all = stored(asked.model, format, asked.dtype)?;
+pub(super) fn weigh(asked: &Asked, run: &Run, file: &File) -> Result<Weighed, EstimateError> {
+    let all = stored_as(asked.model, file.format, asked.dtype, file.converted.as_ref())?;
     let overrides = overrides(asked, run)?;
-    let mut weighed = Weighed { places: Vec::new(), staged: Vec::new(), basis: basis(asked, format) };
+    let mut weighed = Weighed { places: Vec::new(), staged: Vec::new(), basis: basis(asked, file.format) };
     weighed.places.resize_with(run.devices.len() + 1, Pile::default);
     let output = run.spots.last().copied().unwrap_or(Spot::Host);
     let is_tied = !all.iter().any(|stored| is_of_text(asked, stored) && stored.tensor.role == Role::Head);
@@ -239,23 +240,41 @@ fn gguf_name(tensor: &Tensor, layer: Option<u64>) -> String {
     }
 }
 
-/// The file type that stands for what is asked: llama.cpp loads GGUF files only.
-pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, EstimateError> {
+/// The file that llama.cpp loads.
+pub(super) struct File<'a> {
+    /// Its type.
+    pub format: Weights,
+    /// What the converter made of weights that are stored quantised; `None` where none are, or where it does not read them.
+    converted: Option<Converted<'a>>,
+}
+
+/// The file that stands for what is asked: llama.cpp loads GGUF files only.
+pub(super) fn file<'a>(asked: &Asked<'a>, notes: &mut Vec<String>) -> Result<File<'a>, EstimateError> {
+    if asked.weights == Weights::AsStored && is_gguf(asked) {
+        return Ok(File { format: Weights::AsStored, converted: None });
+    }
     let unquantised = |dtype: Encoding| crate::weight_format::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
-    let format = match asked.weights {
-        Weights::AsStored if is_gguf(asked) => return Ok(Weights::AsStored),
-        Weights::AsStored => unquantised(asked.dtype),
-        Weights::Plain(dtype) => unquantised(dtype),
-        Weights::Mix(_) | Weights::Bytes(_) => asked.weights,
+    let anatomy = &asked.model.anatomy;
+    let is_asked = asked.scenario.weights != Weights::AsStored;
+    let (format, converted) = match asked.weights {
+        Weights::Scheme(named, _) if !is_asked => (unquantised(asked.dtype), Some(Converted::named(anatomy, named.scheme, name_of(named.scheme.method)))),
         Weights::Scheme(..) => {
             return Err(EstimateError::Unsupported(format!(
                 "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
                 asked.weights.label()
             )));
         }
+        Weights::AsStored if asked.dtype == Encoding::F32 => {
+            notes.push("llama.cpp loads GGUF files: weights of 32 bits are counted in 16, which its converter makes of them unless told otherwise (--outtype); name fp32 for that".to_owned());
+            (unquantised(Encoding::BF16), Converted::of(anatomy))
+        }
+        Weights::AsStored => (unquantised(asked.dtype), Converted::of(anatomy)),
+        Weights::Plain(dtype) => (unquantised(dtype), Converted::of(anatomy)),
+        Weights::Mix(_) | Weights::Bytes(_) => (asked.weights, Converted::of(anatomy)),
     };
     if let Weights::Mix(mix) = format {
-        if let Some(row) = stops_at(&asked.model.anatomy, mix) {
+        let read = converted.as_ref().and_then(|converted| converted.as_ref().ok());
+        if let Some(row) = stops_at(anatomy, mix, read) {
             let block = mix.default_type().block_elements;
             return Err(EstimateError::Unsupported(format!(
                 "llama-quantize makes no {} of this model: rows of {} values are not whole blocks of {block}, and nothing stands in for that type; choose another file type",
@@ -263,19 +282,19 @@ pub(super) fn format(asked: &Asked, notes: &mut Vec<String>) -> Result<Weights, 
                 grouped(row)
             )));
         }
-        notes.extend(about_stored(asked, mix));
+        // Of a guessed architecture, and of GGUF files, what is counted is what the files have.
+        if let Some(converted) = converted.as_ref().filter(|_| !is_gguf(asked) && !anatomy.is_guess) {
+            notes.extend(about_stored(anatomy, mix, converted, is_asked));
+        }
     }
-    Ok(format)
+    Ok(File { format, converted: converted.and_then(Result::ok) })
 }
 
 /// What is to be known of weights that are stored quantised, and that the converter reads first.
-fn about_stored(asked: &Asked, mix: crate::weight_format::Mix) -> Option<String> {
-    // Of a guessed architecture, and of GGUF files, what is counted is what the files have.
-    let anatomy = &asked.model.anatomy;
-    let quantization = anatomy.quantization.as_ref().filter(|_| !is_gguf(asked) && !anatomy.is_guess)?;
-    let (method, name, is_asked) = (&quantization.method, mix.default_type(), asked.weights != Weights::AsStored);
+fn about_stored(anatomy: &Anatomy, mix: crate::weight_format::Mix, converted: &Result<Converted, String>, is_asked: bool) -> Option<String> {
+    let name = mix.default_type();
     let another = if is_asked { "" } else { "; name a file type (q4_k_m, q8_0 ...) for another" };
-    match Converted::of(anatomy)? {
+    match converted {
         Err(what) => Some(format!(
             "llama.cpp loads GGUF files, and its converter does not read {what}: the unquantised model is counted{}{another}",
             if is_asked { String::new() } else { format!(" in {name}") }
@@ -286,7 +305,7 @@ fn about_stored(asked: &Asked, mix: crate::weight_format::Mix) -> Option<String>
             let kept: Vec<&str> = types.iter().map(|encoding| encoding.name).collect();
             match kept.as_slice() {
                 [] if is_asked => None,
-                [] => Some(format!("llama.cpp loads GGUF files: `{method}` weights are counted as converted to {name}{another}")),
+                [] => Some(format!("llama.cpp loads GGUF files: `{}` weights are counted as converted to {name}{another}", converted.method())),
                 kept if is_told => Some(format!(
                     "weights that are stored as {0} stay {0} in this file, as published files have it, and the others are counted as {1}: llama-quantize leaves {0} as it is when told so for each such tensor, and stops otherwise (`requantizing from type ... is disabled`)",
                     kept.join(" and "),

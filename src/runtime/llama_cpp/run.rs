@@ -122,7 +122,9 @@ impl<'a> Run<'a> {
         }
         let has_flash = flash(asked, &devices, choices, notes);
         if !has_flash && kv.1.block_elements > 1 {
-            return Err(EstimateError::Unsupported("llama.cpp keeps values quantised only with flash attention".to_owned()));
+            return Err(EstimateError::Unsupported(
+                "llama.cpp keeps values quantised only with flash attention: leave out --flash-attention off, or name --kv-cache-v f16".to_owned(),
+            ));
         }
         let spots = spots(asked, &devices, layers, choices)?;
         if flags.no_kv_offload {

@@ -5,6 +5,7 @@
 //! answered, with a warning. Where only older versions load a model and none was named, the newest of those is taken, and said.
 
 mod mlx;
+mod split;
 mod tables;
 
 use std::borrow::Cow;
@@ -42,7 +43,7 @@ fn method(model: &Model, asked: Weights) -> Option<(&str, bool)> {
 }
 
 /// What configs call files of a format that is asked for by name.
-const fn name_of(method: Method) -> &'static str {
+pub(crate) const fn name_of(method: Method) -> &'static str {
     match method {
         Method::Gptq => "gptq",
         Method::AutoRound => "auto-round",
@@ -102,6 +103,13 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
     if scenario.runtime == Runtime::Mlx {
         settled.warnings.extend(mlx::without_family(model));
     }
+    settled.warnings.extend(split::torn(model, scenario));
+    if matches!(scenario.runtime, Runtime::Sglang | Runtime::TensorRtLlm) {
+        settled.warnings.extend(within_tensor(scenario));
+    }
+    if matches!(scenario.runtime, Runtime::Vllm | Runtime::Sglang) && model.anatomy.model_type == "deepseek_v4" {
+        settled.warnings.push(EIGHT_BITS.to_owned());
+    }
     if scenario.runtime == Runtime::Transformers {
         if GUIDED.contains(&model.anatomy.model_type.as_str()) {
             let sentence = "this family generates with guidance unless guidance_scale is 1: every request is two rows, one without its prompt; name twice as many requests";
@@ -122,6 +130,22 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
         settled.assumptions.push(format!("{label} {version} is older than the rules here: those of {oldest} are used{besides}"));
     }
     Ok(settled)
+}
+
+/// vLLM 0.33 `v1/kv_cache_interface.py` and `v1/attention/backends/mla/sparse_swa.py`; SGLang's pool has the same layout.
+const EIGHT_BITS: &str = "this engine keeps DeepSeek V4's keys and values in 584 bytes for each 512 values (448 in 8 bits, 64 in 16, and scales), whatever --kv-cache says, and the last 128 tokens of every layer beside them: what is counted here is 1.75 times as much per token in 16 bits, and 0.88 times in 8, without these windows";
+
+/// Of replicas of attention that these engines count among the tensor-parallel ranks.
+fn within_tensor(scenario: &Scenario) -> Option<String> {
+    let (tensor, data) = (scenario.tensor_parallel?, scenario.parallel.data?);
+    let is_theirs = scenario.parallel.data_attention && tensor > 1 && data > 1 && tensor.is_multiple_of(data);
+    is_theirs.then(|| {
+        format!(
+            "{0} counts replicas of attention among its tensor-parallel ranks: its own --tp {tensor} --dp {data} is {tensor} GPUs, and --tp {1} --dp {data} here, where {tensor} × {data} are counted",
+            scenario.runtime.label(),
+            tensor / data
+        )
+    })
 }
 
 /// The name that a family has in the tables.

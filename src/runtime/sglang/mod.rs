@@ -11,11 +11,12 @@ use super::common::{self, context, feed_forward_width};
 use super::vllm;
 use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, ShardRules, Way};
 use crate::encoding::Encoding;
-use crate::estimate::{Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
+use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{CacheGroup, ComponentKind, Mixer, Recurrence, Span};
+use crate::model::{CacheGroup, ComponentKind, Mixer, Quantization, Recurrence, Span};
 use crate::quantity::{Bytes, MIB, Overflow};
-use crate::scenario::Version;
+use crate::scenario::{Version, Weights};
+use crate::weight_format::Method;
 
 pub(super) struct Sglang;
 
@@ -129,6 +130,7 @@ impl Engine for Sglang {
         entries.push(Entry::exact(Term::Workspace, workspace, Basis::Modelled, source, RUNNING)?.with_band(Bytes(32 * MIB), Bytes(512 * MIB), Basis::Modelled));
         entries.extend(common::rotary_table(setup, 1, Encoding::F32)?);
         entries.extend(common::latent_copies(setup, "SGLang models/deepseek_v2.py: w_kc and w_vc, copies of kv_b_proj that decode uses")?);
+        entries.extend(widened(setup)?);
         entries.extend(states(setup)?);
         entries.extend(graphs(setup)?);
         entries.push(context(setup)?);
@@ -225,6 +227,21 @@ fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
         }
         _ => own,
     }
+}
+
+/// What 16 bits of the matrix take beside the 8 that the files have of it.
+fn widened(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let is_packed = |quantization: &Quantization| quantization.schemes.iter().any(|scheme| scheme.method == Method::Fp8);
+    if setup.weights != Weights::AsStored || !setup.model.anatomy.quantization.as_ref().is_some_and(is_packed) {
+        return Ok(None);
+    }
+    let matrices = setup.runs().filter_map(|(count, run)| Some((count, run.tensors.iter().find(|tensor| tensor.name == "attn.wo_a.weight")?)));
+    let Some((layers, matrix)) = matrices.reduce(|(sum, matrix), (count, _)| (sum.saturating_add(count), matrix)) else { return Ok(None) };
+    let [outputs, inputs] = *matrix.shape.as_slice() else { return Ok(None) };
+    let values = setup.spread.per_rank(Expr::Product(vec![Expr::named(outputs, "outputs of wo_a"), Expr::named(inputs, "inputs")]));
+    let more = Expr::Product(vec![Expr::named(layers, "layers"), values, Expr::named(1, "B more")]);
+    let source = "SGLang models/deepseek_v4.py: wo_a is kept in bfloat16";
+    Entry::exact(Term::Weights, more, Basis::Derived, source, ALWAYS).map(Some)
 }
 
 /// States of the chosen load: one slot for each request; the radix cache keeps more where there is room.

@@ -24,7 +24,8 @@ const STEP: &str =
 
 pub(super) fn entries(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
     let mut entries = step(setup, rules)?;
-    if setup.place.is_last {
+    // Encoders end in a pooler (`_dummy_pooler_run`).
+    if setup.place.is_last && setup.model.decoder().kind == ComponentKind::TextDecoder {
         entries.extend(sampling(setup, rules)?);
     }
     let cublas = Expr::leaf(cublas_workspace(&setup.card), "B", Source::Runtime("cuBLAS workspace of PyTorch: 32 MiB on Hopper, 8.125 MiB before"));

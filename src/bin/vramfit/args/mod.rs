@@ -214,7 +214,7 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "TASK", default_value = "serve", help_heading = "Task")]
     task: Task,
     /// Engine: vllm, sglang, tensorrt-llm, tgi, transformers, llama.cpp, ollama, lmstudio or mlx
-    #[arg(long, default_value = "vllm", help_heading = SERVING)]
+    #[arg(long, default_value = "vllm", value_parser = runtime, help_heading = SERVING)]
     runtime: Runtime,
     /// Tokens per request, prompt and answer together [default: 8192, or the model's maximum when shorter]
     #[arg(long, value_name = "N", help_heading = SERVING)]
@@ -319,6 +319,13 @@ fn count(text: &str) -> Result<u64, String> {
         0 => Err("it must be at least 1; leave the flag out for the default".to_owned()),
         count => Ok(count),
     }
+}
+
+/// An engine, in its own spelling or that of its name: `lm-studio`, `llamacpp`.
+fn runtime(text: &str) -> Result<Runtime, String> {
+    let plain = |name: &str| name.replace(['-', '.', '_', ' '], "").to_ascii_lowercase();
+    let named = Runtime::ALL.iter().find(|runtime| plain(runtime.name()) == plain(text));
+    named.copied().map_or_else(|| text.parse().map_err(|error: vramfit::scenario::UnknownChoice| error.to_string()), Ok)
 }
 
 /// The memory of a GPU in bytes: what is too small or too large for one is a slip of the unit.
