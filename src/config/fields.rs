@@ -419,10 +419,10 @@ impl Fields {
         self.optional_count(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A flag, with the default of the family.
+    /// A flag, with the default of the family; null is none, and no.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         match self.get(key) {
-            None => Ok(default),
+            None => Ok(default && !self.has_any(key)),
             Some((_, value)) => value.as_bool().ok_or_else(|| self.impossible(key, "it must be true or false")),
         }
     }

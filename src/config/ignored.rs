@@ -604,7 +604,8 @@ pub(super) const STRUCTURAL: &[&str] = &[
 ];
 
 /// Parts of keys that give a size.
-pub(super) const SIZE_NAMES: &[&str] = &["channel", "depth", "dim", "head", "hidden", "inner", "layer", "num_", "n_", "queries", "rank", "size", "width"];
+pub(super) const SIZE_NAMES: &[&str] =
+    &["channel", "d_ff", "d_kv", "d_model", "depth", "dim", "head", "hidden", "inner", "layer", "num_", "n_", "queries", "rank", "size", "width"];
 
 /// Keys that give a part of a model its size.
 pub(super) const PART_SIZES: &[&str] = &[

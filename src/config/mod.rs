@@ -364,6 +364,23 @@ mod tests {
     }
 
     #[test]
+    fn null_is_no_where_a_class_says_yes() {
+        let fields = Fields::new(serde_json::json!({"biased": null})).unwrap();
+        assert_eq!((fields.flag("biased", true), fields.flag("gated", true)), (Ok(false), Ok(true)));
+        // As transformers counts it: queries, keys and values of DPT lose their biases.
+        let dpt = |bias: &str| read(&format!(r#"{{"model_type": "dpt", "architectures": ["DPTModel"], "qkv_bias": {bias}}}"#)).unwrap().parameters();
+        assert!(dpt("null") == dpt("false") && dpt("null") != dpt("true"));
+    }
+
+    #[test]
+    fn what_is_said_to_be_the_class_s_own_is_what_counts() {
+        let said = |config: &str| read(config).unwrap().assumptions.join("; ");
+        assert!(said(r#"{"model_type": "led"}"#).contains("`max_encoder_position_embeddings` (16384)"));
+        let udop = said(r#"{"model_type": "udop"}"#);
+        assert!(udop.contains("`num_layers` (24)") && udop.contains("`d_model` (1024)") && !udop.contains("num_hidden_layers"), "{udop}");
+    }
+
+    #[test]
     fn keys_are_accounted_for() {
         let anatomy = with("mystery_rank", "8").unwrap();
         assert_eq!(anatomy.keys_not_understood, ["mystery_rank"]);

@@ -263,9 +263,8 @@ pub(super) fn read_m2m_100(f: &Fields) -> Result<Draft, ConfigError> {
 /// LED: Longformer's attention in the encoder, which has positions of its own.
 pub(super) fn read_led(f: &Fields) -> Result<Draft, ConfigError> {
     f.raw("attention_window");
-    let positions = f.count_or("max_encoder_position_embeddings", 16384)?;
-    let mut draft = build(
-        f,
+    build(
+        &f.with_defaults(&[("max_encoder_position_embeddings", 16_384)]),
         &Kin { base: "led", more_positions: Some(0), ..BART },
         "max_encoder_position_embeddings",
         "max_decoder_position_embeddings",
@@ -283,14 +282,7 @@ pub(super) fn read_led(f: &Fields) -> Result<Draft, ConfigError> {
             tensors.linear("fc1", hidden, inner, true).linear("fc2", inner, hidden, true).norm("final_layer_norm", hidden, true);
             Ok(stack.equal_layers(keeps, &tensors.build()))
         },
-    )?;
-    // The class's own default differs from the decoder's.
-    if f.optional_count("max_encoder_position_embeddings")?.is_none() {
-        for tensor in draft.others.iter_mut().flat_map(|encoder| &mut encoder.tensors).filter(|tensor| tensor.name.ends_with("embed_positions.weight")) {
-            tensor.shape[0] = positions;
-        }
-    }
-    Ok(draft)
+    )
 }
 
 /// NLLB-MoE: M2M-100 with experts in every `*_sparse_step`-th layer, two of which a token uses.
