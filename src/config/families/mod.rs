@@ -99,6 +99,7 @@ mod gpt_oss;
 mod gptj;
 mod granite;
 mod granite4_vision;
+mod granite_docling;
 mod granite_speech;
 mod granitemoe;
 mod granitemoehybrid;

@@ -24,6 +24,7 @@ const KINDS: &[Kind] = &[
     kind(&["owlvit_vision_model"], [768, 12, 12, 3072, 768, 32], clip),
     kind(&["owlv2_vision_model"], [768, 12, 12, 3072, 768, 16], clip),
     kind(&["clip_vision_model", "chinese_clip_vision_model", "metaclip_2_vision_model", "clip"], [768, 12, 12, 3072, 224, 32], clip),
+    kind(&["mlcd_vision_model", "mlcd"], [1664, 48, 16, 8192, 336, 14], mlcd),
     kind(&["siglip_vision_model", "siglip"], [768, 12, 12, 3072, 224, 16], siglip),
     kind(&["siglip2_vision_model"], [768, 12, 12, 3072, 0, 16], siglip2),
     kind(&["idefics2", "idefics2_vision"], [768, 12, 12, 3072, 224, 32], idefics),
@@ -53,6 +54,19 @@ pub(super) fn tower(f: &Fields, default_type: &str) -> Result<Tower, ConfigError
     }
     let defaults: Vec<_> = DEFAULTS.into_iter().zip(kind.defaults).filter(|(_, value)| *value > 0).collect();
     (kind.read)(&f.with_defaults(&defaults))
+}
+
+/// MLCD: CLIP whose patches turn by their place; the class token's angles are learnt.
+fn mlcd(f: &Fields) -> Result<Tower, ConfigError> {
+    let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
+    f.touch("num_key_value_groups");
+    f.not_counted("image_size");
+    let mut t = Tensors::default();
+    t.tensor("class_pos_emb", Role::Position, &[1, e.hidden / e.heads / 2]).tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
+    patches.convolution(&mut t, "embeddings.patch_embedding", e.hidden, false);
+    norm(&mut t, "pre_layrnorm", e.hidden, true);
+    norm(&mut t, "post_layernorm", e.hidden, true);
+    Ok(Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) })
 }
 
 /// CLIP: a class token, norms before and after the encoder, all below `vision_model`.
