@@ -1,7 +1,7 @@
 //! BART and the encoder-decoders built like it: mBART, Pegasus, Marian, Blenderbot, M2M-100, `PLBart`, LED, NLLB-MoE. They differ
 //! in positions, in norms around the stacks and in defaults.
 
-use super::decoder::{Draft, Tensors, labels};
+use super::decoder::{Draft, Tensors, labels_or};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count, seq2seq_attention, seq2seq_layer};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, FeedForward, Keeps, Layer, Role, Span, Tensor};
@@ -110,10 +110,11 @@ fn build(
     let class = f.architecture()?.unwrap_or_default();
     let is = |ending: &str| class.ends_with(ending);
     if is("ForSequenceClassification") {
-        let labels = if f.has("num_labels") || f.has("id2label") { labels(f)? } else { kin.labels };
+        let labels = labels_or(f, kin.labels)?;
         tensors.linear("classification_head.dense", hidden, hidden, true).linear("classification_head.out_proj", hidden, labels, true);
     } else if is("ForQuestionAnswering") {
-        tensors.linear("qa_outputs", hidden, labels(f)?, true);
+        // A start and an end, however many labels the config has.
+        tensors.linear("qa_outputs", hidden, 2, true);
     } else if is("ForCausalLM") {
         return Ok(decoder_alone(kin, &decoder, tied && !kin.untied_alone, layers(&decoder.sizes, true)?));
     } else if is("MTModel") || !is("Model") {

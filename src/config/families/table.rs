@@ -63,6 +63,7 @@ pub(in crate::config) static FAMILIES: &[Family] = &[
     family("clip", clip::read),
     family("clip_text_model", clip::read_text),
     family("clip_vision_model", clip::read_vision),
+    family("clipseg", clip::read_seg),
     family("codegen", gptj::read_codegen),
     family("codeshell", gpt2_kin::codeshell),
     family("cogvlm", cogvlm::read),

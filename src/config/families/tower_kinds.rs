@@ -23,7 +23,7 @@ const fn kind(types: &'static [&'static str], defaults: [u64; 6], read: fn(&Fiel
 const KINDS: &[Kind] = &[
     kind(&["owlvit_vision_model"], [768, 12, 12, 3072, 768, 32], clip),
     kind(&["owlv2_vision_model"], [768, 12, 12, 3072, 768, 16], clip),
-    kind(&["clip_vision_model", "chinese_clip_vision_model", "metaclip_2_vision_model", "clip"], [768, 12, 12, 3072, 224, 32], clip),
+    kind(&["clip_vision_model", "chinese_clip_vision_model", "clipseg_vision_model", "metaclip_2_vision_model", "clip"], [768, 12, 12, 3072, 224, 32], clip),
     kind(&["mlcd_vision_model", "mlcd"], [1664, 48, 16, 8192, 336, 14], mlcd),
     kind(&["siglip_vision_model", "siglip"], [768, 12, 12, 3072, 224, 16], siglip),
     kind(&["siglip2_vision_model"], [768, 12, 12, 3072, 0, 16], siglip2),
