@@ -16,7 +16,6 @@ const TEXT: &[(&str, u64)] = &[
     ("intermediate_size", 13_824),
     ("num_hidden_layers", 46),
     ("num_attention_heads", 128),
-    ("shared_experts_intermediate_size", 1536),
 ];
 const LATENT: Defaults = Defaults { query_rank: Some(1024), rank: 512, rope: 64, nope: 128, value: 128 };
 const MIXTURE: MixtureDefaults = MixtureDefaults { experts: 256, active: 8, width: 1536, shared: 1 };
@@ -24,12 +23,10 @@ const MIXTURE: MixtureDefaults = MixtureDefaults { experts: 256, active: 8, widt
 const SLIDING: [(&str, u64); 6] =
     [("num_attention_heads", 64), ("q_lora_rank", 1024), ("kv_lora_rank", 1024), ("head_dim", 256), ("qk_nope_head_dim", 192), ("v_head_dim", 128)];
 
-/// `Dots3NoteVisionConfig`, under the names of its first files.
+/// `Dots3NoteVisionConfig`.
 const TOWER: &[(&str, u64)] = &[
-    ("embed_dim", 1536),
     ("intermediate_size", 4224),
     ("num_hidden_layers", 42),
-    ("num_heads", 24),
     ("num_channels", 3),
     ("patch_size", 14),
     ("moe_intermediate_size", 2112),
@@ -38,6 +35,17 @@ const TOWER: &[(&str, u64)] = &[
 ];
 /// Experts of each layer of the tower, from the first sparse one on.
 const PYRAMID: [u64; 17] = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 64];
+
+/// A size that the first files have under another name, which wins.
+fn first_or(f: &Fields, [first, now]: [&str; 2], of_class: u64) -> Result<u64, ConfigError> {
+    match f.optional_count(first)? {
+        Some(size) => {
+            f.touch(now);
+            Ok(size)
+        }
+        None => f.count_or(now, of_class),
+    }
+}
 
 /// What each layer attends to: all, an indexer's choice, or a window.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +80,8 @@ fn kinds(f: &Fields, layers: u64) -> Result<Vec<Kind>, ConfigError> {
 fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Result<Latent, ConfigError> {
     if let Some(own) = own {
         let place = own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()])?;
-        let of = |key: &str, otherwise: u64| Ok::<_, ConfigError>(place.as_ref().map(|place| place.optional_count(key)).transpose()?.flatten().unwrap_or(otherwise));
+        let of =
+            |key: &str, otherwise: u64| Ok::<_, ConfigError>(place.as_ref().map(|place| place.optional_count(key)).transpose()?.flatten().unwrap_or(otherwise));
         return Ok(Latent {
             heads: of("num_attention_heads", full.heads)?,
             query_rank: Some(of("q_lora_rank", full.query_rank.unwrap_or(0))?),
@@ -96,7 +105,7 @@ fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Re
 }
 
 pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
-    let f = &f.with_alias("shared_experts_intermediate_size", "moe_shared_expert_intermediate_size").with_defaults(TEXT);
+    let f = &f.with_defaults(TEXT);
     let shape = latent_shape(f)?;
     let latent = Latent::read(f, shape.heads, LATENT)?;
     let Some(query_rank) = latent.query_rank else { return Err(f.impossible("q_lora_rank", "this model type compresses its queries")) };
@@ -108,7 +117,7 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let own = f.nested(&["per_layer_config"])?;
     let mixture = Mixture::read(f, MIXTURE)?;
     let several = mixture.shared / mixture.width;
-    let mixture = Mixture { shared: several.saturating_mul(f.count("shared_experts_intermediate_size")?), bias: f.flag("mlp_bias", false)?, ..mixture };
+    let mixture = Mixture { shared: several.saturating_mul(first_or(f, ["moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"], 1536)?), bias: f.flag("mlp_bias", false)?, ..mixture };
     let sparse = sparse_layers(f, &shape, 1)?;
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, t| {
         let latent = if kinds[number] == Kind::Sliding { sliding(f, own.as_ref(), number, &latent)? } else { latent };
@@ -178,11 +187,12 @@ fn pyramid(v: &Fields, layers: u64) -> Result<Vec<u64>, ConfigError> {
 }
 
 fn eyes(v: &Fields, text: u64) -> Result<Component, ConfigError> {
-    let v = v.with_alias("embed_dim", "hidden_size").with_alias("num_heads", "num_attention_heads").with_defaults(TOWER);
+    let v = v.with_defaults(TOWER);
     for key in ["model_type", "rope_parameters", "capacity_factor", "router_scale", "router_scaling_factor", "adapter_in_dim", "is_causal"] {
         v.touch(key);
     }
-    let (hidden, heads, layers) = (v.count("embed_dim")?, v.count("num_heads")?, v.count("num_hidden_layers")?);
+    let hidden = first_or(&v, ["embed_dim", "hidden_size"], 1536)?;
+    let (heads, layers) = (first_or(&v, ["num_heads", "num_attention_heads"], 24)?, v.count("num_hidden_layers")?);
     let v = v.with_derived("hidden_size", hidden).with_derived("num_attention_heads", heads);
     let e = Encoder::read(&v)?;
     let (head, dense, narrow) = (hidden / heads, v.count("intermediate_size")?, v.count("moe_intermediate_size")?);

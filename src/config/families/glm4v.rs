@@ -64,15 +64,8 @@ const SMALL_VISION: &[(&str, u64)] = &[("hidden_size", 1024), ("num_heads", 16),
 const NEXT_VISION: &[(&str, u64)] = &[("projection_intermediate_size", 10_240)];
 
 /// `GlmImageVisionConfig`.
-const IMAGE_VISION: &[(&str, u64)] = &[
-    ("depth", 40),
-    ("hidden_size", 1536),
-    ("num_heads", 16),
-    ("in_channels", 3),
-    ("image_size", 2048),
-    ("patch_size", 16),
-    ("intermediate_size", 6144),
-];
+const IMAGE_VISION: &[(&str, u64)] =
+    &[("depth", 40), ("hidden_size", 1536), ("num_heads", 16), ("in_channels", 3), ("image_size", 2048), ("patch_size", 16), ("intermediate_size", 6144)];
 
 /// GLM-4's norms: before and after attention and feed-forward.
 const NORMS: &[&str] = &["input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"];
