@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::ignored::{IRRELEVANT, NESTED, PART_SIZES, SIZE_NAMES, SMALL_SIZES, STRUCTURAL};
+use super::ignored::{IRRELEVANT, LAYER_KINDS, NESTED, PART_SIZES, SIZE_NAMES, SMALL_SIZES, STRUCTURAL};
 use super::{ConfigError, TEXT_CONFIGS};
 use crate::encoding::Encoding;
 
@@ -554,6 +554,16 @@ impl Fields {
         let (_, left) = self.accounts();
         let of_equal_layers: Vec<String> = left.iter().filter(|key| self.says_equal_layers(key)).cloned().collect();
         left.into_iter().filter(move |key| STRUCTURAL.iter().any(|part| key.contains(part)) && !of_equal_layers.contains(key))
+    }
+
+    /// The same of a family that is known: sizes, outside or in its text's config, of parts that no layer of it is known to have.
+    pub fn unknown_parts(&self) -> Vec<String> {
+        let (_, left) = self.accounts();
+        let is_layers = |key: &String| {
+            let leaf = key.split_once('.').filter(|(object, _)| TEXT_CONFIGS.contains(object)).map_or(key.as_str(), |(_, leaf)| leaf);
+            !leaf.contains('.') && LAYER_KINDS.iter().any(|part| leaf.contains(part)) && self.gives_a_size(key)
+        };
+        left.into_iter().filter(is_layers).map(|key| format!("`{key}`")).collect()
     }
 
     /// The keys that were asked for and are there, and those that may matter but were not asked for. An object that was

@@ -10,13 +10,8 @@ use super::{ConfigError, Fields};
 use crate::model::{Attention, Component, ComponentKind, FeedForward, Keeps, Layer, Mixer, Role, Span};
 
 /// `Dots3NoteTextConfig` of transformers 5.23.
-const TEXT: &[(&str, u64)] = &[
-    ("vocab_size", 152_064),
-    ("hidden_size", 5120),
-    ("intermediate_size", 13_824),
-    ("num_hidden_layers", 46),
-    ("num_attention_heads", 128),
-];
+const TEXT: &[(&str, u64)] =
+    &[("vocab_size", 152_064), ("hidden_size", 5120), ("intermediate_size", 13_824), ("num_hidden_layers", 46), ("num_attention_heads", 128)];
 const LATENT: Defaults = Defaults { query_rank: Some(1024), rank: 512, rope: 64, nope: 128, value: 128 };
 const MIXTURE: MixtureDefaults = MixtureDefaults { experts: 256, active: 8, width: 1536, shared: 1 };
 /// Sizes of layers that slide: heads, ranks of queries and of keys and values, a head with its rotary part and without, a value.
@@ -117,7 +112,11 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let own = f.nested(&["per_layer_config"])?;
     let mixture = Mixture::read(f, MIXTURE)?;
     let several = mixture.shared / mixture.width;
-    let mixture = Mixture { shared: several.saturating_mul(first_or(f, ["moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"], 1536)?), bias: f.flag("mlp_bias", false)?, ..mixture };
+    let mixture = Mixture {
+        shared: several.saturating_mul(first_or(f, ["moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"], 1536)?),
+        bias: f.flag("mlp_bias", false)?,
+        ..mixture
+    };
     let sparse = sparse_layers(f, &shape, 1)?;
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, t| {
         let latent = if kinds[number] == Kind::Sliding { sliding(f, own.as_ref(), number, &latent)? } else { latent };

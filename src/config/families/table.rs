@@ -595,7 +595,7 @@ pub(in crate::config) static FAMILIES: &[Family] = &[
     family("xlnet", convbert::read_xlnet),
     family("xlstm", xlstm::read),
     family("xmod", roberta::read_xmod),
-    family("xverse", llama_kin::unbiased),
+    family("xverse", llama_kin::xverse),
     family("yolos", vit::read_yolos),
     family("yoso", bert_kin::read_yoso),
     family("youtu", latent_dense::read_youtu),
