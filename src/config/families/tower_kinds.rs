@@ -69,8 +69,13 @@ fn mlcd(f: &Fields) -> Result<Tower, ConfigError> {
     Ok(Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) })
 }
 
-/// CLIP: a class token, norms before and after the encoder, all below `vision_model`.
+/// CLIP, all below `vision_model`.
 fn clip(f: &Fields) -> Result<Tower, ConfigError> {
+    Ok(clip_alone(f)?.below("vision_model"))
+}
+
+/// CLIP: a class token, norms before and after the encoder.
+pub(super) fn clip_alone(f: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let mut t = Tensors::default();
     t.tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
@@ -78,8 +83,7 @@ fn clip(f: &Fields) -> Result<Tower, ConfigError> {
     t.tensor("embeddings.position_embedding.weight", Role::Position, &[patches.number + 1, e.hidden]);
     norm(&mut t, "pre_layrnorm", e.hidden, true);
     norm(&mut t, "post_layernorm", e.hidden, true);
-    let tower = Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) };
-    Ok(tower.below("vision_model"))
+    Ok(Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) })
 }
 
 /// `SigLIP`: no class token; an attention-pooling head unless `vision_use_head` is false.
