@@ -393,6 +393,10 @@ mod tests {
         for (key, value) in [("num_experts", "0"), ("num_experts", "null"), ("moe_router", "\"none\""), ("mystery_rank", "8")] {
             assert!(said(key, value).is_empty(), "{key}");
         }
+        // One flag of openPangu's for four biases (`PanguEmbeddedForCausalLM` as printed by its own code).
+        let pangu = |bias: &str| read(&LLAMA.replace("llama", "PanguEmbedded").replacen('{', &format!("{{\"bias\": {bias}, "), 1)).unwrap();
+        let biases = pangu("true").parameters().unwrap().get() - pangu("false").parameters().unwrap().get();
+        assert_eq!((biases, pangu("true").assumptions.len()), (2 * 4 * 64, 0));
         // XVERSE has experts of its own.
         let mixture = LLAMA.replace("llama", "xverse").replacen('{', r#"{"num_experts": 8, "moe_top_k": 2, "num_shared_experts": 2, "#, 1);
         let (experts, dense) = (read(&mixture).unwrap(), read(&LLAMA.replace("llama", "xverse")).unwrap());

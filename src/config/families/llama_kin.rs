@@ -145,6 +145,12 @@ pub(super) fn xverse(f: &Fields) -> Result<Draft, ConfigError> {
     Ok(draft)
 }
 
+/// openPangu Embedded: one flag for the biases of q, k, v and o.
+pub(super) fn pangu(f: &Fields) -> Result<Draft, ConfigError> {
+    let bias = Bias::Key("bias", true);
+    Variant { qkv_bias: bias, output_bias: bias, mlp_bias: Bias::Never, spans: all_full, ..Variant::LLAMA }.read(f)
+}
+
 /// Skywork, Aquila and the first Yi: Llama 1 without any bias.
 pub(super) fn unbiased(f: &Fields) -> Result<Draft, ConfigError> {
     Variant { qkv_bias: Bias::Never, output_bias: Bias::Never, mlp_bias: Bias::Never, spans: all_full, ..Variant::LLAMA }.read(f)
