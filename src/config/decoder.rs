@@ -415,9 +415,14 @@ pub fn has_purpose(class: &str) -> bool {
 
 /// `num_labels`, the length of `id2label`, or transformers' default of 2.
 pub fn labels(f: &Fields) -> Result<u64, ConfigError> {
+    labels_or(f, 2)
+}
+
+/// The same for a class that has a number of its own.
+pub fn labels_or(f: &Fields, of_class: u64) -> Result<u64, ConfigError> {
     match f.optional_count("num_labels")? {
         Some(labels) => Ok(labels),
-        None => Ok(f.entries("id2label").unwrap_or(2)),
+        None => Ok(f.entries("id2label").unwrap_or(of_class)),
     }
 }
 

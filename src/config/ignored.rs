@@ -603,8 +603,12 @@ pub(super) const STRUCTURAL: &[&str] = &[
     "vision",
 ];
 
+/// Of these, what gives a decoder's layers other parts, whatever family it is of.
+pub(super) const LAYER_KINDS: &[&str] = &["block_configs", "expert", "hyena", "kv_shared", "linear_num", "lora_rank", "mamba", "moe", "recurrent", "ssm"];
+
 /// Parts of keys that give a size.
-pub(super) const SIZE_NAMES: &[&str] = &["channel", "depth", "dim", "head", "hidden", "inner", "layer", "num_", "n_", "queries", "rank", "size", "width"];
+pub(super) const SIZE_NAMES: &[&str] =
+    &["channel", "d_ff", "d_kv", "d_model", "depth", "dim", "head", "hidden", "inner", "layer", "num_", "n_", "queries", "rank", "size", "width"];
 
 /// Keys that give a part of a model its size.
 pub(super) const PART_SIZES: &[&str] = &[

@@ -197,6 +197,11 @@ fn read_fields(fields: &Fields, text: &str, beside: Option<&serde_json::Value>) 
         Some(line) => line.push_str(&foreign::left_out(fields)),
         None => assumptions.extend(foreign::assumption(fields, &model_type)?),
     }
+    let unknown = fields.unknown_parts();
+    let is_said = |key: &String| assumptions.iter().any(|line| line.contains(key.as_str()));
+    if !is_guess && components[0].kind == ComponentKind::TextDecoder && !unknown.iter().all(is_said) {
+        assumptions.push(format!("layers of `{model_type}` models are not known to have what {} say: it is not counted", unknown.join(", ")));
+    }
     assumptions.extend(fields.left_to_class());
     assumptions.splice(0..0, guesses);
     let mut anatomy =
@@ -361,6 +366,43 @@ mod tests {
         assert_eq!(span(""), crate::model::Span::Sliding(4096));
         assert_eq!(span("\"sliding_window\": null, "), crate::model::Span::Full);
         assert_eq!(span("\"sliding_window\": 128, "), crate::model::Span::Sliding(128));
+    }
+
+    #[test]
+    fn null_is_no_where_a_class_says_yes() {
+        let fields = Fields::new(serde_json::json!({"biased": null})).unwrap();
+        assert_eq!((fields.flag("biased", true), fields.flag("gated", true)), (Ok(false), Ok(true)));
+        // As transformers counts it: queries, keys and values of DPT lose their biases.
+        let dpt = |bias: &str| read(&format!(r#"{{"model_type": "dpt", "architectures": ["DPTModel"], "qkv_bias": {bias}}}"#)).unwrap().parameters();
+        assert!(dpt("null") == dpt("false") && dpt("null") != dpt("true"));
+    }
+
+    #[test]
+    fn what_is_said_to_be_the_class_s_own_is_what_counts() {
+        let said = |config: &str| read(config).unwrap().assumptions.join("; ");
+        assert!(said(r#"{"model_type": "led"}"#).contains("`max_encoder_position_embeddings` (16384)"));
+        let udop = said(r#"{"model_type": "udop"}"#);
+        assert!(udop.contains("`num_layers` (24)") && udop.contains("`d_model` (1024)") && !udop.contains("num_hidden_layers"), "{udop}");
+    }
+
+    #[test]
+    fn parts_that_a_family_is_not_known_to_have_are_said() {
+        let said = |key: &str, value: &str| with(key, value).unwrap().assumptions;
+        let lines = said("num_experts", "8");
+        assert!(lines.len() == 1 && lines[0].contains("`num_experts`") && lines[0].contains("`llama`"), "{lines:?}");
+        for (key, value) in [("num_experts", "0"), ("num_experts", "null"), ("moe_router", "\"none\""), ("mystery_rank", "8")] {
+            assert!(said(key, value).is_empty(), "{key}");
+        }
+        // One flag of openPangu's for four biases (`PanguEmbeddedForCausalLM` as printed by its own code).
+        let pangu = |bias: &str| read(&LLAMA.replace("llama", "PanguEmbedded").replacen('{', &format!("{{\"bias\": {bias}, "), 1)).unwrap();
+        let biases = pangu("true").parameters().unwrap().get() - pangu("false").parameters().unwrap().get();
+        assert_eq!((biases, pangu("true").assumptions.len()), (2 * 4 * 64, 0));
+        // XVERSE has experts of its own.
+        let mixture = LLAMA.replace("llama", "xverse").replacen('{', r#"{"num_experts": 8, "moe_top_k": 2, "num_shared_experts": 2, "#, 1);
+        let (experts, dense) = (read(&mixture).unwrap(), read(&LLAMA.replace("llama", "xverse")).unwrap());
+        assert!(experts.assumptions.is_empty(), "{:?}", experts.assumptions);
+        let more = experts.parameters().unwrap().get() - dense.parameters().unwrap().get();
+        assert_eq!(more, 2 * ((8 + 2 - 1) * 3 * 64 * 128 + 8 * 64));
     }
 
     #[test]

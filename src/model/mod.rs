@@ -300,6 +300,23 @@ impl Model {
 }
 
 impl Anatomy {
+    /// Parts of which nothing more is known.
+    pub fn of(model_type: String, components: Vec<Component>) -> Self {
+        Self {
+            model_type,
+            components,
+            dtype: None,
+            max_context: None,
+            rotary: None,
+            quantization: None,
+            keys_used: Vec::new(),
+            keys_not_understood: Vec::new(),
+            assumptions: Vec::new(),
+            is_guess: false,
+            computation: Computation::default(),
+        }
+    }
+
     /// The types that it is read by: its own, and that of the nested config of its language model or decoder (empty where there is none).
     pub fn types(&self) -> [&str; 2] {
         [&self.model_type, &self.computation.text_type]

@@ -2,7 +2,7 @@
 
 use super::{Content, RepositoryError, Shelf, names_in, within};
 use crate::checkpoint::{Header, Matched, Matcher, files_of_part, inventory_of_part};
-use crate::model::{Anatomy, Computation, Files};
+use crate::model::{Anatomy, Files};
 use crate::quantity::ParamCount;
 
 /// One part.
@@ -116,19 +116,7 @@ async fn inventory<S: Shelf>(shelf: &S, parts: &[Part], paths: &[String], notes:
 
 /// Anatomies one behind the other.
 fn joined(model_type: String, parts: impl Iterator<Item = Anatomy>) -> Anatomy {
-    let mut all = Anatomy {
-        model_type,
-        components: Vec::new(),
-        dtype: None,
-        max_context: None,
-        rotary: None,
-        quantization: None,
-        keys_used: Vec::new(),
-        keys_not_understood: Vec::new(),
-        assumptions: Vec::new(),
-        is_guess: false,
-        computation: Computation::default(),
-    };
+    let mut all = Anatomy::of(model_type, Vec::new());
     for part in parts {
         if let Some(quantization) = part.quantization {
             all.quantization.get_or_insert_default().append(quantization, all.components.len());

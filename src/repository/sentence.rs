@@ -8,7 +8,7 @@ use super::parts::{Part, together};
 use super::{Content, RepositoryError, Shelf, within};
 use crate::checkpoint::quotable;
 use crate::config::{self, ConfigError, json};
-use crate::model::{Anatomy, Component, ComponentKind, Computation, Role, Tensor, Work};
+use crate::model::{Anatomy, Component, ComponentKind, Role, Tensor, Work};
 
 /// Where the modules are named.
 pub(super) const MODULES: &str = "modules.json";
@@ -166,19 +166,7 @@ fn simple(class: &str, folder: &str, shapes: Shapes) -> Result<Anatomy, Reposito
         work: Work::Tokens,
     };
     component.parameters()?;
-    Ok(Anatomy {
-        model_type: class.to_owned(),
-        components: vec![component],
-        dtype: None,
-        max_context: None,
-        rotary: None,
-        quantization: None,
-        keys_used: Vec::new(),
-        keys_not_understood: Vec::new(),
-        assumptions: Vec::new(),
-        is_guess: false,
-        computation: Computation::default(),
-    })
+    Ok(Anatomy::of(class.to_owned(), vec![component]))
 }
 
 #[cfg(test)]

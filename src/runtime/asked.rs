@@ -1,6 +1,7 @@
 //! What was asked of an engine that counts by layers and memories instead of equal ranks, with every default filled in.
 
-use super::{Choices, Chosen, EstimateError, MAX_COUNT, beyond_maximum, default_context, stored_dtype};
+use super::setup::{beyond_maximum, default_context, stored_dtype};
+use super::{Choices, Chosen, EstimateError, MAX_COUNT};
 use crate::encoding::Encoding;
 use crate::gpu::Card;
 use crate::model::Model;

@@ -1,13 +1,20 @@
 //! What several engines share: the width of a feed-forward, the context on the card, collective operations.
 
+use std::ops::Range;
+
 use super::{EstimateError, Setup};
 use crate::encoding::Encoding;
-use crate::estimate::{ALWAYS, Basis, Capacity, Entry, RUNNING, Term};
+use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Ledger, RUNNING, Term};
 use crate::formula::{Expr, Source};
-use crate::gpu::Vendor;
+use crate::gpu::{Card, Vendor};
 use crate::model::{CacheGroup, FeedForward, LatentAttention, Mixer, Recurrence};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::KvCache;
+
+/// A card with these claims on it, of an engine without a budget.
+pub(super) fn device_of(ranks: Range<u64>, card: &Card, ledger: Ledger) -> Device {
+    Device { ranks, gpu: card.name.clone(), capacity: card.capacity, usable: card.usable, budget: None, claim: None, minimum: None, ledger, slack: None }
+}
 
 /// Refuses Apple's chips, for servers that have no kernels for them.
 pub(super) fn check_not_apple(setup: &Setup) -> Result<(), EstimateError> {

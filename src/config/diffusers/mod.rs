@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::decoder::component;
 use super::{ConfigError, Fields, json, quantization};
-use crate::model::{Anatomy, Attention, ComponentKind, Computation, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
+use crate::model::{Anatomy, Attention, ComponentKind, Denoising, FeedForward, Keeps, Layer, Mixer, Span, Tensor, Work};
 
 /// A part of a pipeline as `model_index.json` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,19 +116,8 @@ pub fn part(part: &Part, text: &str) -> Result<Anatomy, ConfigError> {
     made.work = draft.work;
     made.base = "".into();
     let (keys_used, keys_not_understood) = named(part, fields.accounts());
-    let mut anatomy = Anatomy {
-        model_type: part.class.clone(),
-        components: vec![made],
-        dtype: None,
-        max_context: None,
-        rotary: None,
-        quantization: None,
-        keys_used,
-        keys_not_understood,
-        assumptions: fields.left_to_class().into_iter().map(|sentence| format!("{}: {sentence}", part.name)).collect(),
-        is_guess: false,
-        computation: Computation::default(),
-    };
+    let assumptions = fields.left_to_class().into_iter().map(|sentence| format!("{}: {sentence}", part.name)).collect();
+    let mut anatomy = Anatomy { keys_used, keys_not_understood, assumptions, ..Anatomy::of(part.class.clone(), vec![made]) };
     anatomy.parameters()?;
     anatomy.quantization = quantization.map(|object| quantization::read(&object, &mut anatomy));
     Ok(anatomy)

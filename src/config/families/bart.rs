@@ -1,7 +1,7 @@
 //! BART and the encoder-decoders built like it: mBART, Pegasus, Marian, Blenderbot, M2M-100, `PLBart`, LED, NLLB-MoE. They differ
 //! in positions, in norms around the stacks and in defaults.
 
-use super::decoder::{Draft, Tensors, labels};
+use super::decoder::{Draft, Tensors, labels_or};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count, seq2seq_attention, seq2seq_layer};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, FeedForward, Keeps, Layer, Role, Span, Tensor};
@@ -110,10 +110,11 @@ fn build(
     let class = f.architecture()?.unwrap_or_default();
     let is = |ending: &str| class.ends_with(ending);
     if is("ForSequenceClassification") {
-        let labels = if f.has("num_labels") || f.has("id2label") { labels(f)? } else { kin.labels };
+        let labels = labels_or(f, kin.labels)?;
         tensors.linear("classification_head.dense", hidden, hidden, true).linear("classification_head.out_proj", hidden, labels, true);
     } else if is("ForQuestionAnswering") {
-        tensors.linear("qa_outputs", hidden, labels(f)?, true);
+        // A start and an end, however many labels the config has.
+        tensors.linear("qa_outputs", hidden, 2, true);
     } else if is("ForCausalLM") {
         return Ok(decoder_alone(kin, &decoder, tied && !kin.untied_alone, layers(&decoder.sizes, true)?));
     } else if is("MTModel") || !is("Model") {
@@ -263,9 +264,8 @@ pub(super) fn read_m2m_100(f: &Fields) -> Result<Draft, ConfigError> {
 /// LED: Longformer's attention in the encoder, which has positions of its own.
 pub(super) fn read_led(f: &Fields) -> Result<Draft, ConfigError> {
     f.raw("attention_window");
-    let positions = f.count_or("max_encoder_position_embeddings", 16384)?;
-    let mut draft = build(
-        f,
+    build(
+        &f.with_defaults(&[("max_encoder_position_embeddings", 16_384)]),
         &Kin { base: "led", more_positions: Some(0), ..BART },
         "max_encoder_position_embeddings",
         "max_decoder_position_embeddings",
@@ -283,14 +283,7 @@ pub(super) fn read_led(f: &Fields) -> Result<Draft, ConfigError> {
             tensors.linear("fc1", hidden, inner, true).linear("fc2", inner, hidden, true).norm("final_layer_norm", hidden, true);
             Ok(stack.equal_layers(keeps, &tensors.build()))
         },
-    )?;
-    // The class's own default differs from the decoder's.
-    if f.optional_count("max_encoder_position_embeddings")?.is_none() {
-        for tensor in draft.others.iter_mut().flat_map(|encoder| &mut encoder.tensors).filter(|tensor| tensor.name.ends_with("embed_positions.weight")) {
-            tensor.shape[0] = positions;
-        }
-    }
-    Ok(draft)
+    )
 }
 
 /// NLLB-MoE: M2M-100 with experts in every `*_sparse_step`-th layer, two of which a token uses.

@@ -110,7 +110,32 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
 
 /// BLIP-2.
 pub(super) fn read2(f: &Fields) -> Result<Draft, ConfigError> {
+    if f.architecture()?.as_deref() == Some("Blip2ForImageTextRetrieval") {
+        return retrieval(f);
+    }
     read_q_former(f, "blip_2_vision_model", false)
+}
+
+/// BLIP-2 that matches images with texts: the Q-Former reads the words itself, and there is no language model.
+fn retrieval(f: &Fields) -> Result<Draft, ConfigError> {
+    f.pass_over(&["text_config"]);
+    let tower = vision(f, "blip_2_vision_model")?.below("vision_model");
+    let fields = f.part(&["qformer_config"])?;
+    fields.touch("model_type");
+    fields.touch("encoder_hidden_size");
+    let fields = with_defaults(&fields, [30_522, 768, 3072, 12, 12, 512]);
+    let former = q_former(&fields, tower.hidden(), false)?;
+    let hidden = former.hidden_size;
+    let (vocab, positions, width) = (fields.count("vocab_size")?, fields.count("max_position_embeddings")?, f.count_or("image_text_hidden_size", 256)?);
+    let mut t = Tensors::default();
+    t.tensor("query_tokens", Role::Other, &[1, f.count_or("num_query_tokens", 32)?, hidden]);
+    t.tensor("embeddings.word_embeddings.weight", Role::Embedding, &[vocab, hidden]);
+    t.tensor("embeddings.position_embeddings.weight", Role::Position, &[positions, hidden]);
+    linear(&mut t, Role::Other, "vision_projection", hidden, width, true);
+    linear(&mut t, Role::Other, "text_projection", hidden, width, true);
+    linear(&mut t, Role::Score, "itm_head", hidden, 2, true);
+    let heads = component("projector", ComponentKind::Projector, width, "", t.build(), Vec::new());
+    Ok(tower.draft(ComponentKind::VisionTower, "", 0).with(former).with(heads))
 }
 
 /// `InstructBLIP`, for images and videos: its Q-Former reads the instruction too.

@@ -136,6 +136,53 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     joined(f, text, width, vision, 512)
 }
 
+/// `CLIPSeg`: CLIP, and a narrow decoder over some of the tower's layers, which a text steers.
+pub(super) fn read_seg(f: &Fields) -> Result<Draft, ConfigError> {
+    let class = f.architecture()?.unwrap_or_default();
+    let vision = vision_part(f, "clip_vision_model")?;
+    let text = text(&part(f, "text_config_dict", "text_config")?, CLIP_TEXT, false)?;
+    let (features, width) = (vision.hidden(), text.tower.hidden());
+    let draft = joined(f, text, width, vision, 512)?;
+    for key in ["conditional_layer", "decoder_attention_dropout", "decoder_hidden_act"] {
+        f.touch(key);
+    }
+    if !class.ends_with("ForImageSegmentation") {
+        for key in ["extract_layers", "reduce_dim", "decoder_intermediate_size", "decoder_num_attention_heads", "use_complex_transposed_convolution"] {
+            f.touch(key);
+        }
+        return Ok(draft);
+    }
+    let f = &f.with_defaults(&[("reduce_dim", 64), ("decoder_intermediate_size", 2048), ("decoder_num_attention_heads", 4), ("projection_dim", 512)]);
+    let (narrow, steer) = (f.count("reduce_dim")?, f.count("projection_dim")?);
+    let depth = f.counts_or("extract_layers", &[3, 6, 9])?.len() as u64;
+    let patch = f.part(&["vision_config"])?.with_defaults(&[("patch_size", 32)]).count("patch_size")?;
+    let heads = f.count("decoder_num_attention_heads")?;
+    if !narrow.is_multiple_of(heads) {
+        return Err(f.impossible("decoder_num_attention_heads", "it must divide `reduce_dim`"));
+    }
+    let mut t = Tensors::default();
+    linear(&mut t, Role::Other, "decoder.film_mul", steer, narrow, true);
+    linear(&mut t, Role::Other, "decoder.film_add", steer, narrow, true);
+    if f.flag("use_complex_transposed_convolution", false)? {
+        let (half, side) = (narrow / 2, patch / 4);
+        t.convolution("decoder.transposed_convolution.0", &[narrow, narrow, 3, 3], true)
+            .tensor("decoder.transposed_convolution.2.weight", Role::Other, &[narrow, half, side, side])
+            .tensor("decoder.transposed_convolution.2.bias", Role::Other, &[half])
+            .tensor("decoder.transposed_convolution.4.weight", Role::Other, &[half, 1, side, side])
+            .tensor("decoder.transposed_convolution.4.bias", Role::Other, &[1]);
+    } else {
+        t.tensor("decoder.transposed_convolution.weight", Role::Other, &[narrow, 1, patch, patch]).tensor(
+            "decoder.transposed_convolution.bias",
+            Role::Other,
+            &[1],
+        );
+    }
+    t.repeated("decoder.reduces.{}.weight", Role::Other, depth, &[narrow, features]).repeated("decoder.reduces.{}.bias", Role::Other, depth, &[narrow]);
+    let encoder = Encoder { hidden: narrow, layers: depth, heads, intermediate: f.count("decoder_intermediate_size")? };
+    let decoder = Tower { encoder, layers_at: "decoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&encoder) };
+    Ok(draft.with(decoder.component("decoder", ComponentKind::Projector)))
+}
+
 /// OWL-ViT: CLIP whose patches are each a candidate, with a class and a box.
 pub(super) fn read_owl(f: &Fields) -> Result<Draft, ConfigError> {
     owl(f, "owlvit_vision_model", &["box_head"])

@@ -63,6 +63,10 @@ const SMALL_VISION: &[(&str, u64)] = &[("hidden_size", 1024), ("num_heads", 16),
 /// What `Glm5NextVisionConfig` has besides.
 const NEXT_VISION: &[(&str, u64)] = &[("projection_intermediate_size", 10_240)];
 
+/// `GlmImageVisionConfig`.
+const IMAGE_VISION: &[(&str, u64)] =
+    &[("depth", 40), ("hidden_size", 1536), ("num_heads", 16), ("in_channels", 3), ("image_size", 2048), ("patch_size", 16), ("intermediate_size", 6144)];
+
 /// GLM-4's norms: before and after attention and feed-forward.
 const NORMS: &[&str] = &["input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"];
 
@@ -72,6 +76,50 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
 
 pub(super) fn read_ocr_text(f: &Fields) -> Result<Draft, ConfigError> {
     dense(&f.with_defaults(OCR_TEXT), false)
+}
+
+/// GLM-Image's decoder, which writes codes of images.
+pub(super) fn read_image_text(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = f.with_defaults(&[("vocab_size", 168_064)]).with_defaults(TEXT);
+    let bias = f.flag("attention_bias", true)?;
+    dense(&f, bias)
+}
+
+/// GLM-Image: a tower that sees whole patches, and the codes that they stand for.
+pub(super) fn read_image(f: &Fields) -> Result<Draft, ConfigError> {
+    let text = f.part(TEXT_CONFIGS)?;
+    let wrapper =
+        Wrapper { default_type: "glm_image_text", names: Names::Inside("model.language_model"), head: Head::Nothing, tie: Tie::Wrapper { default: false } };
+    let mut draft = language_in(f, &text, &wrapper)?;
+    let is_bare = f.architecture()?.is_some_and(|class| class.ends_with("Model"));
+    let codes = text.count_or("vision_vocab_size", 16_512)?;
+    if is_bare {
+        text.not_counted("vision_vocab_size");
+    } else {
+        let head = Tensors::default().linear("lm_head", draft.decoder.shape.hidden, codes, false).build();
+        draft.decoder.tensors.extend(head);
+    }
+    let v = f.part(&["vision_config"])?.with_defaults(IMAGE_VISION);
+    let tower = TowerShape::read(&v, ["hidden_size", "depth", "num_heads", "intermediate_size"])?;
+    let (hidden, inner, bias) = (tower.hidden, tower.intermediate, v.flag("attention_bias", true)?);
+    v.touch("spatial_merge_size");
+    let mut layer = Tensors::default();
+    layer.norm("norm1", hidden, true).norm("norm2", hidden, true);
+    fused_attention(&mut layer, hidden, bias, bias).linear("mlp.fc1", hidden, inner, true).linear("mlp.fc2", inner, hidden, true);
+    let patch = v.count("patch_size")?;
+    let outside = Tensors::default()
+        .embedding("model.visual.embeddings.position_embedding", patches(&v)?, hidden)
+        .convolution("model.visual.patch_embed.proj", &[hidden, v.count("in_channels")?, patch, patch], true)
+        .build();
+    let codebook = f.part(&["vq_config"])?.with_defaults(&[("num_embeddings", 16_384), ("embed_dim", 2048), ("latent_channels", 1536)]);
+    codebook.touch("in_channels");
+    let (width, channels) = (codebook.count("embed_dim")?, codebook.count("latent_channels")?);
+    let codes = Tensors::default()
+        .embedding("model.vqmodel.quantize.embedding", codebook.count("num_embeddings")?, width)
+        .convolution("model.vqmodel.quant_conv", &[width, channels, 1, 1], true)
+        .convolution("model.vqmodel.post_quant_conv", &[channels, width, 1, 1], true)
+        .build();
+    Ok(draft.with(vision_tower(hidden, "model.visual.blocks", outside, tower.layers(&layer.build()))).with(projector(width, codes)))
 }
 
 /// Biases on q, k and v are the class's choice; it reads no `attention_bias`.

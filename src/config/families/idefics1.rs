@@ -3,7 +3,8 @@
 
 use super::decoder::{Decoder, Draft, Head, LLAMA_NORMS, Shape, Tensors, component, layers_by_span};
 use super::experts::gated;
-use super::vision::{CLIP, Encoder, Patches, Tower, linear, norm};
+use super::tower_kinds::clip_alone;
+use super::vision::{linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::{Attention, ComponentKind, FeedForward, Keeps, Layer, Mixer, Role, Span};
 
@@ -65,14 +66,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let layers = (0..count).map(|_| (layer, tensors.clone())).collect();
     let cross = component("cross_attention", ComponentKind::Projector, hidden, "model.gated_cross_attn_layers", Vec::new(), layers);
 
-    let (e, patches) = (Encoder::read(&vision)?, Patches::read(&vision)?);
-    let mut t = Tensors::default();
-    t.tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
-    patches.convolution(&mut t, "embeddings.patch_embedding", e.hidden, false);
-    t.tensor("embeddings.position_embedding.weight", Role::Position, &[patches.number + 1, e.hidden]);
-    norm(&mut t, "pre_layrnorm", e.hidden, true);
-    norm(&mut t, "post_layernorm", e.hidden, true);
-    let tower = Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) }.below("model.vision_model");
+    let tower = clip_alone(&vision)?.below("model.vision_model");
     let mut draft = Draft::from(decoder).with(cross).with(tower.component("vision", ComponentKind::VisionTower));
 
     let resampler = f.part(&["perceiver_config"])?;

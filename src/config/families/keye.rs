@@ -19,6 +19,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     for key in ["model_type", "spatial_merge_size", "tokens_per_second", "temporal_patch_size", "has_learnable_position_embedding"] {
         vision.touch(key);
     }
+    // The files hold the tower's pooling head: vLLM's loader passes over `head.attention`, `head.mlp` and `head.probe` by name.
     let mut tower = siglip(&vision, "visual.vision_model", "visual.vision_model.encoder.layers")?;
     let seen = tower.hidden_size;
     let mut t = Tensors::default();

@@ -1,7 +1,8 @@
 //! Families whose layers are Llama's with other flags: which biases, which norms on queries and keys, which layers slide.
 
 use super::classic::{Bias, QueryKeyNorm, Sizes, Variant, all_full, all_sliding, spans_with, window_or};
-use super::decoder::{Draft, Head, Shape};
+use super::decoder::{Draft, Head, Shape, Tensors};
+use super::experts::{MLP, Mixture, Names};
 use super::{ConfigError, Fields};
 use crate::model::Span;
 
@@ -126,7 +127,31 @@ pub(super) fn internlm3(f: &Fields) -> Result<Draft, ConfigError> {
     variant.read(f)
 }
 
-/// XVERSE, Skywork, Aquila and the first Yi: Llama 1 without any bias.
+/// XVERSE: without any bias, and experts as wide as `intermediate_size` where there are some.
+pub(super) fn xverse(f: &Fields) -> Result<Draft, ConfigError> {
+    let mut draft = unbiased(f)?;
+    let Some(experts) = f.optional_count("num_experts")? else { return Ok(draft) };
+    let width = f.count("intermediate_size")?;
+    let shared = f.optional_count_or_zero("n_shared_experts")?.unwrap_or(0).saturating_mul(width);
+    let mixture = Mixture { experts, active: f.active_experts(experts, 6.min(experts))?, width, shared, bias: false };
+    let mut t = Tensors::default();
+    mixture.add(&mut t, Names { router: "mlp.router", ..MLP }, draft.decoder.shape.hidden);
+    let feed_forward = t.build();
+    for (layer, tensors) in &mut draft.decoder.layers {
+        tensors.retain(|tensor| !tensor.name.starts_with("mlp."));
+        tensors.extend(feed_forward.iter().cloned());
+        layer.feed_forward = mixture.feed_forward();
+    }
+    Ok(draft)
+}
+
+/// openPangu Embedded: one flag for the biases of q, k, v and o.
+pub(super) fn pangu(f: &Fields) -> Result<Draft, ConfigError> {
+    let bias = Bias::Key("bias", true);
+    Variant { qkv_bias: bias, output_bias: bias, mlp_bias: Bias::Never, spans: all_full, ..Variant::LLAMA }.read(f)
+}
+
+/// Skywork, Aquila and the first Yi: Llama 1 without any bias.
 pub(super) fn unbiased(f: &Fields) -> Result<Draft, ConfigError> {
     Variant { qkv_bias: Bias::Never, output_bias: Bias::Never, mlp_bias: Bias::Never, spans: all_full, ..Variant::LLAMA }.read(f)
 }

@@ -54,6 +54,9 @@ pub(super) fn doge(f: &Fields) -> Result<Draft, ConfigError> {
             .tensor("mlp.up_embed.weight", Role::ExpertDown, &[experts, shape.hidden]);
         Some((experts, f.active_experts(experts, 64)?))
     } else {
+        // In every file of the class.
+        f.touch("num_experts");
+        f.touch("num_experts_per_tok");
         None
     };
     let more = more.build();

@@ -3,20 +3,10 @@
 
 use super::decoder::{Draft, Tensors};
 use super::multimodal::{Names, TEXT_CONFIGS, Tie, Wrapper, language_in, with_projector};
+use super::towers::SIGLIP_DEFAULTS;
 use super::vision::{CLIP, Encoder, Patches, Tower, linear, norm};
 use super::{ConfigError, Fields};
 use crate::model::Role;
-
-/// `MiniCPMV4_6VisionConfig` of transformers 5.23.
-const VISION: &[(&str, u64)] = &[
-    ("hidden_size", 768),
-    ("intermediate_size", 3072),
-    ("num_hidden_layers", 12),
-    ("num_attention_heads", 12),
-    ("num_channels", 3),
-    ("image_size", 224),
-    ("patch_size", 16),
-];
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     read_with(f, false)
@@ -35,7 +25,7 @@ fn read_with(f: &Fields, tied: bool) -> Result<Draft, ConfigError> {
     for key in ["downsample_mode", "image_size", "insert_layer_id", "patch_size", "slice_mode", "slice_config", "newline_id"] {
         f.touch(key);
     }
-    let v = f.part(&["vision_config"])?.with_defaults(VISION);
+    let v = f.part(&["vision_config"])?.with_defaults(SIGLIP_DEFAULTS);
     for key in ["insert_layer_id", "model_type"] {
         v.touch(key);
     }

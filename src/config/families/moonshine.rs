@@ -4,7 +4,7 @@ use super::audio::of_samples;
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count};
 use super::{ConfigError, Fields};
-use crate::model::{ComponentKind, Keeps, Layer, Span, Tensor, Window};
+use crate::model::{ComponentKind, Keeps, Layer, Role, Span, Tensor, Window};
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f
@@ -59,6 +59,75 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     }
     let draft = decoder.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), layers(&decoder, bias, true));
     Ok(draft.with(component))
+}
+
+/// `MoonshineStreamingConfig` of transformers 5.23, and its encoder's object.
+const STREAMING: &[(&str, u64)] = &[
+    ("vocab_size", 32_768),
+    ("hidden_size", 320),
+    ("intermediate_size", 1280),
+    ("num_hidden_layers", 6),
+    ("num_attention_heads", 8),
+    ("max_position_embeddings", 4096),
+];
+
+/// Moonshine that listens as it goes: frames of samples, two causal convolutions, and an encoder of a width of its own whose places
+/// the decoder learns.
+pub(super) fn read_streaming(f: &Fields) -> Result<Draft, ConfigError> {
+    let f = &f.with_defaults(STREAMING);
+    let e = &f.part(&["encoder_config"])?.with_defaults(&STREAMING[1..5]);
+    for key in ["model_type", "frame_ms", "sample_rate", "sliding_windows", "max_position_embeddings"] {
+        e.touch(key);
+    }
+    f.touch("pad_head_dim_to_multiple_of");
+    let vocab = f.count("vocab_size")?;
+    let sizes = |f: &Fields| {
+        let (hidden, heads) = (f.count("hidden_size")?, f.count("num_attention_heads")?);
+        let width = f.optional_count("head_dim")?.map_or_else(|| head_dim(f, "num_attention_heads", hidden, heads), Ok)?;
+        let mut sizes = Sizes::plain(hidden, f.count("intermediate_size")?, layer_count(f, "num_hidden_layers", 6)?, heads, width, vocab);
+        sizes.kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        if !heads.is_multiple_of(sizes.kv_heads) {
+            return Err(f.impossible("num_key_value_heads", "it must divide the number of attention heads"));
+        }
+        Ok(sizes)
+    };
+    let (encoder, decoder) = (sizes(e)?, Sizes { gated: true, ..sizes(f)? });
+    let (heard, hidden) = (encoder.hidden, decoder.hidden);
+    let rate = e.optional_number("sample_rate")?.unwrap_or(16_000.0) * e.optional_number("frame_ms")?.unwrap_or(5.0) / 1000.0;
+    if !(1.0..=1e6).contains(&rate) {
+        return Err(e.impossible("frame_ms", "with `sample_rate` it must give frames of 1 to 1,000,000 samples"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Within the range just checked.
+    let frame = rate.round() as u64;
+    let tensors = Tensors::default()
+        .tensor("model.encoder.embedder.comp.log_k", Role::Other, &[])
+        .linear("model.encoder.embedder.linear", frame, heard, false)
+        .convolution("model.encoder.embedder.conv1", &[2 * heard, heard, 5], true)
+        .convolution("model.encoder.embedder.conv2", &[heard, 2 * heard, 5], true)
+        .tensor("model.encoder.final_norm.gamma", Role::Norm, &[heard])
+        .build();
+    let is_biased = e.flag("attention_bias", false)?;
+    let mut of_encoder = layers(&encoder, is_biased, false);
+    // Its output has the bias too, which the decoder's has not.
+    for (_, tensors) in of_encoder.iter_mut().filter(|_| is_biased) {
+        tensors.extend(Tensors::default().tensor("self_attn.o_proj.bias", Role::AttentionOutput, &[heard]).build());
+    }
+    let component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, of_encoder);
+    let mut tensors = Tensors::default();
+    tensors.embedding("model.decoder.embed_tokens", vocab, hidden).norm("model.decoder.norm", hidden, false).tensor(
+        "model.decoder.pos_emb.weight",
+        Role::Position,
+        &[f.count("max_position_embeddings")?, heard],
+    );
+    if heard != hidden {
+        tensors.linear("model.decoder.proj", heard, hidden, false);
+    }
+    let is_bare = f.architecture()?.is_some_and(|class| class.ends_with("Model"));
+    if !f.flag("tie_word_embeddings", false)? && !is_bare {
+        tensors.linear("proj_out", hidden, vocab, false);
+    }
+    let of_decoder = layers(&decoder, f.flag("attention_bias", false)?, true);
+    Ok(decoder.model(ComponentKind::TextDecoder, "model", "model.decoder.layers", tensors.build(), of_decoder).with(component))
 }
 
 fn layers(sizes: &Sizes, bias: bool, is_decoder: bool) -> Vec<(Layer, Vec<Tensor>)> {

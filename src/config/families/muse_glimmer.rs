@@ -63,6 +63,11 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         &text,
         &Wrapper { names: Names::Inside("model.language_model"), tie: Tie::Wrapper { default: false }, ..Wrapper::new("muse_glimmer_text") },
     )?;
+    with_eyes(f, draft)
+}
+
+/// The draft with the tower and what brings its patches to the language model's width.
+pub(super) fn with_eyes(f: &Fields, draft: Draft) -> Result<Draft, ConfigError> {
     let width = draft.decoder.shape.hidden;
     let v = f.part(&["vision_config"])?.with_defaults(TOWER);
     for key in ["layer_types", "max_position_embeddings", "merge_size", "model_type"] {

@@ -62,8 +62,13 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let positions = size(f, "max_position_embeddings", 2048)?;
     let reads = |kind: &str| class.ends_with(kind);
     let reads_text = reads("ForMaskedLM") || reads("ForSequenceClassification");
-    // What the encoder looks at: of images, colours and positions side by side.
-    let looks_at = if reads("ForImageClassificationLearned") { 512 } else { own };
+    // What the encoder looks at: of images, colours or features and positions side by side, as many as stand in the class's code.
+    let looks_at = match class.as_str() {
+        "PerceiverForImageClassificationLearned" => 512,
+        "PerceiverForImageClassificationFourier" => 261,
+        "PerceiverForImageClassificationConvProcessing" | "PerceiverForOpticalFlow" => 322,
+        _ => own,
+    };
     if reads_text {
         t.embedding("perceiver.input_preprocessor.embeddings", size(f, "vocab_size", 262)?, own).embedding(
             "perceiver.input_preprocessor.position_embeddings",

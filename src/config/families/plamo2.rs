@@ -1,6 +1,6 @@
 //! PLaMo 2: a Mamba with one number per head and norms of time step, B and C; attention in the middle of every `mamba_step` layers.
 
-use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
+use super::decoder::{Decoder, Draft, Shape, Tensors};
 use super::{ConfigError, Fields};
 use crate::model::{FeedForward, Layer, Mixer, Recurrence, RecurrenceKind, Role, Span};
 
@@ -55,16 +55,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         (Layer { mixer, feed_forward: FeedForward::Dense { intermediate, gated: true } }, t.build())
     });
     let layers = layers.collect();
-    let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, hidden).norm("model.norm", hidden, false).build();
-    Ok(Decoder {
-        shape,
-        base: "model",
-        layer_prefix: "model.layers.layers",
-        tensors,
-        layers,
-        head: Head::ByArchitecture,
-        head_module: "lm_head",
-        tied_by_default: true,
-    }
-    .into())
+    Ok(Decoder { layer_prefix: "model.layers.layers", ..Decoder::llama_like(shape, layers, true) }.into())
 }

@@ -1,6 +1,6 @@
 //! Pyramid transformers: PVT 1 and 2, whose attention looks at a reduced map, and `PoolFormer`, which pools instead of attending.
 
-use super::decoder::{Draft, Tensors, labels};
+use super::decoder::{Draft, Tensors, labels_or};
 use super::networks::{class, feed_forward, norms, pair_or, ratio, times};
 use super::vision::{Encoder, Style, VIT, bare, block, channels, depths, linear, norm, per_stage_of, staged};
 use super::{ConfigError, Fields};
@@ -66,7 +66,7 @@ fn finish(f: &Fields, mut t: Tensors, layers: Vec<Layer>, width: u64, base: &'st
     let is_classifier = class.ends_with("ForImageClassification");
     if is_classifier {
         // The configs of PVT say 1000 classes by themselves.
-        let labels = if base == "pvt" && !f.has("num_labels") && !f.has("id2label") { 1000 } else { labels(f)? };
+        let labels = labels_or(f, if base == "pvt" { 1000 } else { 2 })?;
         linear(&mut t, Role::Score, "classifier", width, labels, true);
     }
     let mut draft = staged(width, t.build(), layers, base);

@@ -1,6 +1,6 @@
 //! RecurrentGemma: real-gated linear recurrent units and local attention in the pattern of `block_types`, tied head.
 
-use super::decoder::{Decoder, Draft, Head, Shape, Tensors};
+use super::decoder::{Decoder, Draft, Shape, Tensors};
 use super::recurrent::{GATE_UP_DOWN, Kind, divided, gated, kinds};
 use super::{ConfigError, Fields};
 use crate::model::{Layer, Mixer, Recurrence, RecurrenceKind, Role, Span};
@@ -57,15 +57,5 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     });
     let layers = layers.collect();
     let tensors = Tensors::default().embedding("model.embed_tokens", shape.vocab, shape.hidden).norm("model.final_norm", shape.hidden, false).build();
-    Ok(Decoder {
-        shape,
-        base: "model",
-        layer_prefix: "model.layers",
-        tensors,
-        layers,
-        head: Head::ByArchitecture,
-        head_module: "lm_head",
-        tied_by_default: true,
-    }
-    .into())
+    Ok(Decoder { tensors, ..Decoder::llama_like(shape, layers, true) }.into())
 }

@@ -4,7 +4,7 @@
 use super::audio::of_frames;
 use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{Sizes, encoder_component, head_dim, layer_count, seq2seq_layer};
-use super::vision::{CLIP, Encoder, Style, Tower, linear, norm, pair};
+use super::vision::{Encoder, Tower, VIT, linear, norm, pair};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role, Window};
 
@@ -20,15 +20,6 @@ const AST: &[(&str, u64)] = &[
     ("max_length", 1024),
     ("num_mel_bins", 128),
 ];
-
-const STYLE: Style = Style {
-    qkv: &["attention.attention.query", "attention.attention.key", "attention.attention.value"],
-    output: "attention.output.dense",
-    up: "intermediate.dense",
-    down: "output.dense",
-    norms: &["layernorm_before", "layernorm_after"],
-    ..CLIP
-};
 
 pub(super) fn read_ast(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(AST);
@@ -50,7 +41,7 @@ pub(super) fn read_ast(f: &Fields) -> Result<Draft, ConfigError> {
         norm(&mut top, "classifier.layernorm", e.hidden, true);
         linear(&mut top, Role::Score, "classifier.dense", e.hidden, labels(f)?, true);
     }
-    let style = STYLE.biases(f.flag("qkv_bias", true)?, true, true);
+    let style = VIT.biases(f.flag("qkv_bias", true)?, true, true);
     let tower = Tower { encoder: e, layers_at: "encoder.layer".to_owned(), tensors: t.build(), layers: style.layers(&e) };
     Ok(tower.below("audio_spectrogram_transformer").with(top).draft(ComponentKind::AudioTower, "audio_spectrogram_transformer", 0))
 }

@@ -149,7 +149,7 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let gated = f.flag("is_gated_act", gated)?;
     f.optional_text("dense_act_fn")?;
     let (hidden, inner, vocab) = (or("d_model", kin.hidden)?, or("d_ff", kin.inner)?, or("vocab_size", kin.vocab)?);
-    let layers = layer_count(f, "num_layers", f.count_or("num_hidden_layers", kin.layers)?)?;
+    let layers = layer_count(&f.with_alias("num_layers", "num_hidden_layers"), "num_layers", kin.layers)?;
     let decoder_layers = match layer_count(f, "num_decoder_layers", 0)? {
         0 => layers,
         given => given,

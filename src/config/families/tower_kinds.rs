@@ -23,7 +23,8 @@ const fn kind(types: &'static [&'static str], defaults: [u64; 6], read: fn(&Fiel
 const KINDS: &[Kind] = &[
     kind(&["owlvit_vision_model"], [768, 12, 12, 3072, 768, 32], clip),
     kind(&["owlv2_vision_model"], [768, 12, 12, 3072, 768, 16], clip),
-    kind(&["clip_vision_model", "chinese_clip_vision_model", "metaclip_2_vision_model", "clip"], [768, 12, 12, 3072, 224, 32], clip),
+    kind(&["clip_vision_model", "chinese_clip_vision_model", "clipseg_vision_model", "metaclip_2_vision_model", "clip"], [768, 12, 12, 3072, 224, 32], clip),
+    kind(&["mlcd_vision_model", "mlcd"], [1664, 48, 16, 8192, 336, 14], mlcd),
     kind(&["siglip_vision_model", "siglip"], [768, 12, 12, 3072, 224, 16], siglip),
     kind(&["siglip2_vision_model"], [768, 12, 12, 3072, 0, 16], siglip2),
     kind(&["idefics2", "idefics2_vision"], [768, 12, 12, 3072, 224, 32], idefics),
@@ -55,8 +56,26 @@ pub(super) fn tower(f: &Fields, default_type: &str) -> Result<Tower, ConfigError
     (kind.read)(&f.with_defaults(&defaults))
 }
 
-/// CLIP: a class token, norms before and after the encoder, all below `vision_model`.
+/// MLCD: CLIP whose patches turn by their place; the class token's angles are learnt.
+fn mlcd(f: &Fields) -> Result<Tower, ConfigError> {
+    let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
+    f.touch("num_key_value_groups");
+    f.not_counted("image_size");
+    let mut t = Tensors::default();
+    t.tensor("class_pos_emb", Role::Position, &[1, e.hidden / e.heads / 2]).tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
+    patches.convolution(&mut t, "embeddings.patch_embedding", e.hidden, false);
+    norm(&mut t, "pre_layrnorm", e.hidden, true);
+    norm(&mut t, "post_layernorm", e.hidden, true);
+    Ok(Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) })
+}
+
+/// CLIP, all below `vision_model`.
 fn clip(f: &Fields) -> Result<Tower, ConfigError> {
+    Ok(clip_alone(f)?.below("vision_model"))
+}
+
+/// CLIP: a class token, norms before and after the encoder.
+pub(super) fn clip_alone(f: &Fields) -> Result<Tower, ConfigError> {
     let (e, patches) = (Encoder::read(f)?, Patches::read(f)?);
     let mut t = Tensors::default();
     t.tensor("embeddings.class_embedding", Role::Other, &[e.hidden]);
@@ -64,8 +83,7 @@ fn clip(f: &Fields) -> Result<Tower, ConfigError> {
     t.tensor("embeddings.position_embedding.weight", Role::Position, &[patches.number + 1, e.hidden]);
     norm(&mut t, "pre_layrnorm", e.hidden, true);
     norm(&mut t, "post_layernorm", e.hidden, true);
-    let tower = Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) };
-    Ok(tower.below("vision_model"))
+    Ok(Tower { encoder: e, layers_at: "encoder.layers".to_owned(), tensors: t.build(), layers: CLIP.layers(&e) })
 }
 
 /// `SigLIP`: no class token; an attention-pooling head unless `vision_use_head` is false.

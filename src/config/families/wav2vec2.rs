@@ -2,7 +2,7 @@
 //! bidirectional stack; heads by class.
 
 use super::audio::{feature_extractor, grouped_inputs, of_samples, position_convolution, wav2vec2_windows, x_vector};
-use super::decoder::{Draft, Tensors, labels};
+use super::decoder::{Draft, Tensors};
 use super::encoder::{Defaults, Sizes, without_head};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role, Span, Tensor, Window};
@@ -210,13 +210,12 @@ fn adapter(f: &Fields, kin: &Kin, hidden: u64, tensors: &mut Tensors, windows: &
     Ok(output)
 }
 
-fn head(f: &Fields, sizes: &Sizes, output: u64, tensors: &mut Tensors) -> Result<(), ConfigError> {
-    let or = |key: &str, default: u64| f.count_or(key, default);
+/// What stands above the encoder, which writes `output` wide, for words and for classes of sounds and speakers.
+pub(super) fn task_head(f: &Fields, sizes: &Sizes, output: u64, default_projection: u64, tensors: &mut Tensors) -> Result<(), ConfigError> {
     let class = f.architecture()?.unwrap_or_default();
     let is = |ending: &str| class.ends_with(ending);
-    let projection = or("classifier_proj_size", 256)?;
-    let weighted = f.flag("use_weighted_layer_sum", false)?;
-    if weighted && (is("Classification") || is("XVector")) {
+    let projection = f.count_or("classifier_proj_size", default_projection)?;
+    if f.flag("use_weighted_layer_sum", false)? && (is("Classification") || is("XVector")) {
         tensors.tensor("layer_weights", Role::Other, &[sizes.layers + 1]);
     }
     if !is("ForCTC") {
@@ -229,10 +228,17 @@ fn head(f: &Fields, sizes: &Sizes, output: u64, tensors: &mut Tensors) -> Result
     } else if is("ForSequenceClassification") {
         tensors.linear("projector", sizes.hidden, projection, true).linear("classifier", projection, sizes.labels, true);
     } else if is("ForAudioFrameClassification") {
-        tensors.linear("classifier", sizes.hidden, labels(f)?, true);
+        tensors.linear("classifier", sizes.hidden, sizes.labels, true);
     } else if is("ForXVector") {
         tensors.extend(x_vector(f, sizes.hidden, sizes.labels)?);
-    } else if is("ForPreTraining") {
+    }
+    Ok(())
+}
+
+fn head(f: &Fields, sizes: &Sizes, output: u64, tensors: &mut Tensors) -> Result<(), ConfigError> {
+    task_head(f, sizes, output, 256, tensors)?;
+    if f.architecture()?.is_some_and(|class| class.ends_with("ForPreTraining")) {
+        let or = |key: &str, default: u64| f.count_or(key, default);
         let (groups, vectors) = (or("num_codevector_groups", 2)?, or("num_codevectors_per_group", 320)?);
         let (codes, projected) = (or("codevector_dim", 256)?, or("proj_codevector_dim", 256)?);
         let frames = f.optional_counts("conv_dim")?.and_then(|widths| widths.last().copied()).unwrap_or(512);

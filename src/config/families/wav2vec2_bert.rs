@@ -1,8 +1,8 @@
 //! wav2vec 2.0 BERT: Conformer layers (two half feed-forwards around attention and a convolution) over filter banks.
 
-use super::audio::x_vector;
 use super::decoder::{Draft, Tensors};
 use super::encoder::{Defaults, Sizes, without_head};
+use super::wav2vec2::task_head;
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role};
 
@@ -26,26 +26,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         tensors.tensor("wav2vec2_bert.masked_spec_embed", Role::Other, &[hidden]);
     }
     tensors.norm("wav2vec2_bert.feature_projection.layer_norm", banks, true).linear("wav2vec2_bert.feature_projection.projection", banks, hidden, true);
-    let class = f.architecture()?.unwrap_or_default();
-    let is = |ending: &str| class.ends_with(ending);
-    let projection = or("classifier_proj_size", 768)?;
-    if f.flag("use_weighted_layer_sum", false)? && (is("Classification") || is("XVector")) {
-        tensors.tensor("layer_weights", Role::Other, &[sizes.layers + 1]);
-    }
-    if !is("ForCTC") {
-        f.not_counted("vocab_size");
-    } else if f.has("vocab_size") && f.raw("vocab_size").is_none() {
-        return Err(f.impossible("vocab_size", "the head of a CTC model needs it"));
-    }
-    if is("ForCTC") {
-        tensors.linear("lm_head", hidden, sizes.vocab, true);
-    } else if is("ForSequenceClassification") {
-        tensors.linear("projector", hidden, projection, true).linear("classifier", projection, sizes.labels, true);
-    } else if is("ForAudioFrameClassification") {
-        tensors.linear("classifier", hidden, sizes.labels, true);
-    } else if is("ForXVector") {
-        tensors.extend(x_vector(f, hidden, sizes.labels)?);
-    }
+    task_head(f, &sizes, hidden, 768, &mut tensors)?;
     let kernel = or("conv_depthwise_kernel_size", 31)?;
     let reach = or("left_max_position_embeddings", 64)? + or("right_max_position_embeddings", 8)? + 1;
     let mut layer = Tensors::default();

@@ -15,6 +15,7 @@ mod style;
 mod towers;
 
 use super::asked::Asked;
+use super::common::device_of;
 use super::{DEFAULT_CONTEXT, EstimateError};
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, RUNNING, Stage, Term};
@@ -157,17 +158,7 @@ fn context(card: &Card) -> Result<Entry, Overflow> {
 fn device(number: usize, card: &Card, mut entries: Vec<Entry>) -> Device {
     crate::order::sort_short(&mut entries, |entry| entry.term);
     let number = number as u64;
-    Device {
-        ranks: number..number + 1,
-        gpu: card.name.clone(),
-        capacity: card.capacity,
-        usable: card.usable,
-        budget: None,
-        claim: None,
-        slack: None,
-        minimum: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
-    }
+    device_of(number..number + 1, card, Ledger { stages: Stage::SERVING, entries })
 }
 
 /// Neighbours that hold the same as one.

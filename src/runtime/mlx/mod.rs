@@ -7,6 +7,7 @@ mod families;
 mod step;
 
 use super::asked::Asked;
+use super::common::device_of;
 use super::pile::Pile;
 use super::{DEFAULT_CONTEXT, EstimateError, MAX_COUNT};
 use crate::encoding::Encoding;
@@ -74,17 +75,7 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let context = Entry::exact(Term::RuntimeContext, Expr::leaf(expected.get(), "B", source), Basis::Modelled, "Metal's own libraries", ALWAYS)?;
     entries.push(context.with_band(low, high, Basis::Modelled));
     crate::order::sort_short(&mut entries, |entry| entry.term);
-    let device = Device {
-        ranks: 0..1,
-        gpu: card.name,
-        capacity: card.capacity,
-        usable: card.usable,
-        budget: None,
-        claim: None,
-        slack: None,
-        minimum: None,
-        ledger: Ledger { stages: Stage::SERVING, entries },
-    };
+    let device = device_of(0..1, &card, Ledger { stages: Stage::SERVING, entries });
     let mut assumptions: Vec<String> = [&model.anatomy.assumptions, &model.provenance.notes, &asked.assumptions].into_iter().flatten().cloned().collect();
     if asked.model.decoder().layers.iter().any(|run| matches!(run.layer.mixer.span(), Some(Span::Sliding(_)))) && !rotates(asked.model) {
         assumptions.push("mlx-lm has no rotating cache for this family: every layer keeps the whole context".to_owned());
