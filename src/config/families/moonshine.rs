@@ -112,7 +112,9 @@ pub(super) fn read_streaming(f: &Fields) -> Result<Draft, ConfigError> {
     for (_, tensors) in of_encoder.iter_mut().filter(|_| is_biased) {
         tensors.extend(Tensors::default().tensor("self_attn.o_proj.bias", Role::AttentionOutput, &[heard]).build());
     }
-    let component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, of_encoder);
+    let mut component = encoder_component(&encoder, ComponentKind::AudioTower, "model.encoder.layers", tensors, of_encoder);
+    // The convolutions are causal: their zeros all stand before the frames.
+    component.work = of_samples([Window::tight(frame, frame), Window::same(5, 2), Window::same(5, 2)]);
     let mut tensors = Tensors::default();
     tensors.embedding("model.decoder.embed_tokens", vocab, hidden).norm("model.decoder.norm", hidden, false).tensor(
         "model.decoder.pos_emb.weight",
