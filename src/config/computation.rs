@@ -7,7 +7,8 @@ use crate::model::Computation;
 
 const ACTIVATION: &[&str] = &["hidden_act", "hidden_activation", "activation_function", "activation", "mlp_hidden_act", "feed_forward_proj", "afn"];
 const HIDDEN_DROPOUT: &[&str] = &["resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "resid_dropout", "residual_dropout", "dropout_rate", "dropout"];
-const ATTENTION_DROPOUT: &[&str] = &["attn_pdrop", "attention_probs_dropout_prob", "attention_dropout", "attn_dropout_prob"];
+/// T5 and its kin have one rate for everything.
+const ATTENTION_DROPOUT: &[&str] = &["attn_pdrop", "attention_probs_dropout_prob", "attention_dropout", "attn_dropout_prob", "dropout_rate"];
 
 /// Families whose classes cap scores and logits where config.json does not say (transformers 5.23: 50 and 30).
 const CAPPED: &[&str] = &["gemma2", "vaultgemma"];

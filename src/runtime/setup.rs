@@ -225,8 +225,9 @@ impl<'a> Setup<'a> {
     /// Refuses heads or widths that do not divide over the ranks.
     pub(super) fn check_division(&self, replicates_kv_heads: bool) -> Result<(), EstimateError> {
         let ranks = self.spread.tensor.value;
-        for group in self.model.decoder().cache_groups() {
-            let Some(&Attention { heads, kv_heads, .. }) = group.mixer.attention() else { continue };
+        // Encoders keep no cache and split their heads all the same.
+        for layers in &self.model.decoder().layers {
+            let Some(&Attention { heads, kv_heads, .. }) = layers.layer.mixer.attention().filter(|attention| attention.kv_heads > 0) else { continue };
             if !heads.is_multiple_of(ranks) {
                 return Err(EstimateError::Unsupported(format!(
                     "{heads} attention heads do not divide over {ranks} GPUs; choose a count that divides {heads}"

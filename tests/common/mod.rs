@@ -5,6 +5,8 @@ pub mod gguf;
 pub mod quantized;
 pub mod shelf;
 
+use std::sync::LazyLock;
+
 use vramfit::estimate::{Device, Term};
 use vramfit::model::{Model, Origin, Provenance};
 
@@ -33,6 +35,16 @@ pub mod fixture {
         "n_positions": 1024, "vocab_size": 50257}"#;
     pub const ALL: &[&str] = &[MISTRAL_7B, MISTRAL_7B_INSTRUCT_V02, MIXTRAL_8X7B, QWEN2_7B, QWEN3_4B, GEMMA2_9B, GPT2];
 }
+
+/// One published config of each type of model in the oracle's table, where there is a choice one that is not quantised.
+pub static KINDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let rows = include_str!("../fixtures/oracle.jsonl").lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a row of JSON"));
+    let mut configs: Vec<serde_json::Value> = rows.map(|mut row| row["config"].take()).collect();
+    let kind = |config: &serde_json::Value| config["model_type"].as_str().map(str::to_owned);
+    configs.sort_by_key(|config| (kind(config), config.get("quantization_config").is_some()));
+    configs.dedup_by_key(|config| kind(config));
+    configs.iter().map(|config| format!("{config:#}")).collect()
+});
 
 /// A model from its config alone.
 pub fn model(config: &str) -> Model {

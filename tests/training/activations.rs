@@ -282,6 +282,75 @@ fn values_by_distance_are_kept_once_for_all_sequences() {
     assert_eq!((of("umt5", "gated-gelu", 1), of("umt5", "gated-gelu", 2)), (30_276, 25_028));
 }
 
+/// The same hooks with attention written out and dropouts: what one layer more (of T5 and BART in encoder and decoder) keeps of a token.
+#[test]
+fn attention_that_is_written_out_keeps_what_hooks_see() {
+    const SHAPE: &str = r#""vocab_size": 128, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 320, "max_position_embeddings": 512"#;
+    const DROPOUTS: &str = r#""hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1"#;
+    let t5 = |family: &str, activation: &str| {
+        format!(
+            r#""model_type": "{family}", "vocab_size": 128, "d_model": 128, "d_kv": 32, "d_ff": 320, "num_heads": 4, "num_layers": LAYERS,
+            "num_decoder_layers": LAYERS, "dropout_rate": 0.1, "feed_forward_proj": "{activation}""#
+        )
+    };
+    let bart = r#""model_type": "bart", "vocab_size": 128, "d_model": 128, "encoder_layers": LAYERS, "decoder_layers": LAYERS, "num_hidden_layers": LAYERS,
+        "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 320, "decoder_ffn_dim": 320, "max_position_embeddings": 512,
+        "dropout": 0.1, "attention_dropout": 0.1, "activation_function": "gelu""#;
+    let gpt2 = r#""model_type": "gpt2", "vocab_size": 128, "n_embd": 128, "n_head": 4, "n_layer": LAYERS, "n_positions": 512, "attn_pdrop": 0.1,
+        "resid_pdrop": 0.1, "embd_pdrop": 0.1, "activation_function": "gelu_new""#;
+    // Albert's layers are one, whose weights every pass reads.
+    let albert = format!(r#""model_type": "albert", {SHAPE}, "embedding_size": 64, "num_hidden_layers": LAYERS, "hidden_act": "gelu_new""#);
+    let seen = [
+        (t5("t5", "relu"), AttentionImplementation::Eager, 28_692, 0),
+        (t5("umt5", "gated-gelu"), AttentionImplementation::Eager, 39_188, 0),
+        (format!(r#""model_type": "bert", {SHAPE}, {DROPOUTS}, "num_hidden_layers": LAYERS, "hidden_act": "gelu""#), AttentionImplementation::Eager, 8712, 1),
+        (albert.clone(), AttentionImplementation::Eager, 7304, 2),
+        (albert, AttentionImplementation::Sdpa, 5272, 2),
+        (bart.to_owned(), AttentionImplementation::Eager, 24_212, 1),
+        (gpt2.to_owned(), AttentionImplementation::Eager, 12_552, 1),
+    ];
+    for (keys, attention, hooks, permille) in seen {
+        let at = |layers: u64| {
+            let config = format!(r#"{{{}, "torch_dtype": "bfloat16"}}"#, keys.replace("LAYERS", &layers.to_string()));
+            let training = Training { precision: Some(Precision::Bf16), seq_len: Some(256), kernels: Some(Kernels::Transformers), ..full() };
+            held(&estimate(&model(&config), &Scenario { attention, ..scenario(training) }).unwrap().devices[0], Term::Activations, Stage::Forward)
+        };
+        let kept = (at(3) - at(2)) / 256;
+        assert!(kept.abs_diff(hooks) * 1000 <= hooks * permille, "{keys}: {kept} of {hooks}");
+    }
+    // Autocast computes softmax in float32 whatever the family does: 2,048 keys of 4 heads, with a mask and a copy in 16 bits.
+    let at = |layers: &str, precision, attention| {
+        let config = format!("{{{}}}", gpt2.replace("LAYERS", layers).replace("512", "2048"));
+        let scenario = Scenario { attention, ..scenario(Training { precision: Some(precision), ..full() }) };
+        held(&estimate(&model(&config), &scenario).unwrap().devices[0], Term::Activations, Stage::Forward)
+    };
+    let scores = |precision| {
+        let layer = |attention| at("2", precision, attention) - at("1", precision, attention);
+        (layer(AttentionImplementation::Eager) + 2048 * (2 * 128 + 4 * 4) - layer(AttentionImplementation::Sdpa)) / (2048 * 4 * 2048)
+    };
+    assert_eq!([scores(Precision::Bf16), scores(Precision::Bf16Mixed)], [2 + 1 + 2, 4 + 1 + 2]);
+}
+
+/// What is kept of the layer at work is counted once: its selected results, and an input that its norm keeps.
+#[test]
+fn the_layer_at_work_is_counted_once() {
+    let config = GPT3_LAYER.replace("\"n_layer\": 32", "\"n_layer\": 1");
+    let of = |checkpointing| {
+        let device = &answer(&config, Training { checkpointing: Some(checkpointing), grad_accum: Some(4), ..full() }).devices[0];
+        held(device, Term::Activations, Stage::Backward)
+    };
+    assert_eq!([Checkpointing::Selective, Checkpointing::Full].map(of), [of(Checkpointing::None); 2]);
+}
+
+/// What all sequences share is printed as what it is: of one of them.
+#[test]
+fn formulas_say_what_sequences_share() {
+    let config = r#"{"model_type": "t5", "vocab_size": 128, "d_model": 128, "d_kv": 32, "d_ff": 320, "num_heads": 4, "num_layers": 3}"#;
+    let answer = answer(config, Training { micro_batch: Some(4), seq_len: Some(512), ..full() });
+    let formulas: Vec<String> = answer.devices[0].entries.iter().map(|entry| entry.formula.to_string()).collect();
+    assert!(formulas.iter().any(|formula| formula.contains(" + 512 tokens × (")) && !formulas.iter().any(|formula| formula.contains("/ 4 sequences")));
+}
+
 /// `T5Stack.forward` of transformers 5.23 hands values by distance from block to block, so that checkpointing keeps them: those of encoder
 /// and decoder, and zeros for the decoder's attention to the encoder, each a number of 16 bits for every head and pair. Layers of UMT5 have
 /// tables of their own. What grows with the square of the length is that alone.

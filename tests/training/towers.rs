@@ -4,7 +4,7 @@ use crate::common::model;
 use crate::{LLAVA, answer, full, held, scenario};
 use vramfit::estimate::{Stage, Term};
 use vramfit::memory::estimate;
-use vramfit::scenario::{AttentionImplementation, Checkpointing, Method, Parallel, Picture, Precision, Scenario, Training};
+use vramfit::scenario::{AttentionImplementation, Checkpointing, Method, Parallel, Picture, Precision, Scenario, Targets, Training};
 
 /// A vision tower reads its own tokens: 577 of each image of 336 × 336 in CLIP's.
 #[test]
@@ -61,7 +61,8 @@ fn towers_hold_what_they_keep_until_the_decoder_is_through() {
     let layer = 2 * (2 * 1024) + 2 * 8 + 2 * 1024 + 3 * 2 * 1024 + 2 * 1024 + 4 * 16 + 2 * 1024 + 2 * 2 * 4096;
     let tower = tokens * (24 * 2 * 1024 + 14 * 14 * 3 * 2 + 2 * 1024 + 2 * 2 * 4096);
     assert!(inputs[0] > tower);
-    assert_eq!(backward[0], tower + tokens * layer + working);
+    // The input that its first norm keeps is the one that is there already.
+    assert_eq!(backward[0], tower + tokens * (layer - 2 * 1024) + working);
 }
 
 /// Eager scores: one for each patch of the same image, whatever the length of the text.
@@ -342,4 +343,17 @@ fn adapters_ranks_and_windows_of_q_formers() {
         held(&answer(GRANITE_SPEECH, training).devices[0], Term::Activations, Stage::Forward)
     };
     assert!(sound(4) > sound(3) && sound(3) > sound(2));
+}
+
+/// Adapters in a tower that reads nothing: there is nothing to learn, and a backward pass has no gradient.
+#[test]
+fn adapters_where_nothing_is_read_are_said() {
+    let targets = Some(Targets::Named(vec!["fc1".to_owned()]));
+    let is_said = |count| {
+        let training = Training { method: Some(Method::Lora), lora_targets: targets.clone(), seq_len: Some(512), ..Training::default() };
+        let picture = Picture { count, ..Picture::default() };
+        let answer = estimate(&model(LLAVA), &Scenario { picture, ..scenario(training) }).unwrap();
+        answer.warnings.iter().any(|warning| warning.starts_with("adapters are in vision alone"))
+    };
+    assert!(is_said(None) && !is_said(Some(1)));
 }

@@ -96,7 +96,7 @@ pub(super) fn read_roformer(f: &Fields) -> Result<Draft, ConfigError> {
     ROFORMER.read(f, &Sizes { embedding: f.optional_count("embedding_size")?.unwrap_or(sizes.hidden), own: sizes.head_dim, ..sizes })
 }
 
-/// ALBERT: every layer of a group is the same one, so its tensors stand outside the layers and count once.
+/// ALBERT: all layers of a group are one. The first layers have the groups' tensors, the others pass tokens through them.
 pub(super) fn read_albert(f: &Fields) -> Result<Draft, ConfigError> {
     const PREDICTIONS: Blocks = &[
         ("predictions.bias", Vector(Vocab)),
@@ -106,7 +106,7 @@ pub(super) fn read_albert(f: &Fields) -> Result<Draft, ConfigError> {
     ];
     const ALBERT: Spec = Spec {
         base: "albert",
-        layer_prefix: "albert.encoder.layers",
+        layer_prefix: "albert.encoder.albert_layer_groups",
         outside: embeddings!("albert", "albert.encoder.embedding_hidden_mapping_in" => Linear(Embedding, Hidden)),
         layer: &[],
         heads: &[
@@ -146,12 +146,22 @@ pub(super) fn read_albert(f: &Fields) -> Result<Draft, ConfigError> {
     if groups.saturating_mul(repeats) > 10_000 {
         return Err(f.impossible("num_hidden_groups", "no model has more than 10,000 layers"));
     }
-    let mut shared = Tensors::default();
-    for (group, repeat) in (0..groups).flat_map(|group| (0..repeats).map(move |repeat| (group, repeat))) {
-        shared.nested(&format!("albert.encoder.albert_layer_groups.{group}.albert_layers.{repeat}"), sizes.tensors(SHARED));
+    let mut group = Tensors::default();
+    for repeat in 0..repeats {
+        group.nested(&format!("albert_layers.{repeat}"), sizes.tensors(SHARED));
     }
+    let group = group.build();
     let mut draft = ALBERT.read(f, &sizes)?;
-    draft.decoder.tensors.extend(shared.build());
+    let mut layers = draft.decoder.layers.iter_mut();
+    // Groups that no layer uses are stored all the same.
+    let mut unused = Tensors::default();
+    for number in 0..groups {
+        match layers.next() {
+            Some((_, tensors)) => tensors.clone_from(&group),
+            None => _ = unused.nested(&format!("albert.encoder.albert_layer_groups.{number}"), group.clone()),
+        }
+    }
+    draft.decoder.tensors.extend(unused.build());
     Ok(draft)
 }
 

@@ -6,7 +6,7 @@ use super::layer::{falls_back_to_eager, has_distances, is_table_of_distances, no
 use super::modules::modules;
 use super::run::{Fp8, Run};
 use super::stages::{BACKWARD, FORWARD_AND_LOSS};
-use super::tape::{Kept, Linear, PerToken, Rules, Tape};
+use super::tape::{Kept, Linear, Of, PerToken, Rules, Size, Tape, Tokens};
 use super::towers;
 use super::unfollowed;
 use crate::estimate::{Basis, Entry, Stage, Term};
@@ -41,6 +41,29 @@ impl Group {
             None => groups.push(Self { count: 1, kept, input }),
         }
     }
+
+    /// Whether anything is kept for a backward pass.
+    fn keeps(&self) -> bool {
+        !self.input.is_empty() || !self.kept.saved.is_empty()
+    }
+
+    /// What is kept of a layer that is computed again.
+    const fn checkpoint(&self, run: &Run) -> &PerToken {
+        if matches!(run.checkpointing, Checkpointing::Selective) { &self.kept.selected } else { &self.input }
+    }
+
+    /// What computing it again adds to that. Selected results are taken from where they are kept; an input is what it was.
+    fn recomputed(&self, run: &Run, tokens: &Tokens) -> Result<Option<Expr>, Overflow> {
+        let is_part = run.checkpointing == Checkpointing::Selective || self.kept.has_input;
+        let nothing = PerToken::default();
+        let (rest, missing) = self.kept.saved.less(if is_part { self.checkpoint(run) } else { &nothing });
+        let [rest, missing] = [rest, missing].map(|list| tokens.bytes(&[(Some(Expr::named(1, COMPUTED)), &list)]));
+        if value(&rest)? <= value(&missing)? {
+            return Ok(None);
+        }
+        let rest = Expr::sum(rest);
+        Ok(Some(if missing.is_empty() { rest } else { rest.minus(Expr::sum(missing)) }))
+    }
 }
 
 /// A forward pass of one rank.
@@ -49,10 +72,13 @@ pub(super) struct Pass {
     /// Outside of the layers.
     tail: PerToken,
     /// What is worked with outside of them.
-    working: Vec<(Expr, u64)>,
+    working: Vec<Size>,
     /// The passes through towers and projectors, with the tokens that they read.
-    towers: Vec<(Expr, Pass)>,
+    towers: Vec<(Tokens, Pass)>,
 }
+
+/// Layers that are at work.
+const COMPUTED: &str = "layers being computed";
 
 /// How the pass is computed; `sequence` is the tokens that attend to each other.
 pub(super) fn rules(run: &Run, sequence: Expr) -> Rules {
@@ -73,7 +99,8 @@ pub(super) fn rules(run: &Run, sequence: Expr) -> Rules {
         hidden_dropout: computation.hidden_dropout,
         attention_dropout: computation.attention_dropout,
         caps_scores: computation.caps_scores,
-        softmax_in_float32: softmax_in_float32(&run.model.anatomy.model_type),
+        // Autocast computes it so everywhere.
+        softmax_in_float32: run.recipe.casts_weights || is_adapter && run.is_mixed || softmax_in_float32(&run.model.anatomy.model_type),
     }
 }
 
@@ -87,7 +114,7 @@ impl Pass {
         }
         let decoder = run.model.decoder();
         // A checkpointed layer needs an input with a gradient (`enable_input_require_grads`); embeddings that are trained have one.
-        let is_embedding_trained = run.trains(Role::Embedding, false) || run.saves(Role::Embedding);
+        let is_embedding_trained = run.learns(Role::Embedding, false);
         let starts = is_embedding_trained || run.place.stage > 0 || run.checkpointing != Checkpointing::None && run.method.is_adapter();
         let starts = starts || matches!(run.method, crate::scenario::Method::Prefix | crate::scenario::Method::Prompt);
         let towers = if run.place.is_first { towers::of(run) } else { Vec::new() };
@@ -100,7 +127,7 @@ impl Pass {
                 continue;
             }
             let mut flows = starts;
-            outside.add_all(&distances(run, &rules, component));
+            let before = groups.len();
             // What passes through the weights of others keeps the same again, but for passes under no gradient.
             let mut without = run.model.anatomy.computation.without_gradient;
             for mut part in parts(run, component, index == 0) {
@@ -112,9 +139,13 @@ impl Pass {
                 }
                 flows = walk_part(run, &rules, component, &part, flows, &mut groups);
             }
+            // What no gradient passes keeps nothing of what it is handed.
+            if groups[before..].iter().any(Group::keeps) {
+                outside.add_all(&distances(run, &rules, component));
+            }
         }
-        let flows = groups.last().is_none_or(|group| !group.input.is_empty() || !group.kept.saved.is_empty());
-        let towers = towers.into_iter().map(|tower| (tower.tokens, tower.pass)).collect();
+        let flows = groups.last().is_none_or(Group::keeps);
+        let towers = towers.into_iter().map(|tower| (Tokens { all: tower.tokens, rows: rules.rows.clone() }, tower.pass)).collect();
         outside.add_all(&tail(run, &rules, decoder, flows));
         Ok(Self { groups, tail: outside, working: Vec::new(), towers })
     }
@@ -126,7 +157,7 @@ impl Pass {
 
     /// Whether anything is kept for a backward pass.
     fn keeps(&self) -> bool {
-        !self.tail.is_empty() || self.groups.iter().any(|group| !group.input.is_empty() || !group.kept.saved.is_empty())
+        !self.tail.is_empty() || self.groups.iter().any(Group::keeps)
     }
 
     /// Whether a gradient flows into what is behind the layers.
@@ -151,75 +182,87 @@ impl Pass {
         Ok(Self { groups, tail: maps.outside, working: maps.working, towers: Vec::new() })
     }
 
-    /// What is kept at the end of the forward pass, of one token: under checkpointing only inputs of layers.
-    fn kept(&self, run: &Run) -> Vec<Expr> {
-        let times = |count: u64, kept: &PerToken| {
-            let layers = Expr::leaf(count, "layers", Source::Config("num_hidden_layers".into()));
-            (count > 0 && !kept.is_empty()).then(|| Expr::Product(vec![layers, kept.expr()]))
-        };
+    /// What layers keep at the end of the forward pass: under checkpointing only their inputs.
+    fn kept(&self, run: &Run, tokens: &Tokens) -> Vec<Expr> {
+        let times = |count: u64, kept| (Some(Expr::leaf(count, "layers", Source::Config("num_hidden_layers".into()))), kept);
         let of_layers = self.groups.iter().flat_map(|group| {
             let Group { count, kept, input } = group;
-            match run.checkpointing {
-                Checkpointing::None => vec![times(*count, &kept.saved)],
-                Checkpointing::Selective => vec![times(*count, &kept.selected)],
-                Checkpointing::Full => vec![times(*count, input)],
-                Checkpointing::Every(every) => vec![times(count.div_ceil(every), input), times(count - count.div_ceil(every), &kept.saved)],
-                Checkpointing::Uniform(layers) => vec![times(count.div_ceil(layers), input)],
-            }
+            let lists = match run.checkpointing {
+                Checkpointing::None => vec![(*count, &kept.saved)],
+                Checkpointing::Every(every) => vec![(count.div_ceil(every), input), (count - count.div_ceil(every), &kept.saved)],
+                Checkpointing::Uniform(layers) => vec![(count.div_ceil(layers), input)],
+                Checkpointing::Selective | Checkpointing::Full => vec![(*count, group.checkpoint(run))],
+            };
+            lists.into_iter().filter(|(count, _)| *count > 0).map(|(count, kept)| times(count, kept))
         });
-        of_layers.flatten().collect()
+        tokens.bytes(&of_layers.collect::<Vec<_>>())
     }
 
-    /// What those layers keep of one token that keep the most, as many as are asked for.
-    fn largest(&self, layers: u64) -> Result<Vec<Expr>, Overflow> {
+    /// Those layers that keep the most, as many as are asked for.
+    fn largest(&self, tokens: &Tokens, layers: u64) -> Result<Vec<(u64, &Group)>, Overflow> {
         let mut groups = Vec::new();
         for group in self.groups.iter().filter(|group| !group.kept.saved.is_empty()) {
-            groups.push((group.kept.saved.bytes()?, group));
+            groups.push((value(&tokens.bytes(&[(None, &group.kept.saved)]))?, group));
         }
         groups.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let mut left = layers;
-        let mut parts = Vec::new();
-        for (_, group) in groups {
+        let parts = groups.into_iter().map(|(_, group)| {
             let count = group.count.min(left);
             left -= count;
-            if count > 0 {
-                parts.push(Expr::Product(vec![Expr::named(count, "layers being computed"), group.kept.saved.expr()]));
-            }
-        }
-        Ok(parts)
+            (count, group)
+        });
+        Ok(parts.filter(|(count, _)| *count > 0).collect())
     }
 
-    /// What a layer's backward pass works with besides, of one token.
-    fn working(&self) -> Result<Option<Expr>, Overflow> {
+    /// What a layer's backward pass works with besides.
+    fn working(&self, tokens: &Tokens) -> Result<Option<Expr>, Overflow> {
         let mut best: Option<(u64, Expr)> = None;
-        for (width, bytes) in self.groups.iter().flat_map(|group| &group.kept.working).chain(&self.working) {
-            let one = Expr::Product(vec![Expr::named(*bytes, "B"), width.clone()]);
-            let size = one.evaluate()?;
-            if best.as_ref().is_none_or(|(most, _)| size > *most) {
-                best = Some((size, one));
+        for size in self.groups.iter().flat_map(|group| &group.kept.working).chain(&self.working) {
+            let one = size.in_pass(tokens);
+            let bytes = one.evaluate()?;
+            if best.as_ref().is_none_or(|(most, _)| bytes > *most) {
+                best = Some((bytes, one));
             }
         }
         Ok(best.map(|(_, one)| one))
     }
 
-    /// The backward pass through a layer: the layer itself, where so many are `computed`, and what it works with.
-    fn at_layer(&self, tokens: &Expr, computed: Option<u64>) -> Result<Vec<Expr>, Overflow> {
-        let layers = computed.map_or(Ok(Vec::new()), |count| self.largest(count))?;
-        Ok(layers.into_iter().chain(self.working()?).map(|part| Expr::Product(vec![tokens.clone(), part])).collect())
+    /// The backward pass through the layers that take the most, beside what all keep: what is computed again, and what they work with.
+    fn at_layer(&self, run: &Run, tokens: &Tokens) -> Result<Vec<Expr>, Overflow> {
+        let layers = again(run).map_or(Ok(Vec::new()), |count| self.largest(tokens, count))?;
+        let mut parts = Vec::new();
+        for (index, (count, group)) in layers.into_iter().enumerate() {
+            // The first reads what was kept of it.
+            let others = count - u64::from(index == 0);
+            if index == 0 {
+                parts.extend(group.recomputed(run, tokens)?);
+            }
+            if others > 0 {
+                parts.extend(tokens.bytes(&[(Some(Expr::named(others, COMPUTED)), &group.kept.saved)]));
+            }
+        }
+        Ok(parts.into_iter().chain(self.working(tokens)?).collect())
+    }
+
+    /// The same through a layer after which there is no other.
+    fn at_last_layer(&self, tokens: &Tokens) -> Result<Vec<Expr>, Overflow> {
+        let layers = self.largest(tokens, 1)?;
+        let kept = layers.into_iter().flat_map(|(count, group)| tokens.bytes(&[(Some(Expr::named(count, COMPUTED)), &group.kept.saved)]));
+        Ok(kept.chain(self.working(tokens)?).collect())
     }
 
     /// What towers keep for their backward passes, and the layer of one of them whose backward pass takes the most.
     fn towers(&self, run: &Run) -> Result<(Vec<Expr>, Vec<Expr>), Overflow> {
         let (mut kept, mut largest) = (Vec::new(), Vec::new());
         for (tokens, tower) in &self.towers {
-            let mut parts = tower.kept(run);
-            parts.extend((!tower.tail.is_empty()).then(|| tower.tail.expr()));
+            let mut parts = tower.kept(run, tokens);
+            parts.extend(tokens.bytes(&[(None, &tower.tail)]));
             // A tower that keeps nothing has no backward pass.
             if parts.is_empty() {
                 continue;
             }
-            kept.push(Expr::Product(vec![tokens.clone(), Expr::sum(parts)]));
-            let layer = tower.at_layer(tokens, again(run))?;
+            kept.push(Expr::sum(parts));
+            let layer = tower.at_layer(run, tokens)?;
             if value(&layer)? > value(&largest)? {
                 largest = layer;
             }
@@ -231,20 +274,14 @@ impl Pass {
     /// gradients take at its end, beyond what is there at its start.
     pub fn entries(&self, run: &Run, gradients: u64) -> Result<(Vec<Entry>, Vec<Entry>, Fullest), Overflow> {
         let flight = in_flight(run);
-        let per_pass = |parts: Vec<Expr>| Expr::Product(vec![run.tokens(), Expr::sum(parts)]);
-        let of_layers = self.kept(run);
-        let many = |parts: Vec<Expr>| {
-            let one = per_pass(parts);
-            match &flight {
-                None => one,
-                Some(flight) => flight.of(one),
-            }
-        };
+        let tokens = run.all_tokens();
+        let of_layers = self.kept(run, &tokens);
         let band = if run.kernels == Kernels::Fused { (80, 120) } else { (90, 115) };
         let mut kept = Vec::new();
         let mut on_host = Vec::new();
         if !of_layers.is_empty() {
-            let all = many(of_layers.clone());
+            let all = Expr::sum(of_layers);
+            let all = flight.as_ref().map_or_else(|| all.clone(), |flight| flight.of(all.clone()));
             if run.offload == Offload::Activations {
                 let layers: u64 = self.groups.iter().map(|group| group.count).sum();
                 let two = Expr::Product(vec![Expr::named(2, "layers"), all.clone()]).ceil_div(Expr::leaf(
@@ -258,15 +295,13 @@ impl Pass {
                 kept.push(all);
             }
         }
-        if !self.tail.is_empty() {
-            kept.push(per_pass(vec![self.tail.expr()]));
-        }
+        kept.extend(tokens.bytes(&[(None, &self.tail)]));
         let (by_towers, towers_layer) = self.towers(run)?;
         // They read for the first chunk of layers, so that every micro-batch that is under way has been through them.
         kept.extend(by_towers.iter().map(|one| flight.as_ref().map_or_else(|| one.clone(), |flight| flight.of_first_chunk(one.clone()))));
-        let decoders_layer = self.at_layer(&run.tokens(), again(run))?;
+        let decoders_layer = self.at_layer(run, &tokens)?;
         // Towers come first in the forward pass and last in the backward pass: until then all that they keep is held.
-        let after: Vec<Expr> = by_towers.iter().cloned().chain(self.at_layer(&run.tokens(), Some(1))?).collect();
+        let after: Vec<Expr> = by_towers.iter().cloned().chain(self.at_last_layer(&tokens)?).collect();
         let last: Vec<Expr> = by_towers.into_iter().chain(towers_layer.clone()).collect();
         // With several passes in flight, others still keep everything while a tower is at work.
         let first_layer = if flight.is_some() && value(&towers_layer)? > value(&decoders_layer)? { towers_layer } else { decoders_layer };
@@ -288,8 +323,7 @@ impl Pass {
 
     /// What one layer takes in a pass that keeps nothing: scoring, rolling out.
     pub fn inference(&self, run: &Run, term: Term, stages: &'static [Stage]) -> Result<Option<Entry>, Overflow> {
-        let Some(working) = self.working()? else { return Ok(None) };
-        let formula = Expr::Product(vec![run.tokens(), working]);
+        let Some(formula) = self.working(&run.all_tokens())? else { return Ok(None) };
         Entry::modelled(term, formula, (50, 200), "one layer at a time: the widest values of its feed-forward", stages).map(Some)
     }
 }
@@ -356,7 +390,6 @@ fn distances(run: &Run, rules: &Rules, component: &Component) -> PerToken {
     if !has_distances(component) {
         return kept;
     }
-    let of = |width: Expr| width.ceil_div(rules.rows.clone());
     let all = |tensors: &[crate::model::Tensor], count: u64| count * tensors.iter().filter(|tensor| is_table_of_distances(tensor)).count() as u64;
     let tables = component.layers.iter().fold(all(&component.tensors, 1), |sum, layers| sum.saturating_add(all(&layers.tensors, layers.count)));
     if !matches!(run.checkpointing, Checkpointing::None | Checkpointing::Selective) {
@@ -364,14 +397,14 @@ fn distances(run: &Run, rules: &Rules, component: &Component) -> PerToken {
         if let Some(heads) = component.layers.iter().find_map(|layers| layers.layer.mixer.attention()).filter(|_| tables < layers) {
             let heads = run.width(heads.heads, "heads", Source::Config("num_attention_heads".into()), true);
             let is_cross = component.layers.iter().flat_map(|layers| &layers.tensors).any(|tensor| tensor.name.contains("EncDecAttention"));
-            let scores = of(Expr::Product(vec![heads, rules.sequence.clone()]));
-            kept.add(&scores, rules.stream() * tables);
+            let scores = Expr::Product(vec![heads, rules.sequence.clone()]);
+            kept.add_of(Of::Position, &scores, rules.stream() * tables);
             if is_cross {
-                kept.add(&scores, rules.compute);
+                kept.add_of(Of::Position, &scores, rules.compute);
             }
         }
-    } else if run.trains(Role::Embedding, false) {
-        kept.add(&of(rules.sequence.clone()), tables.saturating_mul(8));
+    } else if run.learns(Role::Embedding, false) {
+        kept.add_of(Of::Position, &rules.sequence, tables.saturating_mul(8));
     }
     kept
 }
@@ -385,9 +418,9 @@ fn tail(run: &Run, rules: &Rules, decoder: &Component, flows: bool) -> PerToken 
     let hidden = run.width(decoder.hidden_size, "hidden_size", Source::Config("hidden_size".into()), false);
     let mut at = tape.value(hidden, rules.stream(), flows);
     for module in modules(&decoder.tensors, decoder.hidden_size).iter().filter(|module| module.role == Role::Norm) {
-        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.trains(Role::Norm, false));
+        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(1), run.learns(Role::Norm, false));
     }
-    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && (run.trains(tensor.role, false) || run.saves(tensor.role)));
+    let is_trained = decoder.tensors.iter().any(|tensor| super::loss::is_head(decoder, tensor) && run.learns(tensor.role, false));
     // A fused head keeps what it reads itself: told with the logits.
     if super::loss::has_logits(run) && run.loss != Loss::Tiled {
         tape.linear(at, &Linear { outputs: Expr::constant(1), is_trained, rank: None, magnitudes: false, factors: None });

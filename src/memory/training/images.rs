@@ -2,7 +2,7 @@
 
 use super::modules::{Module, is_feed_forward, modules, outside};
 use super::run::{Run, unsupported};
-use super::tape::{Kept, Linear, NormKind, PerToken, Rules, Tape, Value};
+use super::tape::{Kept, Linear, NormKind, PerToken, Rules, Size, Tape, Value};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, Images, Map, Role, Step, Work};
 use crate::quantity::Overflow;
@@ -25,7 +25,7 @@ pub(super) struct Block {
 pub(super) struct Maps {
     pub blocks: Vec<Block>,
     pub outside: PerToken,
-    pub working: Vec<(Expr, u64)>,
+    pub working: Vec<Size>,
 }
 
 /// Writes the network down for images of this size.
@@ -209,7 +209,7 @@ impl Network<'_, '_> {
 
     fn step(&mut self, step: &Step, value: Value, map: Map) -> Result<(Value, Map), EstimateError> {
         let flows = self.tape.needs_gradient(value);
-        let (is_normed, is_scaled) = (self.run.trains(Role::Norm, false), self.run.trains(Role::Other, false));
+        let (is_normed, is_scaled) = (self.run.learns(Role::Norm, false), self.run.learns(Role::Other, false));
         let after = map.after(step).ok_or_else(|| unsupported("images of this size are too small or too large for this network".to_owned()))?;
         let result = match step {
             Step::Convolution(..) => self.product(value, &after)?,
@@ -297,7 +297,7 @@ impl Network<'_, '_> {
         };
         let linear = Linear {
             outputs: elements(after)?,
-            is_trained: self.run.trains(module.map_or(Role::Other, |module| module.role), false),
+            is_trained: self.run.learns(module.map_or(Role::Other, |module| module.role), false),
             magnitudes: rank.is_some() && self.run.has_magnitudes(),
             rank,
             factors: adapted.filter(|_| !is_low_rank).map(|module| is_feed_forward(&module)),

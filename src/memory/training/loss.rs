@@ -6,7 +6,7 @@ use crate::estimate::{Basis, Entry, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, Role, Tensor};
 use crate::quantity::{Bytes, GIB, Overflow};
-use crate::scenario::{Algorithm, Loss, Schedule, Trainer};
+use crate::scenario::{Algorithm, Kernels, Loss, Schedule, Trainer};
 
 /// Chunks of torchtune 0.6 `CEWithChunkedOutputLoss`.
 const CHUNKS: u64 = 8;
@@ -75,9 +75,15 @@ pub(super) fn entries(run: &Run, is_head_trained: bool) -> Result<Vec<Entry>, Ov
             ])
         }
         Loss::Chunked => {
-            let chunk = times(12, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
-            let kept = times(2 * low + if caps { low } else { 0 }, logits(run));
-            let source = "torchtune 0.6 modules/loss/ce_chunked_output_loss.py: logits and their gradient whole, float32 copies of an eighth of the tokens";
+            // Compiled, a chunk keeps its logits alone, and what is through its backward pass is freed: the recipes hold no logits by then.
+            let is_compiled = run.kernels == Kernels::Fused;
+            let (whole, of_chunk, source) = if is_compiled {
+                (low, low + 12, "torchtune 0.6 modules/loss/ce_chunked_output_loss.py, compiled: logits whole, gradient and float32 copies of an eighth")
+            } else {
+                (2 * low, 12, "torchtune 0.6 modules/loss/ce_chunked_output_loss.py: a log-softmax of every chunk, float32 copies of an eighth of the tokens")
+            };
+            let chunk = times(of_chunk, logits(run)).ceil_div(Expr::named(CHUNKS, "chunks"));
+            let kept = times(whole + if caps { low } else { 0 }, logits(run));
             Ok(vec![Entry::modelled(Term::Logits, Expr::Sum(vec![kept, chunk]), (75, 130), source, &[Stage::Forward, Stage::Loss])?])
         }
         Loss::Fused if run.trainer == Trainer::Unsloth => fused_by_free_memory(run, low, is_head_trained),

@@ -187,19 +187,27 @@ fn uncounted<'a>(run: &Run<'a>) -> Vec<&'a Component> {
     run.model.anatomy.counted().skip(1).filter(|part| !is_counted(part)).collect()
 }
 
+fn names(parts: &[&Component]) -> String {
+    parts.iter().map(|part| part.name.as_ref()).collect::<Vec<&str>>().join(", ")
+}
+
 /// What the user should know.
 fn warnings(run: &Run) -> Vec<String> {
     let mut warnings: Vec<String> = run.model.is_input_unmapped(true).then(|| UNMAPPED.to_owned()).into_iter().collect();
     let others = uncounted(run);
     if !others.is_empty() {
-        let names: Vec<&str> = others.iter().map(|part| part.name.as_ref()).collect();
         let hints = [
             (run.images.value == 0 && others.iter().any(|part| part.patches().is_some()), "--images says how many images there are in a sample"),
             (run.seconds.value == 0 && others.iter().any(|part| part.frames().is_some()), "--audio-seconds says how much sound there is in a sample"),
         ];
         let hints: Vec<&str> = hints.into_iter().filter_map(|(is_open, hint)| is_open.then_some(hint)).collect();
         let hint = if hints.is_empty() { String::new() } else { format!(" ({})", hints.join("; ")) };
-        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", names.join(", ")));
+        warnings.push(format!("of {} only weights, gradients and states are counted, not what they keep of their input{hint}", names(&others)));
+        let (adapted, _): (Vec<&Component>, Vec<_>) = run.model.anatomy.counted().partition(|part| run.adapts_some_of(part));
+        if !adapted.is_empty() && adapted.iter().all(|part| others.iter().any(|other| std::ptr::eq(*part, *other))) {
+            let names = names(&adapted);
+            warnings.push(format!("adapters are in {names} alone: where that reads nothing there is no gradient, and PyTorch refuses the backward pass"));
+        }
     }
     if run.kernels == Kernels::Standard && layer::is_written_out(&run.model.anatomy.computation) {
         let name = &run.model.anatomy.computation.activation;

@@ -131,7 +131,7 @@ impl Reader<'_, '_> {
     fn norm(&mut self, input: Value, module: Option<&Module>, rows: &Expr) -> Value {
         let Some(module) = module else { return input };
         let kind = norm_kind(&self.run.model.anatomy.model_type, module);
-        self.tape.norm(input, kind, rows, self.run.trains(Role::Norm, self.is_trained))
+        self.tape.norm(input, kind, rows, self.run.learns(Role::Norm, self.is_trained))
     }
 
     /// The norms outside of the layers.

@@ -92,7 +92,7 @@ impl Walk<'_, '_> {
 
     fn norm(&mut self, input: Value, module: &Module, rows: &Expr) -> Value {
         let kind = norm_kind(&self.run.model.anatomy.model_type, module);
-        self.tape.norm(input, kind, rows, self.run.trains(Role::Norm, self.is_trained))
+        self.tape.norm(input, kind, rows, self.run.learns(Role::Norm, self.is_trained))
     }
 
     /// Norms, keys and values of the tower's tokens, attention, and what follows it. `fused` holds a second projection of all three.

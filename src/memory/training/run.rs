@@ -2,7 +2,7 @@
 
 use super::experts::{self, Experts};
 use super::habits::{Habits, Usual};
-use super::modules::Module;
+use super::modules::{Module, modules};
 use super::recipe::{Recipe, default_recipe};
 use super::samples::{accumulation, check_capacity_factor, image, rows, seconds};
 use super::targets;
@@ -11,7 +11,7 @@ use super::world::World;
 use crate::encoding::Encoding;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{Model, Role, Span, Work};
+use crate::model::{Component, Model, Role, Span, Tensor, Work};
 use crate::quantity::Decimal;
 use crate::runtime::{Choices, Chosen, EstimateError, MAX_COUNT, Place};
 use crate::scenario::{
@@ -396,6 +396,11 @@ impl<'a> Run<'a> {
         self.method.is_low_rank() && self.trainable.roles.iter().any(|name| *name == role.name())
     }
 
+    /// Whether a pass goes through weights of this role that are trained: the model's own, or copies beside adapters.
+    pub fn learns(&self, role: Role, is_layer_trained: bool) -> bool {
+        self.trains(role, is_layer_trained) || self.saves(role)
+    }
+
     /// Whether a module gets an adapter. Embeddings have one only where they are named.
     pub fn adapts(&self, module: &Module<'_>) -> bool {
         let is_kind = match self.method {
@@ -409,6 +414,14 @@ impl<'a> Run<'a> {
             return is_kind;
         }
         is_kind && self.experts.takes(module.leaf, module.role).unwrap_or_else(|| targets::takes(&self.targets, module.leaf, module.role))
+    }
+
+    /// Whether anything of a part has an adapter or, beside adapters, is trained whole.
+    pub fn adapts_some_of(&self, part: &Component) -> bool {
+        let is_of = |tensor: &Tensor| self.saves(tensor.role) || experts::adapter(self, tensor).is_some();
+        let of_layers = part.layers.iter().any(|layers| modules(&layers.tensors, part.hidden_size).iter().any(|module| self.adapts(module)));
+        let mut tensors = part.layers.iter().flat_map(|layers| &layers.tensors).chain(&part.tensors);
+        of_layers || super::images::products(part).all().any(|module| self.adapts(module)) || tensors.any(is_of)
     }
 
     /// Whether adapters have a magnitude per output.

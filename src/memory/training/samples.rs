@@ -1,6 +1,7 @@
 //! What a forward pass reads: sequences, images, sound, and the tokens of each.
 
 use super::run::{Run, pick, told, unsupported};
+use super::tape::Tokens;
 use super::world::World;
 use crate::formula::{Expr, Source};
 use crate::model::{Component, ComponentKind, FeedForward, Frames, Model, Patches, Work};
@@ -19,6 +20,11 @@ impl Run<'_> {
             length = Expr::Sum(vec![length, self.virtual_tokens.leaf("virtual tokens")]);
         }
         Expr::Product(vec![self.rows.leaf("sequences"), self.world.of_context(length)])
+    }
+
+    /// The same with the sequences among them.
+    pub fn all_tokens(&self) -> Tokens {
+        Tokens { all: self.tokens(), rows: self.rows.leaf("sequences") }
     }
 
     /// Tokens of one sequence on this rank.

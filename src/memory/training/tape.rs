@@ -1,5 +1,5 @@
 //! What autograd keeps of a forward pass: each operator says which of its inputs and results its backward needs, and what several
-//! need is kept once. Sizes are bytes per token, as multiples of named widths, so that they can be printed.
+//! need is kept once. Sizes are bytes of a token, or of what tokens share, as multiples of named widths, so that they can be printed.
 //!
 //! The rules are those of torch 2.15's operators (`derivatives.yaml`) under modules written as in transformers 5.23 and PEFT 0.21.
 
@@ -17,35 +17,122 @@ fn is_same(one: &Expr, other: &Expr) -> bool {
     }
 }
 
-/// Bytes of one token: multiples of widths.
+/// What a size is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Each token.
+    Token,
+    /// Each token of one sequence, the same for all sequences.
+    Position,
+    /// The pass, however many tokens it has.
+    Pass,
+}
+
+/// Bytes of values: so many for each element of a width.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Size {
+    of: Of,
+    width: Expr,
+    bytes: u64,
+}
+
+impl Size {
+    /// `16 B × 4,096 hidden_size`, or `8 B`.
+    fn expr(&self) -> Expr {
+        let bytes = Expr::named(self.bytes, "B");
+        if self.width == Expr::constant(1) { bytes } else { Expr::Product(vec![bytes, self.width.clone()]) }
+    }
+
+    /// In a pass.
+    pub fn in_pass(&self, tokens: &Tokens) -> Expr {
+        tokens.times(self.of, self.expr())
+    }
+}
+
+/// The tokens of a pass.
+#[derive(Clone, Debug)]
+pub(super) struct Tokens {
+    /// All of them.
+    pub all: Expr,
+    /// The sequences among the factors of that.
+    pub rows: Expr,
+}
+
+impl Tokens {
+    fn times(&self, of: Of, size: Expr) -> Expr {
+        let mut factors = match (of, &self.all) {
+            (Of::Pass, _) => return size,
+            (Of::Position, Expr::Product(factors)) => factors.clone(),
+            (Of::Position | Of::Token, all) => vec![all.clone()],
+        };
+        if of == Of::Position
+            && let Some(rows) = factors.iter().position(|factor| *factor == self.rows)
+        {
+            factors.remove(rows);
+        }
+        factors.push(size);
+        Expr::Product(factors)
+    }
+
+    /// The bytes of lists, each so many times.
+    pub fn bytes(&self, lists: &[(Option<Expr>, &PerToken)]) -> Vec<Expr> {
+        let all = [Of::Token, Of::Position, Of::Pass].into_iter().filter_map(|of| {
+            let list = |(times, list): &(Option<Expr>, &PerToken)| {
+                let bytes = list.expr(of)?;
+                Some(times.as_ref().map_or_else(|| bytes.clone(), |times| Expr::Product(vec![times.clone(), bytes.clone()])))
+            };
+            let sizes: Vec<Expr> = lists.iter().filter_map(list).collect();
+            (!sizes.is_empty()).then(|| self.times(of, Expr::sum(sizes)))
+        });
+        all.collect()
+    }
+}
+
+/// Bytes of one token, and of what tokens share: multiples of widths.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct PerToken(Vec<(Expr, u64)>);
+pub(super) struct PerToken(Vec<Size>);
 
 impl PerToken {
     /// `bytes` for each element of `width`.
     pub fn add(&mut self, width: &Expr, bytes: u64) {
-        match self.0.iter_mut().find(|(known, _)| is_same(known, width)) {
+        self.add_of(Of::Token, width, bytes);
+    }
+
+    /// The same of what tokens may share.
+    pub fn add_of(&mut self, of: Of, width: &Expr, bytes: u64) {
+        match self.0.iter_mut().find(|known| known.of == of && is_same(&known.width, width)) {
             _ if bytes == 0 => {}
-            Some((_, sum)) => *sum = sum.saturating_add(bytes),
-            None => self.0.push((width.clone(), bytes)),
+            Some(known) => known.bytes = known.bytes.saturating_add(bytes),
+            None => self.0.push(Size { of, width: width.clone(), bytes }),
         }
     }
 
     /// Everything of another list.
     pub fn add_all(&mut self, other: &Self) {
-        for (width, bytes) in &other.0 {
-            self.add(width, *bytes);
+        for Size { of, width, bytes } in &other.0 {
+            self.add_of(*of, width, *bytes);
         }
     }
 
+    /// This list without what is in the other, and what of the other is not in this one.
+    pub fn less(&self, other: &Self) -> (Self, Self) {
+        let (mut rest, mut missing) = (self.clone(), Self::default());
+        for Size { of, width, bytes } in &other.0 {
+            let known = rest.0.iter_mut().find(|known| known.of == *of && is_same(&known.width, width));
+            let both = known.as_ref().map_or(0, |known| known.bytes.min(*bytes));
+            if let Some(known) = known {
+                known.bytes -= both;
+            }
+            missing.add_of(*of, width, bytes - both);
+        }
+        rest.0.retain(|size| size.bytes > 0);
+        (rest, missing)
+    }
+
     /// `16 B × 4,096 hidden_size + 8 B × 14,336 intermediate_size + 8 B`
-    pub fn expr(&self) -> Expr {
-        let one = Expr::constant(1);
-        let term = |(width, bytes): &(Expr, u64)| {
-            let bytes = Expr::named(*bytes, "B");
-            if *width == one { bytes } else { Expr::Product(vec![bytes, width.clone()]) }
-        };
-        Expr::sum(self.0.iter().map(term).collect())
+    fn expr(&self, of: Of) -> Option<Expr> {
+        let sizes: Vec<Expr> = self.0.iter().filter(|size| size.of == of).map(Size::expr).collect();
+        (!sizes.is_empty()).then(|| Expr::sum(sizes))
     }
 
     /// True when there is nothing.
@@ -55,7 +142,7 @@ impl PerToken {
 
     /// Bytes of one token.
     pub fn bytes(&self) -> Result<u64, Overflow> {
-        if self.0.is_empty() { Ok(0) } else { self.expr().evaluate() }
+        self.expr(Of::Token).map_or(Ok(0), |bytes| bytes.evaluate())
     }
 }
 
@@ -164,7 +251,7 @@ pub(super) struct Tape<'r> {
     saved: PerToken,
     selected: PerToken,
     products: u64,
-    widest: Vec<(Expr, u64)>,
+    widest: Vec<Size>,
 }
 
 /// What a pass keeps.
@@ -175,7 +262,9 @@ pub(super) struct Kept {
     /// When only attention's results and every second product are kept.
     pub selected: PerToken,
     /// Gradients in flight in its backward: candidates, of which the largest counts.
-    pub working: Vec<(Expr, u64)>,
+    pub working: Vec<Size>,
+    /// Whether its input is among what is kept.
+    pub has_input: bool,
 }
 
 impl<'r> Tape<'r> {
@@ -184,7 +273,7 @@ impl<'r> Tape<'r> {
     }
 
     pub fn finish(self) -> Kept {
-        Kept { saved: self.saved, selected: self.selected, working: self.widest }
+        Kept { saved: self.saved, selected: self.selected, working: self.widest, has_input: false }
     }
 
     /// A new tensor.
@@ -236,6 +325,11 @@ impl<'r> Tape<'r> {
         self.saved.add(width, bytes);
     }
 
+    /// The same of what tokens share.
+    pub fn keep_of(&mut self, of: Of, width: &Expr, bytes: u64) {
+        self.saved.add_of(of, width, bytes);
+    }
+
     /// Keeps so many bytes per token.
     pub fn keep_bytes(&mut self, bytes: u64) {
         self.saved.add(&Expr::constant(1), bytes);
@@ -251,7 +345,7 @@ impl<'r> Tape<'r> {
 
     /// A gradient of this width is in flight in the backward pass.
     pub fn works_with(&mut self, width: Expr, bytes: u64) {
-        self.widest.push((width, bytes));
+        self.widest.push(Size { of: Of::Token, width, bytes });
     }
 
     /// The same tensor in another type: itself where it has it.
@@ -463,13 +557,11 @@ impl<'r> Tape<'r> {
                 self.keep(keys, 1);
             }
             Mask::Distances(is_causal) => {
-                let of = |width: Expr| width.ceil_div(self.rules.rows.clone());
-                let scores = of(Expr::Product(vec![heads.clone(), keys.clone()]));
-                let choices = of(keys.clone());
-                self.keep(&scores, self.rules.compute);
-                self.works_with(scores, self.rules.compute);
+                let scores = Expr::Product(vec![heads.clone(), keys.clone()]);
+                self.keep_of(Of::Position, &scores, self.rules.compute);
+                self.widest.push(Size { of: Of::Position, width: scores, bytes: self.rules.compute });
                 if is_causal {
-                    self.keep(&choices, 1);
+                    self.keep_of(Of::Position, keys, 1);
                 }
             }
         }

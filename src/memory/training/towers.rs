@@ -131,7 +131,7 @@ fn behind(run: &Run, rules: &Rules, part: &Component, flows: bool) -> PerToken {
     let hidden = Expr::leaf(part.hidden_size, "hidden_size", Source::Config("hidden_size".into()));
     let mut at = tape.value(hidden, rules.stream(), flows);
     for norm in modules(&part.tensors, part.hidden_size).iter().filter(|module| module.role == Role::Norm && module.rows == part.hidden_size) {
-        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, norm), &Expr::constant(1), run.trains(Role::Norm, false));
+        at = tape.norm(at, norm_kind(&run.model.anatomy.model_type, norm), &Expr::constant(1), run.learns(Role::Norm, false));
     }
     if run.encoder_tokens().is_some() && tape.needs_gradient(at) {
         tape.save(at);
@@ -159,7 +159,7 @@ fn of_projector(run: &Run, part: &Component, width: u64) -> Option<(u64, Pass)> 
     for module in found.iter().filter(|module| module.is_linear() || module.role == Role::Norm) {
         if module.role == Role::Norm {
             let at = last.filter(|(rows, _)| *rows == module.rows).map_or(read, |(_, value)| value);
-            let result = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(merged), run.trains(Role::Norm, false));
+            let result = tape.norm(at, norm_kind(&run.model.anatomy.model_type, module), &Expr::constant(merged), run.learns(Role::Norm, false));
             if at == read {
                 normed = result;
             } else {

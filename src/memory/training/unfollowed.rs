@@ -52,9 +52,9 @@ pub(super) fn check(model: &Model) -> Result<(), EstimateError> {
     }
 }
 
-/// Whether a layer has no weights of its own and keeps what it attends to.
+/// Whether a layer attends without weights of its own.
 fn is_bare(run: &LayerRun) -> bool {
-    run.tensors.is_empty() && run.layer.mixer.cache_elements_per_token() > 0
+    run.tensors.is_empty() && run.layer.mixer.attention().is_some()
 }
 
 /// The layers whose weights one without its own passes tokens through: those of the same kind.

@@ -103,7 +103,9 @@ impl<'a> Run<'a> {
         let cells = padded(asked.context.value.checked_mul(if is_unified { requests } else { 1 }).ok_or(Overflow)?)?;
         let context = cells.checked_mul(streams).ok_or(Overflow)?;
         let ubatch = choices.count("ubatch", flags.ubatch, 512, "llama.cpp's default", MAX_COUNT)?;
-        let tokens = ubatch.value.min(context).checked_next_multiple_of(sequences.value).ok_or(Overflow)?;
+        let batch = ubatch.value.min(context);
+        // Graphs are reserved for as many tokens of every sequence (`graph_reserve`), caches for a micro-batch.
+        let tokens = batch.checked_next_multiple_of(sequences.value).ok_or(Overflow)?;
         let kv = encodings(asked, choices);
         let window = decoder.layers.iter().find_map(|run| match run.layer.mixer.span() {
             Some(Span::Sliding(window) | Span::Chunked(window)) => Some(window),
@@ -113,7 +115,7 @@ impl<'a> Run<'a> {
             Some(_) if flags.swa_full => Some(cells),
             Some(window) => {
                 let windows = window.checked_mul(if is_unified { sequences.value } else { 1 });
-                Some(padded(cells.min(windows.and_then(|windows| windows.checked_add(tokens)).ok_or(Overflow)?))?)
+                Some(padded(cells.min(windows.and_then(|windows| windows.checked_add(batch)).ok_or(Overflow)?))?)
             }
             None => None,
         };

@@ -3,7 +3,7 @@
 use super::super::experts;
 use super::super::modules::{FeedForwardPart, Module, Parts};
 use super::super::run::Run;
-use super::super::tape::{Linear, NormKind, Value};
+use super::super::tape::{Linear, NormKind, Of, Value};
 use super::{T5_KIN, TANH_GELU, Walk, is_any, shape_of};
 use crate::formula::{Expr, Source};
 use crate::model::{FeedForward, Role};
@@ -144,7 +144,7 @@ impl<'a> Walk<'a, '_> {
                 self.tape.save(of);
                 let bytes = self.tape.bytes(of);
                 // What the factor of the negative side multiplies is kept where that factor is trained.
-                let others = 2 + u64::from(self.run.trains(Role::Other, self.is_trained));
+                let others = 2 + u64::from(self.run.learns(Role::Other, self.is_trained));
                 self.tape.keep(inner, others * bytes + 1);
             }
             _ => self.tape.save(of),
@@ -182,7 +182,7 @@ impl<'a> Walk<'a, '_> {
                 None => even,
             }
         };
-        let is_trained = self.run.trains(Role::ExpertUp, self.is_trained);
+        let is_trained = self.run.learns(Role::ExpertUp, self.is_trained);
         let flows = self.tape.needs_gradient(input);
         if flows || is_trained {
             // Probabilities in float32, their sum, and per choice its index (three of them), its weight in two types.
@@ -229,8 +229,7 @@ impl<'a> Walk<'a, '_> {
         let is_widened = is_any(&self.run.model.anatomy.model_type, FLOAT_ROUTERS) && self.run.base.block_bytes < 4;
         if is_widened && self.run.recipe.weight.block_bytes < 4 {
             let values = Expr::leaf(router.rows.saturating_mul(router.columns), "router", shape_of(router));
-            let tokens = Expr::Product(vec![self.tape.rules.rows.clone(), self.tape.rules.sequence.clone()]);
-            self.tape.keep(&values.ceil_div(tokens), 4);
+            self.tape.keep_of(Of::Pass, &values, 4);
         }
     }
 
@@ -242,7 +241,7 @@ impl<'a> Walk<'a, '_> {
         if self.component.layers.iter().flat_map(|run| &run.tensors).any(|tensor| tensor.name.ends_with("router.scale")) {
             let own = self.tape.like(input, self.hidden());
             let normed = self.tape.norm(own, NormKind::RmsFloat, &Expr::constant(1), false);
-            if self.run.trains(Role::Other, self.is_trained) {
+            if self.run.learns(Role::Other, self.is_trained) {
                 self.tape.save(normed);
             }
             input = self.tape.like(normed, self.hidden());

@@ -90,10 +90,15 @@ const REJOINED: &[&str] = &[
 const WHOLE: &[&str] = &["gemma4", "embedding_gemma2", "diffusion_gemma"];
 /// Families whose attention and feed-forward read the same hidden state through norms of their own.
 const PARALLEL: &[&str] = &["gpt_neox", "falcon"];
-/// Families whose softmax is not in float32 when attention is written out.
+/// Families whose softmax is in the type of its scores when attention is written out (transformers 5.23 `eager_attention_forward`).
 #[rustfmt::skip]
 const LOW_SOFTMAX: &[&str] = &[
-    "gpt2", "gpt_bigcode", "gpt_oss", "bert", "roberta", "xlm-roberta", "vit", "distilbert", "electra", "mpnet", "bart", "mbart", "marian", "convbert",
+    "albert", "bart", "bert", "bert-generation", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small", "camembert", "convbert", "data2vec-audio",
+    "data2vec-text", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "electra", "ernie", "esm", "gpt2", "gpt_oss", "gte", "hubert",
+    "jina_embeddings_v3", "llama4", "llama4_text", "longt5", "m2m_100", "marian", "mbart", "mobilebert", "mpnet", "mt5", "musicgen", "musicgen_melody",
+    "nllb-moe", "nomic_bert", "pegasus", "pegasus_x", "pix2struct", "plbart", "pop2piano", "roberta", "roberta-prelayernorm", "roc_bert", "seamless_m4t",
+    "seamless_m4t_v2", "speech_to_text", "switch_transformers", "t5", "udop", "umt5", "unispeech", "unispeech-sat", "videomae", "wav2vec2",
+    "wav2vec2-bert", "wav2vec2-conformer", "whisper", "xlm-roberta", "xlm-roberta-xl", "xmod", "yolos",
 ];
 /// Families that make a mask where one that hides later tokens alone would do (`allow_is_causal_skip=False` in transformers 5.23): `ALiBi` may be
 /// added to it, or what an indexer chose, of which some layers have none of their own.
@@ -187,8 +192,8 @@ pub(super) fn walk(run: &Run, rules: &Rules, component: &Component, layers: &Lay
     let stream = walk.tape.value(width, rules.stream(), flows);
     walk.tape.select(stream);
     let end = if conformer::is_conformer(layers, component.hidden_size) { walk.conformer(&layers.tensors, stream) } else { walk.blocks(&parts, stream) };
-    let flows = walk.tape.needs_gradient(end);
-    Walked { kept: walk.tape.finish(), flows }
+    let (flows, has_input) = (walk.tape.needs_gradient(end), walk.tape.is_kept(stream));
+    Walked { kept: Kept { has_input, ..walk.tape.finish() }, flows }
 }
 
 impl<'a> Walk<'a, '_> {
@@ -271,7 +276,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     pub(super) fn trains(&self, module: &Module<'_>) -> bool {
-        self.run.trains(module.role, self.is_trained)
+        self.run.learns(module.role, self.is_trained)
     }
 
     pub(super) fn linear(&mut self, input: Value, module: &Module<'a>, name: &'static str, splits: bool) -> Value {
@@ -291,7 +296,7 @@ pub(super) fn linear_of(run: &Run, module: &Module, outputs: Expr, is_trained: b
     let low_rank = adapts && run.method.is_low_rank();
     Linear {
         outputs,
-        is_trained: run.trains(module.role, is_trained),
+        is_trained: run.learns(module.role, is_trained),
         rank: low_rank.then(|| run.lora_rank.leaf("rank")),
         magnitudes: low_rank && run.has_magnitudes(),
         factors: (adapts && !low_rank).then(|| is_feed_forward(module)),
