@@ -299,6 +299,9 @@ fn mlx_takes_the_language_model_whole() {
     let twice =
         model(&DENSE.replacen('{', r#"{"quantization": {"group_size": 64, "bits": 4}, "#, 1), "quantization_config", r#"{"group_size": 64, "bits": 4}"#);
     assert!(!twice.anatomy.keys_not_understood.iter().any(|key| key.contains("quantization")));
+    let other =
+        model(&DENSE.replacen('{', r#"{"quantization": {"group_size": 32, "bits": 8}, "#, 1), "quantization_config", r#"{"group_size": 64, "bits": 4}"#);
+    assert_eq!(other.anatomy.keys_not_understood, ["quantization"]);
 }
 
 #[test]

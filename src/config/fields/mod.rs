@@ -333,6 +333,13 @@ impl Fields {
         None
     }
 
+    /// Marks those of the keys as understood under which this object stands once more.
+    pub fn touch_copies(&self, keys: &[&str], object: &Map<String, Value>) {
+        for key in keys.iter().filter(|key| self.object.get(**key).and_then(Value::as_object) == Some(object)) {
+            self.touch(key);
+        }
+    }
+
     /// Notes that the model's class does not build the parts under these keys, whatever stands there.
     pub fn pass_over(&self, keys: &[&str]) {
         self.accounts.borrow_mut().passed_over.extend(keys.iter().map(|key| format!("{}{key}", self.path)));

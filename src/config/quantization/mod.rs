@@ -87,10 +87,8 @@ pub(super) fn object(f: &Fields, text: Option<&Fields>, beside: Option<&Value>) 
                 Some(Value::Object(object)) if object.is_empty() => {}
                 Some(Value::Object(object)) => {
                     let mut object = object.clone();
-                    // MLX alone names no method, and its two objects are one.
-                    if !object.contains_key("quant_method") {
-                        fields.touch("quantization");
-                    }
+                    // MLX writes its object twice.
+                    fields.touch_copies(&KEYS, &object);
                     // DeepSeek V4 says it outside, and transformers moves it in.
                     if let Some(dtype) = fields.raw("expert_dtype") {
                         object.entry("expert_dtype").or_insert_with(|| dtype.clone());
