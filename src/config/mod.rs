@@ -200,7 +200,7 @@ fn read_fields(fields: &Fields, text: &str, beside: Option<&serde_json::Value>) 
     let unknown = fields.unknown_parts();
     let is_said = |key: &String| assumptions.iter().any(|line| line.contains(key.as_str()));
     if !is_guess && components[0].kind == ComponentKind::TextDecoder && !unknown.iter().all(is_said) {
-        assumptions.push(format!("layers of `{model_type}` models are not known to have what {} say: it is not counted", unknown.join(", ")));
+        assumptions.push(format!("layers of this family are not known to have what these keys say, so it is not counted: {}", unknown.join(", ")));
     }
     assumptions.extend(fields.left_to_class());
     assumptions.splice(0..0, guesses);

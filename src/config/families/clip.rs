@@ -142,6 +142,8 @@ pub(super) fn read_seg(f: &Fields) -> Result<Draft, ConfigError> {
     let vision = vision_part(f, "clip_vision_model")?;
     let text = text(&part(f, "text_config_dict", "text_config")?, CLIP_TEXT, false)?;
     let (features, width) = (vision.hidden(), text.tower.hidden());
+    let patches = vision.tensors.iter().find(|tensor| tensor.name.ends_with("patch_embedding.weight"));
+    let patch = patches.and_then(|tensor| tensor.shape.last().copied());
     let draft = joined(f, text, width, vision, 512)?;
     for key in ["conditional_layer", "decoder_attention_dropout", "decoder_hidden_act"] {
         f.touch(key);
@@ -155,7 +157,7 @@ pub(super) fn read_seg(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(&[("reduce_dim", 64), ("decoder_intermediate_size", 2048), ("decoder_num_attention_heads", 4), ("projection_dim", 512)]);
     let (narrow, steer) = (f.count("reduce_dim")?, f.count("projection_dim")?);
     let depth = f.counts_or("extract_layers", &[3, 6, 9])?.len() as u64;
-    let patch = f.part(&["vision_config"])?.with_defaults(&[("patch_size", 32)]).count("patch_size")?;
+    let patch = patch.ok_or_else(|| f.missing("patch_size"))?;
     let heads = f.count("decoder_num_attention_heads")?;
     if !narrow.is_multiple_of(heads) {
         return Err(f.impossible("decoder_num_attention_heads", "it must divide `reduce_dim`"));

@@ -75,6 +75,10 @@ fn kinds(f: &Fields, layers: u64) -> Result<Vec<Kind>, ConfigError> {
 fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Result<Latent, ConfigError> {
     if let Some(own) = own {
         let place = own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()])?;
+        for place in &place {
+            place.touch("num_key_value_heads");
+            place.touch("head_dim");
+        }
         let of =
             |key: &str, otherwise: u64| Ok::<_, ConfigError>(place.as_ref().map(|place| place.optional_count(key)).transpose()?.flatten().unwrap_or(otherwise));
         return Ok(Latent {
@@ -106,18 +110,25 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let Some(query_rank) = latent.query_rank else { return Err(f.impossible("q_lora_rank", "this model type compresses its queries")) };
     let indexer = Indexer::read(f, 64)?;
     let kinds = kinds(f, shape.layers)?;
-    f.touch("num_key_value_heads");
-    f.touch("swa_num_key_value_heads");
     let window = f.optional_count("sliding_window")?.or(f.optional_count("sliding_window_size")?).unwrap_or(512);
     let own = f.nested(&["per_layer_config"])?;
     let mixture = Mixture::read(f, MIXTURE)?;
     let several = mixture.shared / mixture.width;
     let mixture = Mixture {
         shared: several.saturating_mul(first_or(f, ["moe_shared_expert_intermediate_size", "shared_experts_intermediate_size"], 1536)?),
-        bias: f.flag("mlp_bias", false)?,
+        bias: false,
         ..mixture
     };
-    let sparse = sparse_layers(f, &shape, 1)?;
+    for key in SLIDING.iter().map(|(key, _)| *key).chain(["qk_rope_head_dim", "num_key_value_heads"]) {
+        f.touch(&format!("swa_{key}"));
+    }
+    for key in ["mlp_bias", "num_key_value_heads", "use_sliding_window"] {
+        f.touch(key);
+    }
+    // A list names the sparse layers among those that are not dense anyhow.
+    let first = f.optional_count_or_zero("first_k_dense_replace")?.unwrap_or(1);
+    let names_types = f.has("mlp_layer_types");
+    let sparse: Vec<bool> = (0..).zip(sparse_layers(f, &shape, 1)?).map(|(number, is_sparse)| is_sparse && (names_types || number >= first)).collect();
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, t| {
         let latent = if kinds[number] == Kind::Sliding { sliding(f, own.as_ref(), number, &latent)? } else { latent };
         latent.add(t, "self_attn", shape.hidden);
@@ -141,7 +152,12 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     // The first files have the language model's sizes outside.
     let (text, outside) = match f.nested(&["text_config"])? {
-        Some(text) => (text, false),
+        Some(text) => {
+            // What the first files had outside is not read there any more.
+            let outer: Vec<String> = SLIDING.iter().map(|(key, _)| format!("swa_{key}")).chain(["moe_shared_expert_intermediate_size".to_owned()]).collect();
+            f.pass_over(&outer.iter().map(String::as_str).collect::<Vec<_>>());
+            (text, false)
+        }
         None => (f.with_defaults(&[]), true),
     };
     let wrapper = Wrapper { names: Names::Inside("model.language_model"), tie: Tie::Wrapper { default: false }, ..Wrapper::new("dots3_note_text") };
@@ -239,6 +255,9 @@ fn ears(a: &Fields, text: u64) -> Result<Component, ConfigError> {
     let (layers, heads) = (size("num_hidden_layers", "encoder_layers", 32)?, size("num_attention_heads", "encoder_attention_heads", 20)?);
     let (inner, bands) = (size("intermediate_size", "encoder_ffn_dim", 5120)?, size("feature_size", "num_mel_bins", 128)?);
     for key in ["model_type", "hop_length", "sampling_rate", "adapter_input_size", "whisper_adapter_in_dim", "head_dim", "num_key_value_heads"] {
+        a.touch(key);
+    }
+    for key in ["conv_output_size", "samples_per_token", "max_position_embeddings"] {
         a.touch(key);
     }
     let Some(head) = hidden.checked_div(heads).filter(|head| head.saturating_mul(heads) == hidden) else {

@@ -130,7 +130,7 @@ pub(super) fn internlm3(f: &Fields) -> Result<Draft, ConfigError> {
 /// XVERSE: without any bias, and experts as wide as `intermediate_size` where there are some.
 pub(super) fn xverse(f: &Fields) -> Result<Draft, ConfigError> {
     let mut draft = unbiased(f)?;
-    let Some(experts) = f.optional_count("num_experts")? else { return Ok(draft) };
+    let Some(experts) = f.optional_count_or_zero("num_experts")?.filter(|&experts| experts > 0) else { return Ok(draft) };
     let width = f.count("intermediate_size")?;
     let shared = f.optional_count_or_zero("n_shared_experts")?.unwrap_or(0).saturating_mul(width);
     let mixture = Mixture { experts, active: f.active_experts(experts, 6.min(experts))?, width, shared, bias: false };

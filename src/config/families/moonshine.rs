@@ -81,17 +81,18 @@ pub(super) fn read_streaming(f: &Fields) -> Result<Draft, ConfigError> {
     }
     f.touch("pad_head_dim_to_multiple_of");
     let vocab = f.count("vocab_size")?;
-    let sizes = |f: &Fields| {
+    let sizes = |f: &Fields, kv_heads: Option<u64>| {
         let (hidden, heads) = (f.count("hidden_size")?, f.count("num_attention_heads")?);
         let width = f.optional_count("head_dim")?.map_or_else(|| head_dim(f, "num_attention_heads", hidden, heads), Ok)?;
         let mut sizes = Sizes::plain(hidden, f.count("intermediate_size")?, layer_count(f, "num_hidden_layers", 6)?, heads, width, vocab);
-        sizes.kv_heads = f.optional_count("num_key_value_heads")?.unwrap_or(heads);
+        sizes.kv_heads = f.optional_count("num_key_value_heads")?.or(kv_heads).unwrap_or(heads);
         if !heads.is_multiple_of(sizes.kv_heads) {
             return Err(f.impossible("num_key_value_heads", "it must divide the number of attention heads"));
         }
         Ok(sizes)
     };
-    let (encoder, decoder) = (sizes(e)?, Sizes { gated: true, ..sizes(f)? });
+    // Where they are not said, the decoder has as many as heads, the encoder the class's number.
+    let (encoder, decoder) = (sizes(e, Some(8))?, Sizes { gated: true, ..sizes(f, None)? });
     let (heard, hidden) = (encoder.hidden, decoder.hidden);
     let rate = e.optional_number("sample_rate")?.unwrap_or(16_000.0) * e.optional_number("frame_ms")?.unwrap_or(5.0) / 1000.0;
     if !(1.0..=1e6).contains(&rate) {

@@ -5,6 +5,7 @@ use super::classic::{spans_with, window_or};
 use super::decoder::{Decoder, Draft, Shape, Tensors, component};
 use super::experts::{self, Mixture, MixtureDefaults};
 use super::multimodal::{Names, Tie, Wrapper, language_in};
+use super::networks::{ratio, times};
 use super::vision::{MAX_BLOCKS, linear, norm};
 use super::{ConfigError, Fields, muse_glimmer};
 use crate::model::{ComponentKind, FeedForward, Layer, Mixer, Role};
@@ -82,14 +83,14 @@ fn ears(f: &Fields, text: u64) -> Result<crate::model::Component, ConfigError> {
         return Err(f.impossible("depths", "no tower has more than 1,000 blocks in a stage"));
     }
     let (kernel, outputs) = (f.count_or("conv_kernel_size", 7)?, f.count_or("out_hidden_size", text)?);
-    let ratio = f.count_or("mlp_ratio", 4)?;
+    let ratio = ratio(f, "mlp_ratio", 4.0)?;
     let mut t = Tensors::default();
     let mut inputs = 1u64;
     for (stage, ((&width, &patch), &depth)) in widths.iter().zip(&patches).zip(&depths).enumerate() {
         let at = |leaf: &str| format!("model.audio_tower.layers.{stage}.{leaf}");
         linear(&mut t, Role::Other, &at("patch_embedder.proj"), inputs.saturating_mul(patch), width, true);
         norm(&mut t, &at("patch_embedder.norm"), width, false);
-        let inner = width.saturating_mul(ratio);
+        let inner = times(width, ratio);
         for block in 0..depth {
             let at = |leaf: &str| at(&format!("conv_blocks.{block}.{leaf}"));
             t.convolution(&at("conv"), &[width, 1, kernel], true);

@@ -159,7 +159,8 @@ fn read(f: &Fields, kin: &Kin, encoder_attention: &str, experts: Option<u64>) ->
     let mut encoder = Sizes::plain(hidden, inner, layers, heads, or("d_kv", 64)?, vocab);
     encoder.gated = gated && experts.is_none();
     let decoder = Sizes { layers: decoder_layers, ..encoder };
-    let tied = f.flag("tie_word_embeddings", kin.tied)? || kin.always_tied;
+    // Their classes take null for what they have themselves, which ProstT5's files hold.
+    let tied = f.optional_flag("tie_word_embeddings")?.unwrap_or(kin.tied) || kin.always_tied;
     // Every how many layers; without sparse layers a step as long as the stack, which makes one only where that is 1.
     let sparse = |key: &str, step: &str, layers: u64| -> Result<Option<(u64, u64)>, ConfigError> {
         let Some(experts) = experts else { return Ok(None) };

@@ -8,13 +8,18 @@ use super::{Fields, is_below};
 use crate::config::TEXT_CONFIGS;
 use crate::config::ignored::{IRRELEVANT, LAYER_KINDS, NESTED, PART_SIZES, SIZE_NAMES, SMALL_SIZES, STRUCTURAL};
 
+/// The key itself, without the objects around it.
+fn leaf(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
 impl Fields {
     /// A sentence about what the config leaves to its class: whole parts, and the sizes in those that are there.
     pub fn left_to_class(&self) -> Option<String> {
         let accounts = self.accounts.borrow();
         let parts = accounts.left_out.iter().filter(|path| !accounts.left_out.iter().any(|outer| is_below(path, outer)));
         let is_size = |key: &str| {
-            let leaf = key.rsplit('.').next().unwrap_or(key);
+            let leaf = leaf(key);
             SIZE_NAMES.iter().any(|part| leaf.contains(part)) && !SMALL_SIZES.contains(&leaf)
         };
         let is_said = |key: &str| accounts.left_out.iter().any(|outer| is_below(key, outer));
@@ -67,17 +72,17 @@ impl Fields {
         object.keys().any(|key| PART_SIZES.contains(&key.as_str()))
     }
 
-    /// Whether `path` (`text_config.resampler_dim`) leads to an object, or to a number whose name is a size's.
+    /// What stands at `path` (`text_config.resampler_dim`).
+    fn at(&self, path: &str) -> Option<&Value> {
+        let mut keys = path.split('.');
+        keys.next().and_then(|first| keys.try_fold(self.object.get(first)?, |value, key| value.get(key)))
+    }
+
+    /// Whether `path` leads to an object, or to a number whose name is a size's.
     pub fn gives_a_size(&self, path: &str) -> bool {
-        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-        let Some(outer) = self.object.get(first) else { return false };
-        let inner = rest.into_iter().flat_map(|rest| rest.split('.'));
-        match inner.clone().try_fold(outer, |value, key| value.get(key)) {
+        match self.at(path) {
             Some(Value::Object(object)) => !object.is_empty(),
-            Some(Value::Number(number)) => {
-                let leaf = inner.last().unwrap_or(first);
-                number.as_u64().is_some_and(|n| n > 0) && SIZE_NAMES.iter().any(|part| leaf.contains(part))
-            }
+            Some(Value::Number(number)) => number.as_u64().is_some_and(|n| n > 0) && SIZE_NAMES.iter().any(|part| leaf(path).contains(part)),
             _ => false,
         }
     }
@@ -96,11 +101,18 @@ impl Fields {
     }
 
     /// The same of a family that is known: sizes, outside or in its text's config, of parts that no layer of it is known to have.
+    /// A number of 1 is none, and where the config counts no experts, nothing of theirs is.
     pub fn unknown_parts(&self) -> Vec<String> {
         let (_, left) = self.accounts();
+        let number = |key: &str| self.at(key).and_then(Value::as_u64).unwrap_or(0);
+        let present = self.accounts.borrow().present.clone();
+        let mut counts = present.iter().filter(|key| leaf(key).ends_with("experts") && !leaf(key).contains("shared")).map(|key| number(key)).peekable();
+        let is_dense = counts.peek().is_some() && counts.all(|count| count < 2);
         let is_layers = |key: &String| {
             let leaf = key.split_once('.').filter(|(object, _)| TEXT_CONFIGS.contains(object)).map_or(key.as_str(), |(_, leaf)| leaf);
-            !leaf.contains('.') && LAYER_KINDS.iter().any(|part| leaf.contains(part)) && self.gives_a_size(key)
+            let is_of_experts = leaf.contains("expert") || leaf.contains("moe");
+            let is_kind = !leaf.contains('.') && LAYER_KINDS.iter().any(|part| leaf.contains(part));
+            is_kind && self.gives_a_size(key) && number(key) != 1 && !(is_dense && is_of_experts)
         };
         left.into_iter().filter(is_layers).map(|key| format!("`{key}`")).collect()
     }
@@ -114,11 +126,10 @@ impl Fields {
             let said = |text: &&&str| self.object.get(**text).is_some_and(|text| text.get(key).is_some() && text.get(key) == self.object.get(key));
             TEXT_CONFIGS.iter().find(said).is_some_and(|text| accounts.used.contains(&format!("{text}.{key}")))
         };
-        let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
         let ignored = |key: &&String| {
-            let leaf = name(key);
+            let leaf = leaf(key);
             let is_nested = leaf.len() < key.len();
-            let is_irrelevant = IRRELEVANT.contains(&leaf.as_str()) || (is_nested && NESTED.contains(&leaf.as_str()));
+            let is_irrelevant = IRRELEVANT.contains(&leaf) || (is_nested && NESTED.contains(&leaf));
             let is_passed_over = accounts.passed_over.iter().any(|path| *key == path || is_below(key, path));
             !is_irrelevant && !is_passed_over && !accounts.used.contains(*key) && !repeated(key)
         };
