@@ -389,8 +389,10 @@ mod tests {
     fn parts_that_a_family_is_not_known_to_have_are_said() {
         let said = |key: &str, value: &str| with(key, value).unwrap().assumptions;
         let lines = said("num_experts", "8");
-        assert!(lines.len() == 1 && lines[0].contains("`num_experts`") && lines[0].contains("`llama`"), "{lines:?}");
-        for (key, value) in [("num_experts", "0"), ("num_experts", "null"), ("moe_router", "\"none\""), ("mystery_rank", "8")] {
+        assert!(lines.len() == 1 && lines[0].contains("`num_experts`"), "{lines:?}");
+        let dense = read(&LLAMA.replacen('{', r#"{"num_experts": 0, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "#, 1)).unwrap();
+        assert!(dense.assumptions.is_empty(), "{:?}", dense.assumptions);
+        for (key, value) in [("num_experts", "0"), ("num_experts", "1"), ("num_experts", "null"), ("moe_router", "\"none\""), ("mystery_rank", "8")] {
             assert!(said(key, value).is_empty(), "{key}");
         }
         // One flag of openPangu's for four biases (`PanguEmbeddedForCausalLM` as printed by its own code).

@@ -75,7 +75,7 @@ fn kinds(f: &Fields, layers: u64) -> Result<Vec<Kind>, ConfigError> {
 fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Result<Latent, ConfigError> {
     if let Some(own) = own {
         let place = own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()])?;
-        for place in &place {
+        if let Some(place) = &place {
             place.touch("num_key_value_heads");
             place.touch("head_dim");
         }
