@@ -133,7 +133,7 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
 }
 
 /// vLLM 0.33 `v1/kv_cache_interface.py` and `v1/attention/backends/mla/sparse_swa.py`; SGLang's pool has the same layout.
-const EIGHT_BITS: &str = "this engine keeps DeepSeek V4's keys and values by default in 584 bytes for each 512 values (448 in 8 bits, 64 in 16, and scales): what is counted here for them is 1.75 times as much in 16 bits, and 0.88 times in 8. Layers that compress also keep a window (sliding_window), which is not counted";
+const EIGHT_BITS: &str = "this engine keeps DeepSeek V4's keys and values by default in 584 bytes for each 512 values (448 in 8 bits, 64 in 16, and scales): what is counted here for 512 values is 1.75 times as much in 16 bits, and 0.88 times in 8. Layers that compress also keep a window (sliding_window), which is not counted";
 
 /// Of replicas of attention, which SGLang counts among its tensor-parallel ranks (`--tp 8 --dp 2` is 8 GPUs).
 fn within_tensor(scenario: &Scenario) -> Option<String> {
