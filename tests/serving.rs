@@ -704,6 +704,11 @@ fn deepseek_v4s_wo_a_is_widened_where_it_is_in_eight_bits() {
     let one_less = config.replace("convert\": []", "convert\": [\"layers.1.attn.wo_a\", \"model.layers.1.attn.wo_a\"]");
     assert_eq!(more(&one_less, "H200 SXM", 1), 2 * matrix);
     assert_eq!(more(&config.replace("convert\": []", "convert\": [\"wo_a\"]"), "H200 SXM", 1), 0);
+    // 64 ranks have 128 of its 8,192 outputs each, and all of its 4,096 inputs.
+    let wide = config.replace("2048, \"vocab", "8192, \"vocab").replace("experts\": 8", "experts\": 64");
+    let parallel = vramfit::scenario::Parallel { expert: Some(64), ..Default::default() };
+    let answer = on(&wide, Scenario { gpu: Some("H200 SXM".into()), tensor_parallel: Some(64), parallel, ..Scenario::default() });
+    assert!(!answer.warnings.iter().any(|said| said.contains("stops while loading")), "{:?}", answer.warnings);
 }
 
 /// Layers without a rotary part, and those that read another's latents, have a `kv_b_proj` all the same.
