@@ -395,6 +395,13 @@ fn a_format_that_the_name_tells_is_converted() {
     assert_eq!(four, weights(&model(&config), Weights::AsStored).0);
     let (eight, said) = weights(&named("nvidia/Llama-3.1-8B-FP8"), Weights::AsStored);
     assert!(eight == plain && said.iter().any(|said| said.contains("converted to bf16")), "{said:?}");
+    // What is not quantised is in 16 bits, whatever config.json says of the values before.
+    let mut full = named("nvidia/Llama-3.1-8B-FP8");
+    full.anatomy.dtype = Some(vramfit::encoding::Encoding::F32);
+    assert_eq!(weights(&full, Weights::AsStored).0, plain);
+    // What the converter does not read has the name that tells it.
+    let said = weights(&named("x/Llama-3.1-8B-MXFP4"), Weights::AsStored).1;
+    assert!(said.iter().any(|said| said.contains("the format that the name tells (MXFP, 4 bits") && !said.contains("compressed-tensors")), "{said:?}");
     // What somebody asks for by name is still a file type.
     assert!(estimate(&model(LLAMA_31_8B), &Scenario { weights: "nvfp4".parse().unwrap(), ..asked(4096, LlamaCpp::default()) }).is_err());
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{fixture, model, parameter_bytes};
 use vramfit::estimate::{Device, Estimate, Stage, Term};
 use vramfit::memory::estimate;
-use vramfit::scenario::{Parallel, Scenario, Weights};
+use vramfit::scenario::{Parallel, Runtime, Scenario, Weights};
 
 fn on(config: &str, tensor: u64, parallel: Parallel) -> Result<Estimate, String> {
     let scenario = Scenario {
@@ -90,11 +90,16 @@ fn deepseek_v4_splits_what_heads_have() {
     assert!((latents * 7 / 8..latents * 7 / 8 + 4_000_000).contains(&left), "{left}");
     // Blocks that are compressed have no `kv_b_proj` to copy (SGLang copies that of other latents).
     let blocks = config.replace("[0, 0]", "[4, 128]");
-    let scenario = Scenario { runtime: vramfit::scenario::Runtime::Sglang, context: Some(8192), ..Scenario::default() };
+    let scenario = Scenario { runtime: Runtime::Sglang, context: Some(8192), ..Scenario::default() };
     let sglang = estimate(&model(&blocks), &scenario).unwrap();
     assert!(sglang.devices[0].ledger.entries.iter().all(|entry| !entry.source.contains("w_kc")));
-    // 64 of 512 values of a head turn.
-    assert_eq!(model(config).anatomy.rotary.unwrap().width, 64);
+    // 64 of 512 values of a head turn, by a base of their own in layers that compress: tables in float32 over all positions.
+    for (ratios, bases) in [("[0, 0]", 1), ("[4, 128]", 1), ("[0, 4]", 2)] {
+        for runtime in [Runtime::Vllm, Runtime::Sglang] {
+            let answer = estimate(&model(&config.replace("[0, 0]", ratios)), &Scenario { runtime, context: Some(8192), ..Scenario::default() }).unwrap();
+            assert_eq!(held(&answer.devices[0], Term::Buffers, Stage::Load), bases * 65_536 * 64 * 4, "{ratios} {runtime}");
+        }
+    }
 }
 
 /// vLLM's replicas share the experts, though no matrix is split: what a GPU has of them is not called vocabulary.

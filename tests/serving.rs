@@ -622,13 +622,132 @@ fn blocks_that_ranks_cut_are_said() {
         assert_eq!(warned(&blocks, tensor, expert, runtime), None, "{tensor} {expert:?}");
     }
     assert_eq!(warned(&plain, 4, None, Runtime::Vllm), None);
+    assert_eq!(warned(&blocks.replace("128,128", "0,0"), 4, None, Runtime::Vllm), None);
+    // Replicas share the experts: fewer ranks in each are not enough, whole experts are.
+    let parallel = vramfit::scenario::Parallel { data: Some(4), ..Default::default() };
+    let answer = on(&blocks, Scenario { gpu: Some("H200 SXM".into()), tensor_parallel: Some(2), parallel, ..Scenario::default() });
+    let said = answer.warnings.iter().find(|said| said.contains("stops while loading")).unwrap();
+    assert!(said.contains("over 8 GPUs") && said.ends_with("choose --ep 8, which leaves experts whole"), "{said}");
+    // 4,096 inputs of `o_proj` in blocks of 1,024: whole experts alone are not enough for eight ranks.
+    let tall = warned(&blocks.replace("128,128", "128,1024"), 8, None, Runtime::Vllm).unwrap();
+    assert!(tall.ends_with("choose --tp 1, or --tp 4 --ep 4, which leaves experts whole"), "{tall}");
 }
 
-/// vLLM's profile ends in `_dummy_pooler_run` for what embeds.
+/// A dense model of 9,728 (76 × 128) inputs of `down_proj` and 4,096 of `o_proj`.
 #[test]
-fn encoders_sample_nothing() {
+fn inputs_that_ranks_cut_are_said() {
+    let config = |quantization: &str| {
+        format!(
+            r#"{{"model_type": "qwen3", "hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "num_hidden_layers": 2, "vocab_size": 151936, "max_position_embeddings": 40960, "quantization_config": {quantization}}}"#
+        )
+    };
+    let said = |quantization: &str, tensor, runtime| {
+        let answer = on(&config(quantization), Scenario { runtime, gpu: Some("H200 SXM".into()), tensor_parallel: Some(tensor), ..Scenario::default() });
+        answer.warnings.into_iter().find(|said| said.contains("stops while loading"))
+    };
+    for (quantization, units) in [
+        (r#"{"quant_method": "fp8", "weight_block_size": [128, 128]}"#, "blocks of 128"),
+        (r#"{"quant_method": "awq", "bits": 4, "group_size": 128}"#, "groups of 128"),
+        (r#"{"quant_method": "gptq", "bits": 4, "group_size": 128}"#, "groups of 128"),
+    ] {
+        assert_eq!(said(quantization, 4, Runtime::Vllm), None, "{quantization}");
+        let sentence = said(quantization, 8, Runtime::Vllm).unwrap();
+        assert!(sentence.contains("down_proj` has 9,728 inputs") && sentence.contains(units) && sentence.ends_with("choose --tp 4"), "{sentence}");
+    }
+    // Blocks of 512 outputs: gate and up are one matrix in vLLM, of which it asks no whole ones.
+    let tall = r#"{"quant_method": "fp8", "weight_block_size": [512, 128]}"#;
+    assert_eq!(said(tall, 2, Runtime::Vllm), None);
+    let sentence = said(tall, 2, Runtime::Sglang).unwrap();
+    assert!(sentence.contains("9,728 outputs") && sentence.ends_with("choose --tp 1"), "{sentence}");
+    // What is chosen instead loads by all sides: 19 blocks of 512 inputs, 38 of 256 outputs.
+    let wide = r#"{"quant_method": "fp8", "weight_block_size": [256, 512]}"#;
+    let sentence = said(wide, 4, Runtime::Sglang).unwrap();
+    assert!(sentence.ends_with("choose --tp 1"), "{sentence}");
+}
+
+/// vLLM's profile ends in `_dummy_pooler_run` for what embeds, or gives a score.
+#[test]
+fn what_embeds_or_scores_samples_nothing() {
     let config = r#"{"model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24,
         "vocab_size": 250002, "max_position_embeddings": 8194, "type_vocab_size": 1}"#;
-    let answer = on(config, Scenario { gpu: Some("L4".into()), ..Scenario::default() });
-    assert_eq!(answer.devices[0].term_at(Term::Logits, Stage::Sampling).unwrap().expected.get(), 0);
+    let reward = r#"{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"], "hidden_size": 4096, "intermediate_size": 14336, "num_labels": 1,
+        "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072}"#;
+    let logits = |config| {
+        let answer = on(config, Scenario { gpu: Some("L4".into()), context: Some(4096), ..Scenario::default() });
+        answer.devices[0].term_at(Term::Logits, Stage::Sampling).unwrap().expected.get()
+    };
+    assert_eq!((logits(config), logits(reward)), (0, 0));
+    assert!(logits(&reward.replace("SequenceClassification", "CausalLM")) > 0);
+}
+
+/// Bytes that a model takes beyond its weights as stored, by what the source of the entry says.
+fn beside(answer: &Estimate, source: &str) -> u64 {
+    answer.devices[0].ledger.entries.iter().filter(|entry| entry.source.contains(source)).map(|entry| entry.amount.expected.get()).sum()
+}
+
+/// SGLang `server_args.py` switches `SGLANG_OPT_FP8_WO_A_GEMM` off before compute capability 10 and at 12.
+#[test]
+fn deepseek_v4s_wo_a_is_widened_where_it_is_in_eight_bits() {
+    let config = r#"{"model_type": "deepseek_v4", "hidden_size": 4096, "head_dim": 512, "num_attention_heads": 64, "num_key_value_heads": 1, "qk_rope_head_dim": 64,
+        "q_lora_rank": 1024, "o_lora_rank": 1024, "o_groups": 8, "num_hidden_layers": 3, "compress_ratios": [0, 4, 128], "sliding_window": 128,
+        "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 2048, "vocab_size": 129280, "max_position_embeddings": 65536,
+        "rope_theta": 10000, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": []}}"#;
+    let more = |config: &str, gpu: &str, tensor: u64| {
+        let scenario = Scenario { runtime: Runtime::Sglang, gpu: Some(gpu.into()), tensor_parallel: Some(tensor), context: Some(8192), ..Scenario::default() };
+        beside(&on(config, scenario), "wo_a")
+    };
+    let matrix = 8 * 1024 * (64 * 512 / 8);
+    for (gpu, tensor, layers) in [("H200 SXM", 1, 3), ("H200 SXM", 8, 3), ("RTX 5090", 1, 3), ("B200", 1, 0)] {
+        assert_eq!(more(config, gpu, tensor), layers * matrix / tensor, "{gpu} {tensor}");
+    }
+    let one_less = config.replace("convert\": []", "convert\": [\"layers.1.attn.wo_a\", \"model.layers.1.attn.wo_a\"]");
+    assert_eq!(more(&one_less, "H200 SXM", 1), 2 * matrix);
+    assert_eq!(more(&config.replace("convert\": []", "convert\": [\"wo_a\"]"), "H200 SXM", 1), 0);
+    // 64 ranks have 128 of its 8,192 outputs each, and all of its 4,096 inputs.
+    let wide = config.replace("2048, \"vocab", "8192, \"vocab").replace("experts\": 8", "experts\": 64");
+    let parallel = vramfit::scenario::Parallel { expert: Some(64), ..Default::default() };
+    let answer = on(&wide, Scenario { gpu: Some("H200 SXM".into()), tensor_parallel: Some(64), parallel, ..Scenario::default() });
+    assert!(!answer.warnings.iter().any(|said| said.contains("stops while loading")), "{:?}", answer.warnings);
+}
+
+/// Layers without a rotary part, and those that read another's latents, have a `kv_b_proj` all the same.
+#[test]
+fn copies_are_made_of_every_kv_b_proj() {
+    let config = r#"{"model_type": "mistral_large4_text", "num_hidden_layers": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 1048576,
+        "first_k_dense_replace": 1, "kv_source_layers": [0, 1, 2, 3, 4, 5, 6, 6], "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}"#;
+    let scenario = |runtime| Scenario { runtime, gpu: Some("B200".into()), context: Some(8192), ..Scenario::default() };
+    let turned = 64 * (64 + 128) * 512 * 2;
+    let still = 64 * (128 + 128) * 512 * 2;
+    // The last layer has no rotary part and reads the one before.
+    assert_eq!(beside(&on(config, scenario(Runtime::Sglang)), "w_kc"), 6 * turned + 2 * still);
+    assert_eq!(beside(&on(config, scenario(Runtime::Vllm)), "instead of kv_b_proj"), 6 * turned + 2 * still);
+    assert_eq!(model(config).anatomy.rotary.unwrap().width, 64);
+}
+
+/// SGLang's `--tp 8 --dp 2` is 8 GPUs; TensorRT-LLM's attention replicas have no number of their own.
+#[test]
+fn replicas_within_tensor_parallelism_are_said_of_sglang() {
+    let said = |runtime, tensor, data_attention| {
+        let parallel = vramfit::scenario::Parallel { data: Some(2), data_attention, ..Default::default() };
+        let scenario = Scenario { runtime, gpu: Some("H200 SXM".into()), tensor_parallel: Some(tensor), parallel, ..Scenario::default() };
+        on(fixture::MIXTRAL_8X7B, scenario).warnings.into_iter().find(|said| said.contains("counts replicas of attention"))
+    };
+    let sentence = said(Runtime::Sglang, 8, true).unwrap();
+    assert!(sentence.contains("--tp 8 --dp 2 is 8 GPUs, and --tp 4 --dp 2 here"), "{sentence}");
+    for (runtime, tensor, data_attention) in
+        [(Runtime::Sglang, 1, true), (Runtime::Sglang, 8, false), (Runtime::Vllm, 8, true), (Runtime::TensorRtLlm, 8, true)]
+    {
+        assert_eq!(said(runtime, tensor, data_attention), None, "{runtime} {tensor}");
+    }
+}
+
+#[test]
+fn deepseek_v4s_eight_bits_are_said() {
+    let config = published("deepseek-ai/DeepSeek-V4-Flash");
+    for (runtime, is_said) in [(Runtime::Vllm, true), (Runtime::Sglang, true), (Runtime::Transformers, false)] {
+        let answer = on(&config, Scenario { runtime, gpu: Some("B200".into()), ..Scenario::default() });
+        assert_eq!(answer.warnings.iter().any(|said| said.contains("584 bytes")), is_said, "{runtime}");
+    }
 }

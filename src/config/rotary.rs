@@ -17,15 +17,20 @@ pub(super) fn read(model_type: &str, fields: &Fields, positions: Option<u64>, de
     // The first Llama configs do not name the base.
     let is_rotary = SIGNS.iter().any(|key| fields.raw(key).is_some()) || model_type == "llama";
     let Some(positions) = positions.filter(|_| is_rotary && !learned) else { return Ok(None) };
+    if model_type == "deepseek_v4" {
+        // Layers that compress have a base of their own, and every base a table in float32 (vLLM `models/deepseek_v4/common/rope.py`,
+        // `DeepseekV4ScalingRotaryEmbedding`; SGLang a complex64 for each two values).
+        let has = |compresses: bool| decoder.layers.iter().any(|run| matches!(run.layer.mixer, Mixer::Latent(_)) == compresses);
+        let bases = u64::from(has(true)) + u64::from(has(false));
+        let width = fields.optional_count("qk_rope_head_dim")?.unwrap_or(64).saturating_mul(bases);
+        return Ok(Some(Rotary { width, positions, has_sections: false, in_float32: true }));
+    }
     // One table for each kind of head and base: sliding layers often have their own.
     let mut heads: Vec<u64> = Vec::new();
-    // Where the part of a head that turns is said in elements, DeepSeek V4's layers have it in heads and in compressed blocks alike.
-    let part = fields.optional_count_or_zero("qk_rope_head_dim")?.unwrap_or(u64::MAX);
     for run in &decoder.layers {
         let head = match run.layer.mixer {
-            Mixer::Latent(latent) if latent.rope_dim == 0 => latent.nope_dim.min(part),
             Mixer::Latent(latent) => latent.rope_dim,
-            Mixer::Attention(attention) | Mixer::Parallel(attention, _) => attention.key_dim.min(part),
+            Mixer::Attention(attention) | Mixer::Parallel(attention, _) => attention.key_dim,
             Mixer::Recurrent(_) | Mixer::None => continue,
         };
         if !heads.contains(&head) {
@@ -51,7 +56,7 @@ pub(super) fn read(model_type: &str, fields: &Fields, positions: Option<u64>, de
         stretched(width, scaling).saturating_add(if has_local_base { width } else { 0 })
     };
     let has_sections = scaling.is_some_and(|scaling| scaling.get("mrope_section").is_some());
-    Ok(Some(Rotary { width, positions, has_sections }).filter(|rotary| rotary.width > 0))
+    Ok(Some(Rotary { width, positions, has_sections, in_float32: false }).filter(|rotary| rotary.width > 0))
 }
 
 /// The part of a head that turns; the whole where nothing says less.
@@ -87,7 +92,7 @@ mod tests {
 
     #[test]
     fn tables_have_the_part_that_turns() {
-        let table = |width| Some(Rotary { width, positions: 4096, has_sections: false });
+        let table = |width| Some(Rotary { width, positions: 4096, has_sections: false, in_float32: false });
         assert_eq!(of(""), None);
         assert_eq!(of(r#", "rope_theta": 10000.0"#), table(32));
         assert_eq!(of(r#", "rope_theta": 10000.0, "partial_rotary_factor": 0.25"#), table(8));
@@ -99,6 +104,10 @@ mod tests {
         assert_eq!(of(by_type), table(9 * 32));
         assert_eq!(of(r#", "rope_scaling": {"type": "yarn", "factor": 4.0}"#), table(32));
         assert_eq!(of(r#", "rope_scaling": null, "rope_theta": "x""#), table(32));
+        // A key of other families says nothing of these heads.
+        for stray in ["0", "16", "-1", "\"x\"", "[]"] {
+            assert_eq!(of(&format!(r#", "rope_theta": 1e6, "qk_rope_head_dim": {stray}"#)), table(32));
+        }
     }
 
     #[test]
@@ -107,6 +116,9 @@ mod tests {
         let config = r#"{"model_type": "gemma3_text", "head_dim": 128, "hidden_size": 5376, "intermediate_size": 21504, "num_attention_heads": 32,
             "num_hidden_layers": 62, "num_key_value_heads": 16, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}"#;
         let anatomy = read(config).unwrap();
-        assert_eq!((anatomy.max_context, anatomy.rotary), (Some(131_072), Some(Rotary { width: 9 * 128, positions: 131_072, has_sections: false })));
+        assert_eq!(
+            (anatomy.max_context, anatomy.rotary),
+            (Some(131_072), Some(Rotary { width: 9 * 128, positions: 131_072, has_sections: false, in_float32: false }))
+        );
     }
 }

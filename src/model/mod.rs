@@ -97,6 +97,8 @@ pub struct Rotary {
     pub positions: u64,
     /// Whether positions have sections for time, height and width.
     pub has_sections: bool,
+    /// Whether the table is in float32, whatever the dtype of computation.
+    pub in_float32: bool,
 }
 
 /// Where a model's description came from.

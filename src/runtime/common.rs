@@ -7,7 +7,7 @@ use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Ledger, RUNNING, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::{Card, Vendor};
-use crate::model::{CacheGroup, FeedForward, LatentAttention, Mixer, Recurrence};
+use crate::model::{CacheGroup, FeedForward, LatentAttention, Mixer, Recurrence, Role, Tensor};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::KvCache;
 
@@ -134,18 +134,23 @@ pub(super) fn rotary_table(setup: &Setup, sections: u64, encoding: Encoding) -> 
         product.push(Expr::leaf(sections, "for long videos", Source::Runtime("positions with sections: four times as many")));
     }
     let source = "sines and cosines of the rotary position encoding for every position, loaded with the weights";
+    let encoding = if rotary.in_float32 { Encoding::F32 } else { encoding };
     Entry::exact(Term::Buffers, Expr::encoded(Expr::Product(product), encoding), Basis::Derived, source, ALWAYS).map(Some)
 }
 
-/// Copies of MLA's `kv_b_proj`, as the two matrices that decoding multiplies with; `None` without MLA.
+/// Copies of MLA's `kv_b_proj`, as the two matrices that decoding multiplies with; `None` where no layer has one.
 pub(super) fn latent_copies(setup: &Setup, source: &'static str) -> Result<Option<Entry>, Overflow> {
-    let width = |latent: &LatentAttention| Expr::Sum(vec![Expr::named(latent.nope_dim, "key"), Expr::named(latent.value_dim, "value")]);
-    let parts = setup.runs().filter_map(|(count, run)| match &run.layer.mixer {
-        // DeepSeek V4's compressed blocks are keys as they are: they have no rotary part apart, and no `kv_b_proj`.
-        Mixer::Latent(latent) if latent.rope_dim > 0 => Some(latent_matrix(setup, count, latent, width(latent))),
-        _ => None,
+    let parts = setup.runs().filter(|(_, run)| matches!(run.layer.mixer, Mixer::Latent(_))).flat_map(|(count, run)| {
+        let of_latents = run.tensors.iter().filter(|tensor| tensor.role == Role::LatentUp && tensor.shape.len() > 1);
+        of_latents.map(move |tensor| matrix(setup, count, tensor))
     });
     copies(setup, parts.collect(), source)
+}
+
+/// `layers × outputs × inputs` of a matrix whose heads are split.
+pub(super) fn matrix(setup: &Setup, layers: u64, tensor: &Tensor) -> Expr {
+    let sides = tensor.shape.iter().rev().zip(["inputs", "outputs", "heads"]).map(|(&side, name)| Expr::named(side, name)).collect();
+    Expr::Product(vec![Expr::named(layers, "layers"), setup.spread.per_rank(Expr::Product(sides))])
 }
 
 /// `layers × heads × kv_lora_rank × width`

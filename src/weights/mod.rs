@@ -126,14 +126,17 @@ pub type Store = for<'a> fn(&'a Model, Weights, Encoding) -> Result<Vec<Stored<'
 /// [`Overflow`] when the sizes are not possible.
 pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Stored<'_>>, Overflow> {
     let anatomy = &model.anatomy;
-    // Of a guessed architecture the files know more.
-    let files = model.provenance.files.as_ref().filter(|_| format == Weights::AsStored || anatomy.is_guess);
-    let Some(files) = files else { return of_architecture(anatomy, format, dtype) };
+    let Some(files) = files_of(model, format) else { return of_architecture(anatomy, format, dtype) };
     of_files(files, anatomy, dtype, |tensor, matrix| match format {
         Weights::AsStored => None,
         Weights::Mix(mix) => Some(Form::Plain(gguf::type_of_loose(mix, tensor, matrix))),
         _ => Some(form(format, dtype, tensor, matrix, (true, tensor.name.contains("{}")))),
     })
+}
+
+/// The files whose tensors are counted: of a guessed architecture they know more.
+fn files_of(model: &Model, format: Weights) -> Option<&Files> {
+    model.provenance.files.as_ref().filter(|_| format == Weights::AsStored || model.anatomy.is_guess)
 }
 
 /// [`stored`] for those who know what llama.cpp's converter makes of the weights.
@@ -142,7 +145,7 @@ pub fn stored(model: &Model, format: Weights, dtype: Encoding) -> Result<Vec<Sto
 /// [`Overflow`] when the sizes are not possible.
 pub fn stored_as<'a>(model: &'a Model, format: Weights, dtype: Encoding, converted: Option<&Converted<'_>>) -> Result<Vec<Stored<'a>>, Overflow> {
     match format {
-        Weights::Mix(mix) if !(model.anatomy.is_guess && model.provenance.files.is_some()) => gguf::stored(&model.anatomy, mix, converted),
+        Weights::Mix(mix) if files_of(model, format).is_none() => gguf::stored(&model.anatomy, mix, converted),
         _ => stored(model, format, dtype),
     }
 }

@@ -83,7 +83,7 @@ pub fn read(header: &Header) -> Result<Contents, GgufError> {
     let Reading { components, assumptions, is_guess, .. } = reading;
     let max_context = keys.count("context_length", MAX_SIZE)?.filter(|&length| length > 0);
     let width = keys.count("rope.dimension_count", MAX_SIZE)?.filter(|&width| width > 0);
-    let rotary = width.zip(max_context).map(|(width, positions)| Rotary { width, positions, has_sections: false });
+    let rotary = width.zip(max_context).map(|(width, positions)| Rotary { width, positions, has_sections: false, in_float32: false });
     let (keys_used, keys_not_understood) = keys.accounts();
     let (dtype, is_quantized) = dtype(&header.tensors);
     let anatomy = Anatomy {

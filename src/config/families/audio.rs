@@ -66,9 +66,12 @@ pub fn feature_extractor(f: &Fields, tensors: &mut Tensors, module: &str, norm_e
     Ok(inputs)
 }
 
-/// What becomes of the sound of a request through convolutions without padding over its samples, 16,000 in a second.
+/// Samples of a second.
+const SAMPLES: u64 = 16_000;
+
+/// What becomes of the sound of a request through convolutions without padding over its samples.
 pub fn of_samples(windows: impl IntoIterator<Item = Window>) -> Work {
-    of_sound(SECONDS * 16_000, windows, "at 16 kHz")
+    of_sound(SECONDS * SAMPLES, windows, "at 16 kHz")
 }
 
 /// The same over frames of 10 ms.
@@ -92,7 +95,14 @@ fn of_sound(length: u64, windows: impl IntoIterator<Item = Window>, cut: &str) -
 /// The steps of [`feature_extractor`] over samples.
 pub fn wav2vec2_windows(f: &Fields) -> Result<Vec<Window>, ConfigError> {
     let (kernels, strides) = (f.counts_or("conv_kernel", &[10, 3, 3, 3, 3, 2, 2])?, f.counts_or("conv_stride", &[5, 2, 2, 2, 2, 2, 2])?);
-    Ok(kernels.into_iter().zip(strides).map(|(kernel, stride)| Window::tight(kernel, stride)).collect())
+    if kernels.len() != strides.len() {
+        return Err(f.impossible("conv_stride", "it must have one entry per entry of `conv_kernel`"));
+    }
+    let windows: Vec<Window> = kernels.into_iter().zip(strides).map(|(kernel, stride)| Window::tight(kernel, stride)).collect();
+    if windows.iter().try_fold(SECONDS * SAMPLES, |length, window| window.of(length)).is_none() {
+        return Err(f.impossible("conv_kernel", "with `conv_stride` it must leave something of a request's sound"));
+    }
+    Ok(windows)
 }
 
 /// A convolution over positions whose kernel is kept as direction and length per column (weight norm).
@@ -138,4 +148,23 @@ pub fn x_vector(f: &Fields, hidden: u64, labels: u64) -> Result<Vec<Tensor>, Con
     tensors.linear("feature_extractor", last.saturating_mul(2), output, true).linear("classifier", output, output, true);
     tensors.tensor("objective.weight", Role::Score, &[output, labels]);
     Ok(tensors.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::read;
+
+    #[test]
+    fn convolutions_leave_something_of_the_sound() {
+        let of = |more: &str| read(&format!(r#"{{"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]{more}}}"#)).map_err(|error| error.to_string());
+        assert!(of("").is_ok());
+        for (more, key) in [
+            (r#", "conv_stride": [5, 2]"#, "conv_stride"),
+            (r#", "conv_stride": [0, 2, 2, 2, 2, 2, 2]"#, "conv_stride"),
+            (r#", "conv_kernel": [1000000000, 3, 3, 3, 3, 2, 2]"#, "conv_kernel"),
+        ] {
+            let error = of(more).unwrap_err();
+            assert!(error.contains(key), "{more}: {error}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
     let (hidden, heads, buckets) = (f.count("d_model")?, f.count("num_heads")?, or("relative_attention_num_buckets", 32)?);
     let (channels, patch, places) = (or("num_channels", 3)?, or("patch_size", 16)?, or("max_2d_position_embeddings", 1024)?);
     f.touch("relative_bias_args");
-    let side = f.optional_count("image_size")?.unwrap_or(224) / patch;
+    let side = or("image_size", 224)? / patch;
     let axes = match f.optional_objects("relative_bias_args")? {
         Some(biases) => {
             let mut further = 0;

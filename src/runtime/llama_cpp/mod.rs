@@ -22,7 +22,7 @@ use crate::estimate::{ALWAYS, Basis, Capacity, Device, Entry, Estimate, Ledger, 
 use crate::format::Unit;
 use crate::formula::{Expr, Source};
 use crate::gpu::Card;
-use crate::model::{ComponentKind, Mixer, Model, Origin};
+use crate::model::{ComponentKind, Mixer, Model, Origin, Role};
 use crate::quantity::{Bytes, GIB, Overflow};
 use crate::scenario::{KvCache, Runtime, Scenario};
 use pool::Pool;
@@ -112,8 +112,10 @@ fn server_default(asked: &Asked, run: &Run) -> Option<String> {
 /// What the fork's buffers are instead, by the rule that 41 public logs of it with DeepSeek's models bear out (`-mla` 2 or 3 with `-fa`: a
 /// median of 1.2 times it, 0.6 to 2.5).
 fn fork(run: &Run) -> Option<String> {
-    let of_layer = |mixer: &Mixer| if let Mixer::Latent(latent) = *mixer { Some(latent).filter(|latent| latent.rope_dim > 0) } else { None };
-    let latent = run.model.decoder().layers.iter().find_map(|layers| of_layer(&layers.layer.mixer))?;
+    let latent = run.model.decoder().layers.iter().find_map(|layers| match layers.layer.mixer {
+        Mixer::Latent(latent) if layers.tensors.iter().any(|tensor| tensor.role == Role::LatentUp) => Some(latent),
+        _ => None,
+    })?;
     let size = |width: u64, bytes: u64| {
         let parts = [latent.heads, run.cells(false).count, width, bytes];
         Some(Unit::Gib.text(Bytes(parts.into_iter().try_fold(1, u64::checked_mul)?)))

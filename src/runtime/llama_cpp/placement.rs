@@ -256,19 +256,26 @@ pub(super) fn file<'a>(asked: &Asked<'a>, notes: &mut Vec<String>) -> Result<Fil
     let unquantised = |dtype: Encoding| crate::weight_format::Mix::unquantised(dtype).map_or(Weights::Plain(dtype), Weights::Mix);
     let anatomy = &asked.model.anatomy;
     let is_asked = asked.scenario.weights != Weights::AsStored;
+    // What the converter makes of 32 bits unless told otherwise.
+    let dtype = if asked.dtype == Encoding::F32 { Encoding::BF16 } else { asked.dtype };
     let (format, converted) = match asked.weights {
-        Weights::Scheme(named, _) if !is_asked => (unquantised(asked.dtype), Some(Converted::named(anatomy, named.scheme, name_of(named.scheme.method)))),
+        Weights::Scheme(named, _) if !is_asked => {
+            // A name tells a format, not what configs call its method.
+            let converted = Converted::named(anatomy, named.scheme, name_of(named.scheme.method));
+            (unquantised(dtype), Some(converted.map_err(|_| format!("weights of the format that the name tells ({})", asked.weights.label()))))
+        }
         Weights::Scheme(..) => {
             return Err(EstimateError::Unsupported(format!(
                 "llama.cpp loads GGUF files, not {} weights: choose a file type of its own (q4_k_m, q8_0, iq4_xs ...)",
                 asked.weights.label()
             )));
         }
-        Weights::AsStored if asked.dtype == Encoding::F32 => {
-            notes.push("llama.cpp loads GGUF files: weights of 32 bits are counted in 16, which its converter makes of them unless told otherwise (--outtype); name fp32 for that".to_owned());
-            (unquantised(Encoding::BF16), Converted::of(anatomy))
+        Weights::AsStored => {
+            if dtype != asked.dtype {
+                notes.push("llama.cpp loads GGUF files: weights of 32 bits are counted in 16, which its converter makes of them unless told otherwise (--outtype); name fp32 for that".to_owned());
+            }
+            (unquantised(dtype), Converted::of(anatomy))
         }
-        Weights::AsStored => (unquantised(asked.dtype), Converted::of(anatomy)),
         Weights::Plain(dtype) => (unquantised(dtype), Converted::of(anatomy)),
         Weights::Mix(_) | Weights::Bytes(_) => (asked.weights, Converted::of(anatomy)),
     };

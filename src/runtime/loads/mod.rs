@@ -104,7 +104,7 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
         settled.warnings.extend(mlx::without_family(model));
     }
     settled.warnings.extend(split::torn(model, scenario));
-    if matches!(scenario.runtime, Runtime::Sglang | Runtime::TensorRtLlm) {
+    if scenario.runtime == Runtime::Sglang {
         settled.warnings.extend(within_tensor(scenario));
     }
     if matches!(scenario.runtime, Runtime::Vllm | Runtime::Sglang) && model.anatomy.model_type == "deepseek_v4" {
@@ -133,16 +133,15 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
 }
 
 /// vLLM 0.33 `v1/kv_cache_interface.py` and `v1/attention/backends/mla/sparse_swa.py`; SGLang's pool has the same layout.
-const EIGHT_BITS: &str = "this engine keeps DeepSeek V4's keys and values in 584 bytes for each 512 values (448 in 8 bits, 64 in 16, and scales), whatever --kv-cache says, and the last 128 tokens of every layer beside them: what is counted here is 1.75 times as much per token in 16 bits, and 0.88 times in 8, without these windows";
+const EIGHT_BITS: &str = "this engine keeps DeepSeek V4's keys and values by default in 584 bytes for each 512 values (448 in 8 bits, 64 in 16, and scales): what is counted here for 512 values is 1.75 times as much in 16 bits, and 0.88 times in 8. Layers that compress also keep a window (sliding_window), which is not counted";
 
-/// Of replicas of attention that these engines count among the tensor-parallel ranks.
+/// Of replicas of attention, which SGLang counts among its tensor-parallel ranks (`--tp 8 --dp 2` is 8 GPUs).
 fn within_tensor(scenario: &Scenario) -> Option<String> {
     let (tensor, data) = (scenario.tensor_parallel?, scenario.parallel.data?);
     let is_theirs = scenario.parallel.data_attention && tensor > 1 && data > 1 && tensor.is_multiple_of(data);
     is_theirs.then(|| {
         format!(
-            "{0} counts replicas of attention among its tensor-parallel ranks: its own --tp {tensor} --dp {data} is {tensor} GPUs, and --tp {1} --dp {data} here, where {tensor} × {data} are counted",
-            scenario.runtime.label(),
+            "SGLang counts replicas of attention among its tensor-parallel ranks: its own --tp {tensor} --dp {data} is {tensor} GPUs, and --tp {} --dp {data} here, where {tensor} × {data} are counted",
             tensor / data
         )
     })

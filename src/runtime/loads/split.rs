@@ -1,53 +1,90 @@
 //! Where tensor parallelism cuts through what shares a scale: vLLM and SGLang stop at it while loading.
 //!
 //! vLLM `layers/quantization/fp8.py` (blocks, linear layers and experts alike), `awq.py` and `gptq_marlin.py` (groups of inputs, linear
-//! layers), which SGLang has taken over; public logs of vLLM up to 0.19 and of SGLang show the message.
+//! layers), which SGLang has taken over; public logs of vLLM up to 0.19 and of SGLang show the message. Since MiMo-V2-Flash (pull
+//! request 30836) vLLM waives it where gate and up are one (`layers/linear.py`: `_maybe_allow_fp8_block_shape_mismatch`).
 
 use crate::format::grouped;
 use crate::model::{Item, Model, Role};
+use crate::runtime::parallel::Spread;
+use crate::runtime::setup::Choices;
 use crate::scenario::{Runtime, Scenario, Weights};
 use crate::weight_format::{Group, Method, Scheme};
 
-/// The first matrix whose parts are not whole blocks or groups.
+/// A matrix of which each rank has a part.
+struct Side<'a> {
+    item: Item<'a>,
+    /// What is split, and how long it is.
+    what: &'static str,
+    values: u64,
+    /// How many along it share a scale, and what they are called.
+    unit: u64,
+    units: &'static str,
+}
+
+/// The first matrix whose parts are not whole blocks or groups, with what to choose instead.
 pub(super) fn torn(model: &Model, scenario: &Scenario) -> Option<String> {
     let is_theirs = matches!(scenario.runtime, Runtime::Vllm | Runtime::Sglang) && scenario.weights == Weights::AsStored;
     let quantization = model.anatomy.quantization.as_ref().filter(|_| is_theirs)?;
-    let ways = &scenario.parallel;
-    let (stages, replicas) = (ways.pipeline.unwrap_or(1), ways.data.unwrap_or(1));
-    let tensor = scenario.tensor_parallel.or_else(|| scenario.gpus?.checked_div(stages.checked_mul(replicas)?)).unwrap_or(1);
-    // Experts are whole on their ranks, or split over those of all replicas that share them.
-    let shares = replicas > 1 && (ways.data_attention || scenario.runtime == Runtime::Vllm);
-    let of_experts = if ways.expert.unwrap_or(1) > 1 { 1 } else { tensor.checked_mul(if shares { replicas } else { 1 })? };
-    let cut = |item: &Item<'_>, scheme: &Scheme| {
-        let ranks = if item.tensor.role.is_expert() { of_experts } else { tensor };
-        let (what, values, unit) = side(item, scheme)?;
-        (ranks > 1 && !values.is_multiple_of(unit.checked_mul(ranks)?)).then_some((what, values, unit, ranks))
-    };
-    let found = |item: Item<'_>| {
+    let engine = crate::runtime::engine(model, scenario.runtime)?;
+    let spread = Spread::new(model, scenario, engine, &mut Choices(Vec::new())).ok()?;
+    let sides = model.anatomy.inventory().filter(Item::is_main).filter_map(|item| {
         let assigned = quantization.assigned.iter().find(|assigned| assigned.place == item.place)?;
-        let (what, values, unit, ranks) = cut(&item, quantization.schemes.get(assigned.scheme)?)?;
-        let fits = (1..ranks).rev().find(|fewer| ranks.is_multiple_of(*fewer) && values.is_multiple_of(unit * fewer));
-        let whole = if item.tensor.role.is_expert() { format!(", or --ep {ranks}, which leaves experts whole") } else { String::new() };
-        let advice = fits.map_or_else(|| "files in another format".to_owned(), |fits| format!("--tp {fits}"));
-        Some(format!(
-            "{} stops while loading this over {ranks} GPUs: `{}` has {} {what}, and a part of it is not whole {} of {unit} that share a scale (\"not divisible by weight quantization block\", \"not aligned\"): choose {advice}{whole}",
-            scenario.runtime.label(),
-            item.tensor.module(),
-            grouped(values),
-            if matches!(quantization.schemes.get(assigned.scheme)?.group, Group::Block(..)) { "blocks" } else { "groups" },
-        ))
+        side(item, quantization.schemes.get(assigned.scheme)?, scenario.runtime)
+    });
+    let sides: Vec<Side> = sides.collect();
+    let (tensor, replicas) = (spread.tensor.value, spread.expert_ranks() / spread.tensor.value);
+    // Experts that are spread are whole.
+    let ranks = |side: &Side, tensor: u64, spreads: bool| match side.item.tensor.role.is_expert() {
+        true if spreads => 1,
+        true => tensor.saturating_mul(replicas),
+        false => tensor,
     };
-    model.anatomy.inventory().filter(Item::is_main).find_map(found)
+    let tears = |side: &Side, tensor: u64, spreads: bool| {
+        let ranks = ranks(side, tensor, spreads);
+        ranks > 1 && !side.values.is_multiple_of(side.unit.saturating_mul(ranks))
+    };
+    let spreads = spread.expert.value > 1;
+    let found = sides.iter().find(|side| tears(side, tensor, spreads))?;
+    let fits = |most: u64, spreads| {
+        let fits = |fewer: &u64| tensor.is_multiple_of(*fewer) && !sides.iter().any(|side| tears(side, *fewer, spreads));
+        (1..=most).rev().find(fits)
+    };
+    let fewer = fits(tensor - 1, spreads);
+    let whole = fits(tensor, true).filter(|&most| Some(most) > fewer && sides.iter().any(|side| side.item.tensor.role.is_expert()));
+    let mut advice: Vec<String> = fewer.into_iter().map(|fewer| format!("--tp {fewer}")).collect();
+    if let Some(most) = whole {
+        let first = if most == tensor { String::new() } else { format!("--tp {most} ") };
+        advice.push(format!("{first}--ep {}, which leaves experts whole", most.saturating_mul(replicas)));
+    }
+    Some(format!(
+        "{} stops while loading this over {} GPUs: `{}` has {} {}, and a part of it is not whole {} of {} that share a scale (\"not divisible by weight quantization block\", \"not aligned\"): choose {}",
+        scenario.runtime.label(),
+        ranks(found, tensor, spreads),
+        found.item.tensor.module(),
+        grouped(found.values),
+        found.what,
+        found.units,
+        found.unit,
+        advice.join(", or ")
+    ))
 }
 
-/// The side of a matrix that is split, with its length and what shares a scale along it; `None` where nothing is cut.
-fn side(item: &Item<'_>, scheme: &Scheme) -> Option<(&'static str, u64, u64)> {
+/// The side of a matrix that is split; `None` where nothing is cut.
+fn side<'a>(item: Item<'a>, scheme: &Scheme, runtime: Runtime) -> Option<Side<'a>> {
     let matrix = item.matrix().ok()?;
-    let is_row_parallel = matches!(item.tensor.role, Role::AttentionOutput | Role::Down | Role::ExpertDown);
-    match (scheme.method, scheme.group, item.tensor.role) {
-        (Method::Fp8, Group::Block(_, inputs), _) if is_row_parallel => Some(("inputs", matrix.columns, inputs)),
-        (Method::Fp8, Group::Block(outputs, _), Role::Gate | Role::Up | Role::ExpertGate | Role::ExpertUp) => Some(("outputs", matrix.rows, outputs)),
-        (Method::Awq | Method::Gptq, Group::Inputs(inputs), Role::AttentionOutput | Role::Down) => Some(("inputs", matrix.columns, inputs)),
-        _ => None,
-    }
+    let by_inputs = |unit| ("inputs", matrix.columns, unit);
+    let by_outputs = |unit| ("outputs", matrix.rows, unit);
+    let ((what, values, unit), units) = match (scheme.method, scheme.group, item.tensor.role) {
+        // DeepSeek V4's output is split by its groups, the outputs of the first of two matrices, which does not write the hidden state.
+        (Method::Fp8, Group::Block(outputs, _), Role::AttentionOutput) if item.tensor.name.contains("wo_a") => {
+            (("outputs", *item.tensor.shape.first()?, outputs), "blocks")
+        }
+        (Method::Fp8, Group::Block(_, inputs), Role::AttentionOutput | Role::Down | Role::ExpertDown) => (by_inputs(inputs), "blocks"),
+        (Method::Fp8, Group::Block(outputs, _), Role::ExpertGate | Role::ExpertUp) => (by_outputs(outputs), "blocks"),
+        (Method::Fp8, Group::Block(outputs, _), Role::Gate | Role::Up) if runtime == Runtime::Sglang => (by_outputs(outputs), "blocks"),
+        (Method::Awq | Method::Gptq, Group::Inputs(inputs), Role::AttentionOutput | Role::Down) => (by_inputs(inputs), "groups"),
+        _ => return None,
+    };
+    (unit > 0).then_some(Side { item, what, values, unit, units })
 }

@@ -13,7 +13,7 @@ use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, Shar
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{CacheGroup, ComponentKind, Mixer, Quantization, Recurrence, Span};
+use crate::model::{CacheGroup, ComponentKind, Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::{Version, Weights};
 use crate::weight_format::Method;
@@ -229,19 +229,23 @@ fn cell(setup: &Setup, group: &CacheGroup) -> Expr {
     }
 }
 
-/// What 16 bits of the matrix take beside the 8 that the files have of it.
+/// What 16 bits of DeepSeek V4's `wo_a` take beside the 8 that the files have of it. Blackwell for data centres multiplies with 8
+/// (`server_args.py`: `SGLANG_OPT_FP8_WO_A_GEMM` is switched off for others).
 fn widened(setup: &Setup) -> Result<Option<Entry>, Overflow> {
-    let is_packed = |quantization: &Quantization| quantization.schemes.iter().any(|scheme| scheme.method == Method::Fp8);
-    if setup.weights != Weights::AsStored || !setup.model.anatomy.quantization.as_ref().is_some_and(is_packed) {
+    let of_files = setup.model.anatomy.quantization.as_ref().filter(|_| setup.weights == Weights::AsStored);
+    let Some(quantization) = of_files.filter(|_| !vllm::is_large_blackwell(&setup.card)) else { return Ok(None) };
+    let is_packed = |scheme: usize| quantization.schemes.get(scheme).is_some_and(|scheme| scheme.method == Method::Fp8);
+    let here = &setup.place.layers;
+    let parts = setup.model.anatomy.inventory().filter(|item| item.place.component == 0 && item.tensor.name == "attn.wo_a.weight").filter_map(|item| {
+        let of_item = quantization.assigned.iter().filter(|assigned| assigned.place == item.place && is_packed(assigned.scheme));
+        let layers: u64 = of_item.map(|assigned| assigned.layers.end.min(here.end).saturating_sub(assigned.layers.start.max(here.start))).sum();
+        (layers > 0).then(|| Expr::Product(vec![common::matrix(setup, layers, item.tensor), Expr::named(1, "B more")]))
+    });
+    let parts: Vec<Expr> = parts.collect();
+    if parts.is_empty() {
         return Ok(None);
     }
-    let matrices = setup.runs().filter_map(|(count, run)| Some((count, run.tensors.iter().find(|tensor| tensor.name == "attn.wo_a.weight")?)));
-    let Some((layers, matrix)) = matrices.reduce(|(sum, matrix), (count, _)| (sum.saturating_add(count), matrix)) else { return Ok(None) };
-    let [outputs, inputs] = *matrix.shape.as_slice() else { return Ok(None) };
-    let values = setup.spread.per_rank(Expr::Product(vec![Expr::named(outputs, "outputs of wo_a"), Expr::named(inputs, "inputs")]));
-    let more = Expr::Product(vec![Expr::named(layers, "layers"), values, Expr::named(1, "B more")]);
-    let source = "SGLang models/deepseek_v4.py: wo_a is kept in bfloat16";
-    Entry::exact(Term::Weights, more, Basis::Derived, source, ALWAYS).map(Some)
+    Entry::exact(Term::Weights, Expr::sum(parts), Basis::Derived, "SGLang models/deepseek_v4.py: wo_a is kept in bfloat16", ALWAYS).map(Some)
 }
 
 /// States of the chosen load: one slot for each request; the radix cache keeps more where there is room.

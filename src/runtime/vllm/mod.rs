@@ -20,7 +20,7 @@ use crate::scenario::Version;
 use cache::Pool;
 pub(super) use profile::communication;
 use version::Rules;
-pub(super) use version::is_large;
+pub(super) use version::{is_large, is_large_blackwell};
 
 pub(super) struct Vllm {
     /// What adapters and packed experts take beside everything else: code that the page's first module does without.

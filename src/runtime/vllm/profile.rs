@@ -24,8 +24,9 @@ const STEP: &str =
 
 pub(super) fn entries(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
     let mut entries = step(setup, rules)?;
-    // Encoders end in a pooler (`_dummy_pooler_run`).
-    if setup.place.is_last && setup.model.decoder().kind == ComponentKind::TextDecoder {
+    // Encoders and what ends in a score end in a pooler (`_dummy_pooler_run`).
+    let decoder = setup.model.decoder();
+    if setup.place.is_last && decoder.kind == ComponentKind::TextDecoder && decoder.tensors.iter().all(|tensor| tensor.role != Role::Score) {
         entries.extend(sampling(setup, rules)?);
     }
     let cublas = Expr::leaf(cublas_workspace(&setup.card), "B", Source::Runtime("cuBLAS workspace of PyTorch: 32 MiB on Hopper, 8.125 MiB before"));

@@ -204,10 +204,13 @@ pub(in crate::runtime) fn is_large(card: &Card) -> bool {
     card.gpu.map_or(card.usable.get() >= 38 * GIB, |gpu| gpu.memory_type.starts_with("HBM"))
 }
 
+/// True for Blackwell for data centres (compute capability 10).
+pub(in crate::runtime) fn is_large_blackwell(card: &Card) -> bool {
+    card.gpu.is_some_and(|gpu| gpu.vendor == Vendor::Nvidia && gpu.architecture.starts_with("Blackwell") && gpu.memory_type.starts_with("HBM"))
+}
+
 /// cuBLAS's workspace in PyTorch (`CUDABlas.cpp`): 32 MiB on Hopper and Blackwell for data centres, 8.125 MiB before.
 pub(super) fn cublas_workspace(card: &Card) -> u64 {
-    let is_new = card.gpu.is_some_and(|gpu| {
-        gpu.vendor == Vendor::Nvidia && (gpu.architecture == "Hopper" || (gpu.architecture.starts_with("Blackwell") && gpu.memory_type.starts_with("HBM")))
-    });
-    if is_new { 32 << 20 } else { 8_519_680 }
+    let is_hopper = card.gpu.is_some_and(|gpu| gpu.architecture == "Hopper");
+    if is_hopper || is_large_blackwell(card) { 32 << 20 } else { 8_519_680 }
 }
