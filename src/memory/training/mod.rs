@@ -52,6 +52,10 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut devices: Vec<Device> = Vec::new();
     let mut host: Vec<Entry> = Vec::new();
     let trained = count_trained(&mut run)?;
+    if trained == ParamCount::ZERO {
+        let why = "nothing of this model would be trained: the last layers have no weights of their own, or it has none of the roles that are named";
+        return Err(run::unsupported(format!("{why}: {} leaves nothing trainable (--trainable)", run.method)));
+    }
     for place in run.world.places(model.decoder().layer_count()) {
         run.place = place;
         let holdings = Holdings::of(&run)?;
