@@ -259,6 +259,46 @@ fn families_keep_what_hooks_see() {
     }
 }
 
+/// The same hooks with attention written out and 512 tokens less 256: bytes of each score, whose softmax is in 16 bits. Dropout keeps a byte of
+/// each, and what it leaves is kept for the product with the values.
+#[test]
+fn softmax_is_in_the_type_of_its_scores() {
+    const SHAPE: &str = r#""vocab_size": 128, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 320, "max_position_embeddings": 1024"#;
+    const DROPOUTS: &str = r#""hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu""#;
+    const FLASH: &str = r#""num_key_value_heads": 2, "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "head_dim": 32, "v_head_dim": 32,
+        "swa_head_dim": 32, "swa_v_head_dim": 32, "moe_intermediate_size": 64, "n_routed_experts": 4, "num_experts_per_tok": 2, "attention_dropout": 0.0,
+        "sliding_window": 4096, "torch_dtype": "bfloat16""#;
+    // TrOCR's decoder behind a vision tower goes by its own type; it attends twice.
+    let trocr = format!(
+        r#""model_type": "vision-encoder-decoder", "encoder": {{"model_type": "vit", {SHAPE}, "num_hidden_layers": 2, "image_size": 64, "patch_size": 16}},
+        "decoder": {{"model_type": "trocr", "vocab_size": 128, "d_model": 128, "decoder_attention_heads": 4, "decoder_ffn_dim": 320, "decoder_layers": LAYERS,
+        "attention_dropout": 0.0, "dropout": 0.0, "activation_dropout": 0.0, "max_position_embeddings": 1024, "cross_attention_hidden_size": 128}}"#
+    );
+    let seen = [
+        (format!(r#""model_type": "megatron-bert", {SHAPE}, {DROPOUTS}, "num_hidden_layers": LAYERS"#), 5),
+        (
+            format!(
+                r#""model_type": "mimo_v2_flash", {SHAPE}, {FLASH}, "num_hidden_layers": LAYERS, "layer_types": [KINDS], "mlp_layer_types": [DENSE],
+                "hybrid_layer_pattern": [ZEROS], "moe_layer_freq": [ZEROS]"#
+            ),
+            2,
+        ),
+        (trocr, 4),
+    ];
+    for (keys, bytes) in seen {
+        let at = |layers: usize, tokens: u64| {
+            let list = |item: &str| vec![item; layers].join(", ");
+            let keys = keys.replace("LAYERS", &layers.to_string()).replace("ZEROS", &list("0"));
+            let keys = keys.replace("KINDS", &list("\"full_attention\"")).replace("DENSE", &list("\"dense\""));
+            let training = Training { precision: Some(Precision::Bf16), seq_len: Some(tokens), kernels: Some(Kernels::Transformers), ..full() };
+            let scenario = Scenario { attention: AttentionImplementation::Eager, ..scenario(training) };
+            held(&estimate(&model(&format!("{{{keys}}}")), &scenario).unwrap().devices[0], Term::Activations, Stage::Forward)
+        };
+        let of_token = |tokens| (at(3, tokens) - at(2, tokens)) / tokens;
+        assert_eq!((of_token(512) - of_token(256)) / (4 * 256), bytes, "{keys}");
+    }
+}
+
 /// The same of T5 and UMT5, encoder and decoder, with dropouts (a stand-in keeps one byte for each value, as kernels of a GPU do): values by distance are one for all sequences of a pass.
 #[test]
 fn values_by_distance_are_kept_once_for_all_sequences() {

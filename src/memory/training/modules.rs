@@ -101,6 +101,14 @@ impl<'a> Module<'a> {
         }
     }
 
+    /// The same as a matrix where it is a convolution that sees one token at a time (SqueezeBERT's `Conv1d` of width 1).
+    fn per_token(self) -> Self {
+        match self.convolution {
+            Some(of) if of.is_of_samples && of.area == 1 => Self { rows: of.outputs, columns: of.inputs, ..self },
+            _ => self,
+        }
+    }
+
     /// True for what multiplies: a matrix or a convolution.
     pub const fn is_product(&self) -> bool {
         self.is_linear() || self.convolution.is_some()
@@ -244,6 +252,7 @@ impl<'a> Parts<'a> {
         if let Some(at) = SPAN.iter().position(|name| module.path.ends_with(name)) {
             return place(&mut self.attentions, module, |part| &mut part.span[at]);
         }
+        let module = module.per_token();
         match module.role {
             Role::Norm => self.take_norm(module, hidden),
             role if role.is_expert() => {}
