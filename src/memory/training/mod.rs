@@ -107,6 +107,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     }
     // A number without one of its parts is no more than a rule of thumb.
     let is_part_missing = (run.images.value > 0 || run.seconds.value > 0) && run.place.is_first && !uncounted(run).is_empty();
+    let is_part_missing = is_part_missing || unfollowed::has_scores_by_distance(run.model);
     if run.model.is_input_unmapped(true) || is_part_missing || unfollowed::is_mostly_outside(run.model.decoder())? && run.image.is_none() {
         widen_activations(&mut entries)?;
     }
