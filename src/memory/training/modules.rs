@@ -67,7 +67,8 @@ fn is_in_groups(tensor: &Tensor, hidden: u64) -> bool {
     let [groups, inputs, outputs] = *tensor.shape.as_slice() else { return false };
     match tensor.role {
         Role::Up => groups.saturating_mul(inputs) == hidden,
-        Role::Down => groups.saturating_mul(outputs) == hidden,
+        // A last side of one is a convolution's window.
+        Role::Down => outputs > 1 && groups.saturating_mul(outputs) == hidden,
         _ => false,
     }
 }
