@@ -299,7 +299,7 @@ fn softmax_is_in_the_type_of_its_scores() {
     }
 }
 
-/// The same hooks on a layer of DeBERTa V3 base, 512 tokens: 97,032 bytes of a token. What is not followed is said, and the band reaches them.
+/// The same hooks on a layer of `DeBERTa` V3 base, 512 tokens: 97,032 bytes of a token. What is not followed is said, and the band reaches them.
 #[test]
 fn scores_by_distance_are_said_and_in_the_band() {
     let at = |layers: u64, relative: bool| {

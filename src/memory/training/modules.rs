@@ -102,7 +102,7 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// The same as a matrix where it is a convolution that sees one token at a time (SqueezeBERT's `Conv1d` of width 1).
+    /// The same as a matrix where it is a convolution that sees one token at a time (`SqueezeBERT`'s `Conv1d` of width 1).
     fn per_token(self) -> Self {
         match self.convolution {
             Some(of) if of.is_of_samples && of.area == 1 => Self { rows: of.outputs, columns: of.inputs, ..self },

@@ -66,7 +66,7 @@ pub(super) fn like<'a>(component: &'a Component, run: &LayerRun) -> Option<&'a L
 }
 
 /// Whether scores are made of distances in ways that are not followed: `DeBERTa`'s `c2p` and `p2c` products, what gathers their columns, and the
-/// projected table of distances. Saved-tensor hooks on transformers 5.23, bfloat16: 97,032 bytes of a token in a layer of DeBERTa V3 base at 512
+/// projected table of distances. Saved-tensor hooks on transformers 5.23, bfloat16: 97,032 bytes of a token in a layer of `DeBERTa` V3 base at 512
 /// tokens, of which 56,848 are counted.
 pub(super) fn has_scores_by_distance(model: &Model) -> bool {
     let is_deberta = model.anatomy.types().iter().any(|model_type| matches!(*model_type, "deberta" | "deberta-v2"));
