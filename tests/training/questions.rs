@@ -28,6 +28,14 @@ fn settings_without_a_meaning_are_refused() {
         assert!(refusal(LLAMA_8B, scenario(last(method))).contains("freeze"));
     }
     assert!(estimate(&model(LLAMA_8B), &scenario(last(Method::Freeze))).is_ok());
+    // The last layers of ALBERT pass tokens through the weights of its first, which are trained where that is.
+    let albert = r#"{"model_type": "albert", "vocab_size": 128, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 320,
+        "max_position_embeddings": 512, "embedding_size": 64, "num_hidden_layers": 12}"#;
+    let freeze = |trainable: &str| Training { method: Some(Method::Freeze), trainable: Some(trainable.parse().unwrap()), ..Training::default() };
+    for (config, trainable) in [(albert, "last-2"), (albert, "last-11"), (LLAMA_8B, "router")] {
+        assert!(refusal(config, scenario(freeze(trainable))).contains("nothing"), "{trainable}");
+    }
+    assert!(answer(albert, freeze("last-12")).trainable.unwrap() > answer(albert, freeze("last-2,norm")).trainable.unwrap());
     for size in [None, Some((1008, 1008))] {
         let picture = Picture { size, count: Some(4), frames: None };
         assert!(refusal(LLAMA_8B, Scenario { picture, ..scenario(full()) }).contains("no vision tower"));

@@ -4,6 +4,7 @@ use super::bert::{CHOICE, CLASSIFIER, DEEP_CLASSIFIER, LAYER, NARROW_PREDICTIONS
 use super::decoder::{Draft, Tensors};
 use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
+use crate::model::Role;
 use Block::{Linear, Norm, Table, UntiedLinear, UntiedMatrix, Vector};
 use Dim::{Embedding, Fixed, Hidden, Inner, Labels, Mapping, Own, Positions, Types, Vocab};
 
@@ -185,19 +186,19 @@ pub(super) fn read_squeezebert(f: &Fields) -> Result<Draft, ConfigError> {
     let sizes = Sizes { embedding: f.optional_count("embedding_size")?.unwrap_or(sizes.hidden), ..sizes };
     let (hidden, inner) = (sizes.hidden, sizes.inner);
     let mut tensors = Tensors::default();
-    for (module, key, inputs, outputs, default) in [
-        ("attention.query", "q_groups", hidden, hidden, 4),
-        ("attention.key", "k_groups", hidden, hidden, 4),
-        ("attention.value", "v_groups", hidden, hidden, 4),
-        ("post_attention.conv1d", "post_attention_groups", hidden, hidden, 1),
-        ("intermediate.conv1d", "intermediate_groups", hidden, inner, 4),
-        ("output.conv1d", "output_groups", inner, hidden, 4),
+    for (module, role, key, inputs, outputs, default) in [
+        ("attention.query", Role::Query, "q_groups", hidden, hidden, 4),
+        ("attention.key", Role::Key, "k_groups", hidden, hidden, 4),
+        ("attention.value", Role::Value, "v_groups", hidden, hidden, 4),
+        ("post_attention.conv1d", Role::AttentionOutput, "post_attention_groups", hidden, hidden, 1),
+        ("intermediate.conv1d", Role::Up, "intermediate_groups", hidden, inner, 4),
+        ("output.conv1d", Role::Down, "output_groups", inner, hidden, 4),
     ] {
         let groups = f.count_or(key, default)?;
         if !inputs.is_multiple_of(groups) {
             return Err(f.impossible(key, "it must divide the width that it groups"));
         }
-        tensors.convolution(module, &[outputs, inputs / groups, 1], true);
+        tensors.tensor(&format!("{module}.weight"), role, &[outputs, inputs / groups, 1]).tensor(&format!("{module}.bias"), role, &[outputs]);
     }
     tensors.norm("post_attention.layernorm", hidden, true).norm("output.layernorm", hidden, true);
     let layer = tensors.build();

@@ -100,7 +100,7 @@ pub(super) fn rules(run: &Run, sequence: Expr) -> Rules {
         attention_dropout: computation.attention_dropout,
         caps_scores: computation.caps_scores,
         // Autocast computes it so everywhere.
-        softmax_in_float32: run.recipe.casts_weights || is_adapter && run.is_mixed || softmax_in_float32(&run.model.anatomy.model_type),
+        softmax_in_float32: run.recipe.casts_weights || is_adapter && run.is_mixed || softmax_in_float32(run),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::experts;
 use super::modules::{Convolution, Module, is_feed_forward, modules};
 use super::run::Run;
-use crate::model::{Component, Layer, Role, Tensor};
+use super::unfollowed;
+use crate::model::{Component, Layer, LayerRun, Role, Tensor};
 use crate::quantity::Overflow;
 use crate::scenario::Method;
 use crate::weights::{Form, Stored, Unit};
@@ -281,7 +282,7 @@ pub(super) struct Part<'a> {
     /// What each is.
     pub layer: &'a Layer,
     /// The run they are of.
-    pub run: &'a crate::model::LayerRun,
+    pub run: &'a LayerRun,
     /// Its tensors.
     pub tensors: &'a [Tensor],
     /// Whether `freeze` trains them.
@@ -295,10 +296,23 @@ pub(super) fn parts<'a>(run: &Run<'a>, component: &'a Component, is_decoder: boo
     let here = if is_decoder { run.place.layers.clone() } else { 0..all };
     let mut parts = Vec::new();
     for (range, is_trained) in [(here.start..here.end.min(first_trained), false), (here.start.max(first_trained)..here.end, true)] {
-        let layers = component.runs_in(range).map(|(count, layers)| Part { count, layer: &layers.layer, run: layers, tensors: &layers.tensors, is_trained });
+        let layers = component.runs_in(range).map(|(count, layers)| Part {
+            count,
+            layer: &layers.layer,
+            run: layers,
+            tensors: &layers.tensors,
+            // What passes through the weights of others is trained if those are.
+            is_trained: is_trained && unfollowed::like(component, layers).is_none_or(|like| end_of(component, like) > first_trained),
+        });
         parts.extend(layers);
     }
     parts
+}
+
+/// The layer behind a run of layers.
+fn end_of(component: &Component, run: &LayerRun) -> u64 {
+    let before = component.layers.iter().take_while(|other| !std::ptr::eq(*other, run));
+    before.fold(run.count, |end, other| end.saturating_add(other.count))
 }
 
 /// Whether a tensor of the decoder outside its layers is on this stage: what reads tokens on the first, the rest on the last; a table

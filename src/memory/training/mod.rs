@@ -52,6 +52,10 @@ pub(super) fn estimate(model: &Model, scenario: &Scenario) -> Result<Estimate, E
     let mut devices: Vec<Device> = Vec::new();
     let mut host: Vec<Entry> = Vec::new();
     let trained = count_trained(&mut run)?;
+    if trained == ParamCount::ZERO {
+        let why = "nothing of this model would be trained: the last layers have no weights of their own, or it has none of the roles that are named";
+        return Err(run::unsupported(format!("{why}: {} leaves nothing trainable (--trainable)", run.method)));
+    }
     for place in run.world.places(model.decoder().layer_count()) {
         run.place = place;
         let holdings = Holdings::of(&run)?;
@@ -103,6 +107,7 @@ fn device(run: &Run, holdings: &Holdings) -> Result<(Device, Vec<Entry>), Estima
     }
     // A number without one of its parts is no more than a rule of thumb.
     let is_part_missing = (run.images.value > 0 || run.seconds.value > 0) && run.place.is_first && !uncounted(run).is_empty();
+    let is_part_missing = is_part_missing || unfollowed::has_scores_by_distance(run.model);
     if run.model.is_input_unmapped(true) || is_part_missing || unfollowed::is_mostly_outside(run.model.decoder())? && run.image.is_none() {
         widen_activations(&mut entries)?;
     }

@@ -67,7 +67,8 @@ fn is_in_groups(tensor: &Tensor, hidden: u64) -> bool {
     let [groups, inputs, outputs] = *tensor.shape.as_slice() else { return false };
     match tensor.role {
         Role::Up => groups.saturating_mul(inputs) == hidden,
-        Role::Down => groups.saturating_mul(outputs) == hidden,
+        // A last side of one is a convolution's window.
+        Role::Down => outputs > 1 && groups.saturating_mul(outputs) == hidden,
         _ => false,
     }
 }
@@ -98,6 +99,14 @@ impl<'a> Module<'a> {
             count: tensor.count,
             has_bias: false,
             convolution: Convolution::of(tensor).filter(|_| columns == 0),
+        }
+    }
+
+    /// The same as a matrix where it is a convolution that sees one token at a time (`SqueezeBERT`'s `Conv1d` of width 1).
+    fn per_token(self) -> Self {
+        match self.convolution {
+            Some(of) if of.is_of_samples && of.area == 1 => Self { rows: of.outputs, columns: of.inputs, ..self },
+            _ => self,
         }
     }
 
@@ -244,6 +253,7 @@ impl<'a> Parts<'a> {
         if let Some(at) = SPAN.iter().position(|name| module.path.ends_with(name)) {
             return place(&mut self.attentions, module, |part| &mut part.span[at]);
         }
+        let module = module.per_token();
         match module.role {
             Role::Norm => self.take_norm(module, hidden),
             role if role.is_expert() => {}

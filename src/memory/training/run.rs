@@ -403,9 +403,10 @@ impl<'a> Run<'a> {
 
     /// Whether a module gets an adapter. Embeddings have one only where they are named.
     pub fn adapts(&self, module: &Module<'_>) -> bool {
+        let is_matrix = module.is_linear() && module.convolution.is_none();
         let is_kind = match self.method {
-            Method::Ia3 => module.is_linear(),
-            method => method.is_low_rank() && (module.is_linear() || module.role == Role::Embedding),
+            Method::Ia3 => is_matrix,
+            method => method.is_low_rank() && (is_matrix || module.role == Role::Embedding),
         };
         // Convolutions where they are named; the head of what only looks at images is a matrix like others.
         let is_all = self.targets == Targets::AllLinear;

@@ -95,7 +95,9 @@ impl<'a> Walk<'a, '_> {
     fn feed_forward(&mut self, input: Value, part: &FeedForwardPart<'a>) -> Value {
         const INNER: &str = "intermediate_size";
         let Some(down) = part.down else { return input };
-        let inner = self.run.width(down.columns, INNER, Source::Config("intermediate_size".into()), true);
+        // A convolution in groups says what one of them reads.
+        let width = part.up.filter(|_| down.convolution.is_some()).map_or(down.columns, |up| up.rows);
+        let inner = self.run.width(width, INNER, Source::Config("intermediate_size".into()), true);
         let first = match (&part.both, &part.gate, &part.up) {
             (Some(both), ..) => {
                 let outputs = self.run.width(both.rows, "gate and up width", shape_of(both), true);

@@ -93,12 +93,15 @@ const PARALLEL: &[&str] = &["gpt_neox", "falcon"];
 /// Families whose softmax is in the type of its scores when attention is written out (transformers 5.23 `eager_attention_forward`).
 #[rustfmt::skip]
 const LOW_SOFTMAX: &[&str] = &[
-    "albert", "bart", "bert", "bert-generation", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small", "camembert", "convbert", "data2vec-audio",
-    "data2vec-text", "dinov2", "dinov2_with_registers", "dinov3_vit", "distilbert", "electra", "ernie", "esm", "gpt2", "gpt_oss", "gte", "hubert",
-    "jina_embeddings_v3", "llama4", "llama4_text", "longt5", "m2m_100", "marian", "mbart", "mobilebert", "mpnet", "mt5", "musicgen", "musicgen_melody",
-    "nllb-moe", "nomic_bert", "pegasus", "pegasus_x", "pix2struct", "plbart", "pop2piano", "roberta", "roberta-prelayernorm", "roc_bert", "seamless_m4t",
-    "seamless_m4t_v2", "speech_to_text", "switch_transformers", "t5", "udop", "umt5", "unispeech", "unispeech-sat", "videomae", "wav2vec2",
-    "wav2vec2-bert", "wav2vec2-conformer", "whisper", "xlm-roberta", "xlm-roberta-xl", "xmod", "yolos",
+    "albert", "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small", "bridgetower", "camembert",
+    "canine", "convbert", "ctrl", "cvt", "data2vec-audio", "data2vec-text", "deberta", "deberta-v2", "deepseek_v4", "detr", "dinov2", "dinov2_with_registers",
+    "dinov3_vit", "distilbert", "donut-swin", "dpt", "electra", "ernie", "esm", "flava", "fsmt", "git", "glpn", "gpt2", "gpt_neox_japanese", "gpt_oss", "gte",
+    "hiera", "hubert", "hy_v4", "jina_embeddings_v3", "kosmos-2", "levit", "llama4", "llama4_text", "longt5", "luke", "lxmert", "m2m_100", "marian", "mbart",
+    "megatron-bert", "mimo_v2_flash", "mobilebert", "mobilevit", "mpnet", "mt5", "musicgen", "musicgen_melody", "mvp", "nllb-moe", "nomic_bert", "openai-gpt",
+    "owlvit", "pegasus", "pegasus_x", "pix2struct", "plbart", "pop2piano", "pvt", "pvt_v2", "rembert", "roberta", "roberta-prelayernorm", "roc_bert",
+    "roformer", "seamless_m4t", "seamless_m4t_v2", "speech_to_text", "speecht5", "squeezebert", "swinv2", "switch_transformers", "t5", "table-transformer",
+    "tapas", "timesformer", "trocr", "udop", "umt5", "unispeech", "unispeech-sat", "videomae", "visual_bert", "vitdet", "wav2vec2", "wav2vec2-bert",
+    "wav2vec2-conformer", "whisper", "xlm-roberta", "xlm-roberta-xl", "xlnet", "xmod", "yolos",
 ];
 /// Families that make a mask where one that hides later tokens alone would do (`allow_is_causal_skip=False` in transformers 5.23): `ALiBi` may be
 /// added to it, or what an indexer chose, of which some layers have none of their own.
@@ -132,9 +135,9 @@ fn is_any(model_type: &str, families: &[&str]) -> bool {
     })
 }
 
-/// True when softmax is computed in float32 where attention is written out.
-pub(super) fn softmax_in_float32(model_type: &str) -> bool {
-    !LOW_SOFTMAX.contains(&model_type)
+/// True when softmax is computed in float32 where attention is written out: of a decoder inside of another model by its own type.
+pub(super) fn softmax_in_float32(run: &Run) -> bool {
+    !run.model.anatomy.types().iter().any(|model_type| LOW_SOFTMAX.contains(model_type))
 }
 
 /// The kind of a norm.
