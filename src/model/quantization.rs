@@ -19,6 +19,13 @@ pub struct Quantization {
 }
 
 impl Quantization {
+    /// What a tensor of the inventory has, in the order of its layers; empty where it is as it was.
+    pub fn of(&self, place: Place) -> &[Assigned] {
+        let start = self.assigned.partition_point(|one| one.place < place);
+        let rest = &self.assigned[start..];
+        &rest[..rest.partition_point(|one| one.place == place)]
+    }
+
     /// Adds what is said of a further part, whose first component is the one with this number.
     pub fn append(&mut self, part: Self, first: usize) {
         if self.method.is_empty() {

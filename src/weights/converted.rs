@@ -110,7 +110,7 @@ impl<'a> Converted<'a> {
     /// The types of a tensor that stay as they are, by layer. A file of theirs has whole blocks.
     pub(super) fn kept(&self, item: &Item<'_>) -> Vec<(Range<u64>, Encoding)> {
         let columns = item.matrix().map_or(0, |matrix| matrix.columns);
-        let here = self.quantization.assigned.iter().filter(|assigned| assigned.place == item.place);
+        let here = self.quantization.of(item.place).iter();
         here.filter_map(|assigned| match self.fates.get(assigned.scheme)? {
             Fate::Kept(encoding) if columns.is_multiple_of(encoding.block_elements) => Some((assigned.layers.clone(), *encoding)),
             Fate::Kept(_) | Fate::Computed => None,
@@ -154,7 +154,7 @@ fn fates(anatomy: &Anatomy, quantization: &Quantization) -> Result<Vec<Fate>, St
         let is_kept = |scheme: usize| fates.get(scheme) == Some(&Fate::Kept(Encoding::NVFP4));
         UNKNOWN_EXPERTS.iter().any(|end| name.ends_with(end))
             && name.contains("experts.")
-            && quantization.assigned.iter().any(|assigned| assigned.place == item.place && is_kept(assigned.scheme))
+            && quantization.of(item.place).iter().any(|assigned| is_kept(assigned.scheme))
     };
     if anatomy.inventory().any(|item| is_unknown(&item)) {
         return Err("NVFP4 experts by these names (w1, w2, w3)".to_owned());

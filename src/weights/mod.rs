@@ -242,7 +242,6 @@ fn of_all<'a>(anatomy: &'a Anatomy, form: impl Fn(&Item<'_>, Matrix) -> Form) ->
 
 /// As the config says: what it names in its format, and what lies between as it was.
 fn of_config<'a>(anatomy: &'a Anatomy, quantization: &Quantization, dtype: Encoding) -> Result<Vec<Stored<'a>>, Overflow> {
-    let mut assigned = quantization.assigned.as_slice();
     let mut all = Vec::new();
     for item in anatomy.inventory() {
         let matrix = item.matrix()?;
@@ -252,12 +251,11 @@ fn of_config<'a>(anatomy: &'a Anatomy, quantization: &Quantization, dtype: Encod
             }
         };
         let mut next = item.layers.start;
-        while let Some((first, rest)) = assigned.split_first().filter(|(first, _)| first.place == item.place) {
-            add(next..first.layers.start, Form::Plain(dtype));
-            let scheme = quantization.schemes.get(first.scheme).map(|scheme| Form::Packed(scheme_for(*scheme, item.tensor.role)));
-            add(first.layers.clone(), scheme.unwrap_or(Form::Plain(dtype)));
-            next = first.layers.end;
-            assigned = rest;
+        for assigned in quantization.of(item.place) {
+            add(next..assigned.layers.start, Form::Plain(dtype));
+            let scheme = quantization.schemes.get(assigned.scheme).map(|scheme| Form::Packed(scheme_for(*scheme, item.tensor.role)));
+            add(assigned.layers.clone(), scheme.unwrap_or(Form::Plain(dtype)));
+            next = assigned.layers.end;
         }
         add(next..item.layers.end, Form::Plain(dtype));
     }

@@ -1,7 +1,7 @@
 //! Encoders with BERT's layer and another way to attend: Nyströmformer, YOSO and MRA (positions begin at two, nothing pools), and
 //! FNet, whose layers mix by Fourier transforms and have no attention.
 
-use super::bert::{CHOICE, CLASSIFIER, DEEP_CLASSIFIER, LAYER, NEXT_SENTENCE, SPANS};
+use super::bert::{CHOICE, CLASSIFIER, DEEP_CLASSIFIER, LAYER, NEXT_SENTENCE, SPANS, predictions};
 use super::decoder::{Draft, Tensors};
 use super::encoder::{BERT_DEFAULTS, Block, Blocks, Defaults, Dim, Heads, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
@@ -9,12 +9,8 @@ use crate::model::{FeedForward, Layer, Mixer};
 use Block::{Linear, Norm, Table, UntiedLinear, Vector};
 use Dim::{Embedding, Fixed, Hidden, Inner, Labels, Own, Positions, Types, Vocab};
 
-pub(super) const PREDICTIONS: Blocks = &[
-    ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
-    ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
-    ("cls.predictions.bias", Vector(Vocab)),
-    ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
-];
+/// `cls.predictions` alone.
+pub(super) const PREDICTIONS: Blocks = predictions!();
 
 const HEADS: Heads = &[
     ("ForMaskedLM", PREDICTIONS),
@@ -92,28 +88,9 @@ pub(super) fn read_fnet(f: &Fields) -> Result<Draft, ConfigError> {
         ],
         // It pools whatever stands above.
         heads: &[
-            (
-                "ForPreTraining",
-                &[
-                    POOLER,
-                    ("cls.seq_relationship", Linear(Hidden, Fixed(2))),
-                    ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
-                    ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
-                    ("cls.predictions.bias", Vector(Vocab)),
-                    ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
-                ],
-            ),
-            (
-                "ForMaskedLM",
-                &[
-                    POOLER,
-                    ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
-                    ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
-                    ("cls.predictions.bias", Vector(Vocab)),
-                    ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
-                ],
-            ),
-            ("ForNextSentencePrediction", &[POOLER, ("cls.seq_relationship", Linear(Hidden, Fixed(2)))]),
+            ("ForPreTraining", &[POOLER, NEXT_SENTENCE, PREDICTIONS[0], PREDICTIONS[1], PREDICTIONS[2], PREDICTIONS[3]]),
+            ("ForMaskedLM", &[POOLER, PREDICTIONS[0], PREDICTIONS[1], PREDICTIONS[2], PREDICTIONS[3]]),
+            ("ForNextSentencePrediction", &[POOLER, NEXT_SENTENCE]),
             ("ForSequenceClassification", &[POOLER, ("classifier", Linear(Hidden, Labels))]),
             ("ForMultipleChoice", &[POOLER, CHOICE]),
             ("ForTokenClassification", &[POOLER, CLASSIFIER]),

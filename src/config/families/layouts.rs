@@ -2,12 +2,13 @@
 //! second, narrower stream for the layout beside `RoBERTa`'s).
 
 use super::bert::LAYER;
+use super::bert_kin::PREDICTIONS;
 use super::decoder::{Draft, Tensors, labels};
 use super::encoder::{BERT_DEFAULTS, Block, Defaults, Dim, Sizes, Spec, embeddings};
 use super::{ConfigError, Fields};
 use crate::model::{ComponentKind, Keeps, Role, Tensor};
-use Block::{Linear, Norm, Table, UntiedLinear, Vector};
-use Dim::{Hidden, Labels, Own, Vocab};
+use Block::{Linear, Table};
+use Dim::{Hidden, Labels, Own};
 
 /// `LayoutLM` pools whatever stands above.
 pub(super) fn read_layoutlm(f: &Fields) -> Result<Draft, ConfigError> {
@@ -24,16 +25,7 @@ pub(super) fn read_layoutlm(f: &Fields) -> Result<Draft, ConfigError> {
         ),
         layer: LAYER,
         heads: &[
-            (
-                "ForMaskedLM",
-                &[
-                    POOLER,
-                    ("cls.predictions.transform.dense", Linear(Hidden, Hidden)),
-                    ("cls.predictions.transform.LayerNorm", Norm(Hidden)),
-                    ("cls.predictions.bias", Vector(Vocab)),
-                    ("cls.predictions.decoder", UntiedLinear(Hidden, Vocab)),
-                ],
-            ),
+            ("ForMaskedLM", &[POOLER, PREDICTIONS[0], PREDICTIONS[1], PREDICTIONS[2], PREDICTIONS[3]]),
             ("Classification", &[POOLER, ("classifier", Linear(Hidden, Labels))]),
             ("ForQuestionAnswering", &[POOLER, ("qa_outputs", Linear(Hidden, Labels))]),
             ("Model", &[POOLER]),

@@ -28,8 +28,11 @@ pub(super) fn torn(model: &Model, scenario: &Scenario) -> Option<String> {
     let quantization = model.anatomy.quantization.as_ref().filter(|_| is_theirs)?;
     let engine = crate::runtime::engine(model, scenario.runtime)?;
     let spread = Spread::new(model, scenario, engine, &mut Choices(Vec::new())).ok()?;
+    if spread.expert_ranks() == 1 {
+        return None;
+    }
     let sides = model.anatomy.inventory().filter(Item::is_main).filter_map(|item| {
-        let assigned = quantization.assigned.iter().find(|assigned| assigned.place == item.place)?;
+        let assigned = quantization.of(item.place).first()?;
         side(item, quantization.schemes.get(assigned.scheme)?, scenario.runtime)
     });
     let sides: Vec<Side> = sides.collect();

@@ -237,7 +237,7 @@ fn widened(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let is_packed = |scheme: usize| quantization.schemes.get(scheme).is_some_and(|scheme| scheme.method == Method::Fp8);
     let here = &setup.place.layers;
     let parts = setup.model.anatomy.inventory().filter(|item| item.place.component == 0 && item.tensor.name == "attn.wo_a.weight").filter_map(|item| {
-        let of_item = quantization.assigned.iter().filter(|assigned| assigned.place == item.place && is_packed(assigned.scheme));
+        let of_item = quantization.of(item.place).iter().filter(|assigned| is_packed(assigned.scheme));
         let layers: u64 = of_item.map(|assigned| assigned.layers.end.min(here.end).saturating_sub(assigned.layers.start.max(here.start))).sum();
         (layers > 0).then(|| Expr::Product(vec![common::matrix(setup, layers, item.tensor), Expr::named(1, "B more")]))
     });
