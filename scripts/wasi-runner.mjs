@@ -3,7 +3,7 @@
 //
 // A program of WebAssembly cannot end the process that it runs in with SIGSEGV: where that happens, it is Node's own fault
 // (github.com/nodejs/node/issues/46777: V8's short way into WASI's functions collects garbage where it must not). So it runs in
-// a process of its own, without that short way, and once more where that process crashes all the same.
+// a process of its own, without that short way, and again, twice at most, where that process crashes all the same.
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
