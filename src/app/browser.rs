@@ -1,9 +1,10 @@
 //! The browser: clipboard, history, files, sizes. Whatever the page asks of it goes through here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
-use js_sys::Array;
+use js_sys::{Array, Date};
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -116,19 +117,48 @@ pub fn download(name: &str, text: &str) -> Result<(), JsValue> {
 
 /// Work that waits for a pause: asked again before its time, it starts to wait anew.
 #[derive(Default)]
-pub struct Later(Cell<Option<TimeoutHandle>>);
+pub struct Later(Rc<Waiting>);
+
+/// The one timer runs on when it is asked again, and waits for the rest when it is over: timers cost more than a look at the clock.
+#[derive(Default)]
+struct Waiting {
+    work: RefCell<Option<Box<dyn FnOnce()>>>,
+    /// When it is done, by the clock in milliseconds.
+    due: Cell<f64>,
+    is_running: Cell<bool>,
+}
 
 impl Later {
     /// Does it after so many milliseconds without another call.
-    pub fn run(&self, milliseconds: u64, work: Box<dyn FnOnce()>) {
-        self.stop();
-        self.0.set(set_timeout_with_handle(work, Duration::from_millis(milliseconds)).ok());
+    pub fn run(&self, milliseconds: u32, work: Box<dyn FnOnce()>) {
+        let pause = f64::from(milliseconds);
+        self.0.work.replace(Some(work));
+        self.0.due.set(Date::now() + pause);
+        if !self.0.is_running.replace(true) {
+            wait(self.0.clone(), pause, pause);
+        }
     }
 
     /// Does not do it.
     pub fn stop(&self) {
-        if let Some(handle) = self.0.take() {
-            handle.clear();
-        }
+        self.0.work.take();
     }
+}
+
+/// Waits for `rest` of a pause in milliseconds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+fn wait(waiting: Rc<Waiting>, pause: f64, rest: f64) {
+    let over = move || {
+        // The clock may be put back meanwhile.
+        let rest = (waiting.due.get() - Date::now()).min(pause);
+        if rest > 0.0 && waiting.work.borrow().is_some() {
+            return wait(waiting, pause, rest);
+        }
+        waiting.is_running.set(false);
+        let work = waiting.work.take();
+        if let Some(work) = work {
+            work();
+        }
+    };
+    set_timeout(over, Duration::from_millis(rest.ceil() as u64));
 }

@@ -14,7 +14,7 @@ use super::{dom, load};
 const BOX: &str = "model";
 
 /// Milliseconds without a key before the Hub is asked.
-const PAUSE: u64 = 250;
+const PAUSE: u32 = 250;
 
 thread_local! {
     static LATER: Later = Later::default();

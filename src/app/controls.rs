@@ -14,7 +14,7 @@ use vramfit::scenario::{KvCache, Method, Optimizer, Runtime, Scenario, Task, Wei
 use web_sys::Event;
 
 use super::dom;
-use super::field::{Choice, Field, Slider, Stand, count, option};
+use super::field::{Choice, Field, Slider, Track, count, option};
 use super::load;
 use super::reader;
 use super::scale;
@@ -91,7 +91,9 @@ pub fn bind(state: AppState) {
     let sliders = [&CONTEXT_SLIDER, &BATCH_SLIDER].map(|slider| slider.bind(state));
     dom::follow(move || {
         choices.iter().chain(&fields).chain(&sliders).for_each(|show| show());
-        state.scenario.with(allow);
+    });
+    dom::follow(move || {
+        state.setting.with(allow);
         dom::text("gpu-facts", &gpu_facts(state));
         dom::text("changed", &changed(state));
     });
@@ -229,7 +231,7 @@ static CAPACITY: Field = Field {
 /// `79.2 GiB usable · 3,350 GB/s · Hopper`
 fn gpu_facts(state: AppState) -> String {
     let unit = state.unit.get();
-    let Ok(card) = state.scenario.with(Scenario::card) else { return String::new() };
+    let Ok(card) = state.setting.with(Scenario::card) else { return String::new() };
     let mut facts = format!("{} usable", unit.text(card.usable));
     if let Some(gpu) = card.gpu {
         if let Some(bandwidth) = gpu.bandwidth_gb_s {
@@ -275,8 +277,7 @@ static OPTIMIZER: Choice = Choice {
 
 /// A choice's name, or that of what the last estimate used.
 fn chosen_or_used(state: AppState, chosen: Option<&str>, key: &str) -> String {
-    let used = || state.used.with(|used| used.iter().find(|(name, _)| *name == key).map_or_else(String::new, |(_, value)| value.clone()));
-    chosen.map_or_else(used, str::to_owned)
+    chosen.map_or_else(|| state.used(key).unwrap_or_default(), str::to_owned)
 }
 
 /// Options by name and label.
@@ -388,14 +389,15 @@ static CONTEXT_SLIDER: Slider = Slider {
     take: |state, position| state.choose(|scenario| *scenario.length_mut() = Some(scale::context_at(position))),
     stand: |state| {
         let context = state.length();
+        (scale::position_of_context(context), format!("{} tokens", grouped(context)))
+    },
+    track: |state| {
         let max = state.shown.with(|shown| shown.as_ref().and_then(|shown| shown.model.anatomy.max_context));
         let end = state.context_end();
         let doublings = (end / CURVE_START).max(1).ilog2();
         let parts = if doublings.is_multiple_of(3) { 3 } else { 1 + u32::from(doublings.is_multiple_of(2)) };
-        Stand {
-            position: scale::position_of_context(context),
+        Track {
             last: scale::last_context(end),
-            said: format!("{} tokens", grouped(context)),
             mark: max.map(|max| (scale::position_of_context(max), format!("Made for up to {} tokens.", grouped(max)))),
             scale: (0..=parts).map(|part| tokens_short(CURVE_START << (doublings / parts * part))).collect(),
         }
@@ -420,20 +422,15 @@ static BATCH_SLIDER: Slider = Slider {
     take: |state, position| state.choose(|scenario| *scenario.count_mut() = Some(scale::batch_at(position))),
     stand: |state| {
         let batch = state.count();
-        Stand {
-            position: scale::position_of_batch(batch),
-            last: scale::LAST_BATCH,
-            said: format!("{} at once", grouped(batch)),
-            mark: None,
-            scale: ["1", "8", "64", "512"].map(str::to_owned).to_vec(),
-        }
+        (scale::position_of_batch(batch), format!("{} at once", grouped(batch)))
     },
+    track: |_| Track { last: scale::LAST_BATCH, mark: None, scale: ["1", "8", "64", "512"].map(str::to_owned).to_vec() },
 };
 
 /// `2 changed`
 fn changed(state: AppState) -> String {
     let others = usize::from(state.endpoint.with(|text| !text.is_empty())) + usize::from(state.token.with(|text| !text.is_empty()));
-    match state.scenario.with(settings::changed) + others {
+    match state.setting.with(settings::changed) + others {
         0 => String::new(),
         count => format!("{count} changed"),
     }

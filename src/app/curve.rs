@@ -22,8 +22,8 @@ const ARROW: u64 = 2;
 /// A place on the curve.
 #[derive(Default)]
 struct Cross {
-    left: String,
-    top: String,
+    /// Of the line across the plot, the point on the curve in the middle.
+    points: String,
     text: String,
 }
 
@@ -33,8 +33,10 @@ pub const MARKUP: &str = "\
       <figcaption><h2>Memory against context</h2><p id='curve-limit' class='note'></p></figcaption>\
       <div id='curve-plot' class='plot' role='slider' tabindex='0' aria-label='Context on the curve' aria-valuemin='512' aria-describedby='curve-help'>\
         <div id='curve-drawing' class='drawing'></div>\
-        <span id='curve-cross' class='cross' hidden></span>\
-        <span id='curve-dot' class='dot' hidden></span>\
+        <svg id='curve-pointer' class='pointer' aria-hidden='true'>\
+          <marker id='curve-dot' markerUnits='userSpaceOnUse' overflow='visible'><circle class='dot' r='5'/></marker>\
+          <polyline id='curve-cross' class='cross' fill='none' marker-mid='url(#curve-dot)'/>\
+        </svg>\
       </div>\
       <p id='curve-readout'></p>\
       <p class='note' id='curve-help'>Point at the curve or use the arrow keys to read it; a click or Enter takes that context.</p>\
@@ -52,20 +54,19 @@ pub fn bind(state: AppState) {
             chart::curve(&swept.curve, &swept.device, unit, width, HEIGHT).ok()
         });
         dom::html("curve-drawing", &now.as_mut().map_or_else(String::new, |drawing| std::mem::take(&mut drawing.svg)));
+        if let Some(drawing) = &now {
+            dom::attribute("curve-pointer", "viewBox", &format!("0 0 {} {}", drawing.width, drawing.height));
+        }
         drawing.set(now);
     });
     dom::follow(move || {
         let context = context(state);
-        let Cross { left, top, text } = drawn.with(|drawing| cross(state, drawing.as_ref(), context));
+        let Cross { points, text } = drawn.with(|drawing| cross(state, drawing.as_ref(), context));
         dom::text("curve-readout", &text);
         dom::attribute(PLOT, "aria-valuetext", &text);
         dom::attribute(PLOT, "aria-valuenow", &context.to_string());
         dom::attribute(PLOT, "aria-valuemax", &state.context_end().to_string());
-        for id in ["curve-cross", "curve-dot"] {
-            dom::flag(id, "hidden", left.is_empty());
-            dom::style(id, "left", &left);
-        }
-        dom::style("curve-dot", "top", &top);
+        dom::attribute("curve-cross", "points", &points);
     });
     dom::follow(move || {
         dom::text("curve-limit", &limit(state));
@@ -141,13 +142,14 @@ fn cross(state: AppState, drawing: Option<&Drawing>, context: u64) -> Cross {
     let range = unit.range(point.low, point.high).map_or_else(String::new, |range| [", likely ", &range].concat());
     let text = [&grouped(context), " tokens: ", &unit.text(point.peak), &range].concat();
     let Some(drawing) = drawing else { return Cross { text, ..Cross::default() } };
-    Cross { left: percent(drawing.plot.x_of(context), drawing.width), top: percent(drawing.plot.y_of(point.peak), drawing.height), text }
+    let (x, y) = (tenths(drawing.plot.x_of(context)), tenths(drawing.plot.y_of(point.peak)));
+    Cross { points: format!("{x} 0 {x} {y} {x} {}", drawing.height), text }
 }
 
-/// A part of a length in percent.
+/// A length in pixels, to the tenth.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
-fn percent(part: f64, whole: u32) -> String {
-    [&fixed((part * 100_000.0 / f64::from(whole.max(1))) as u64, 1000, 3), "%"].concat()
+fn tenths(length: f64) -> String {
+    fixed((length * 10.0) as u64, 10, 1).replace(',', "")
 }
 
 /// The peak at a context: that of the estimate on the page where it is the same.

@@ -75,18 +75,23 @@ struct Written {
 fn put(id: &str, place: &str, value: &str, write: &dyn Fn(&Element, Option<&str>)) {
     let key = [id, " ", place].concat();
     let renewals = RENEWALS.get();
-    let stands = WRITTEN.with_borrow_mut(|written| {
-        let known = written.get_mut(&key).filter(|known| known.value == value && (known.seen == renewals || known.element.is_connected()));
-        known.map(|known| known.seen = renewals).is_some()
+    // What stood there; what is written is kept before it is, as the browser may come back here on it.
+    let known = WRITTEN.with_borrow_mut(|written| {
+        let known = written.get_mut(&key).filter(|known| known.seen == renewals || known.element.is_connected())?;
+        known.seen = renewals;
+        let differs = known.value != value;
+        Some(differs.then(|| (known.element.clone(), std::mem::replace(&mut known.value, value.to_owned()))))
     });
-    if stands {
-        return;
+    match known {
+        Some(None) => {}
+        Some(Some((element, before))) => write(&element, Some(&before)),
+        None => {
+            let Some(element) = element(id) else { return };
+            let now = Written { element: element.clone(), value: value.to_owned(), seen: renewals };
+            WRITTEN.with_borrow_mut(|written| _ = written.insert(key, now));
+            write(&element, None);
+        }
     }
-    let known = WRITTEN.with_borrow_mut(|written| written.remove(&key)).filter(|known| known.seen == renewals || known.element.is_connected());
-    let Some((element, before)) = known.map(|known| (known.element, Some(known.value))).or_else(|| Some((element(id)?, None))) else { return };
-    write(&element, before.as_deref());
-    let now = Written { element, value: value.to_owned(), seen: RENEWALS.get() };
-    WRITTEN.with_borrow_mut(|written| _ = written.insert(key, now));
 }
 
 /// Writes the text of an element.
@@ -153,10 +158,10 @@ pub fn forget_value(id: &str) {
 
 /// What stands in a field.
 pub fn set_value(id: &str, value: &str) {
-    put(id, VALUE, value, &|field, _| {
+    put(id, VALUE, value, &|field, before| {
         // Selects have the same property.
         let field = field.unchecked_ref::<HtmlInputElement>();
-        if field.value() != value {
+        if before.is_some() || field.value() != value {
             field.set_value(value);
         }
     });
@@ -181,7 +186,7 @@ pub fn target(event: &Event, key: &str) -> JsValue {
 
 /// What stands in the field that an event came to.
 pub fn typed(event: &Event) -> String {
-    target(event, "value").as_string().unwrap_or_default()
+    event.target().map_or_else(String::new, |field| field.unchecked_into::<HtmlInputElement>().value())
 }
 
 /// The key that was pressed.

@@ -84,18 +84,16 @@ pub struct Slider {
     pub label: &'static str,
     /// Takes a position.
     pub take: fn(AppState, u64),
-    /// Where it stands.
-    pub stand: fn(AppState) -> Stand,
+    /// Its position, and what that means.
+    pub stand: fn(AppState) -> (u64, String),
+    /// What it stands on.
+    pub track: fn(AppState) -> Track,
 }
 
-/// Where a slider stands.
-pub struct Stand {
-    /// Its position.
-    pub position: u64,
+/// What a slider stands on.
+pub struct Track {
     /// Its last position.
     pub last: u64,
-    /// What the position means.
-    pub said: String,
     /// A position to mark, with what it is.
     pub mark: Option<(u64, String)>,
     /// What is written under the track, from its start to its end.
@@ -122,15 +120,22 @@ impl Slider {
                 (self.take)(state, position);
             }
         });
+        dom::follow(move || self.lay((self.track)(state), state));
         Box::new(move || self.show((self.stand)(state)))
     }
 
-    fn show(&self, stand: Stand) {
-        let Stand { position, last, said, mark, scale } = stand;
+    fn show(&self, (position, said): (u64, String)) {
+        dom::attribute(self.id, "aria-valuetext", &said);
+        dom::set_value(self.id, &position.to_string());
+    }
+
+    fn lay(&self, track: Track, state: AppState) {
+        let Track { last, mark, scale } = track;
         let id = |part: &str| [self.id, part].concat();
         dom::attribute(self.id, "max", &last.to_string());
-        dom::attribute(self.id, "aria-valuetext", &said);
-        dom::set_value(self.id, &position.min(last).to_string());
+        // The browser keeps it within its track, so that where it stood may not be where it stands now.
+        dom::forget_value(self.id);
+        self.show(untrack(|| (self.stand)(state)));
         let (place, note) = mark.map_or_else(Default::default, |(at, note)| (along(at, last), note));
         dom::flag(&id("-mark"), "hidden", place.is_empty());
         dom::style(&id("-mark"), "left", &place);

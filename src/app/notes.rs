@@ -11,15 +11,16 @@ use super::state::{Answer, AppState};
 pub const MARKUP: &str = "\
     <section id='notes' class='card' aria-labelledby='assumptions-title'>\
       <h2 id='assumptions-title'>What this rests on</h2>\
-      <ul id='assumptions'></ul>\
+      <div id='assumptions'><ul id='known'></ul><div id='defaults'></div></div>\
     </section>";
 
 /// Keeps it up to date.
 pub fn bind(state: AppState) {
     dom::follow(move || {
-        let notes = notes(state);
-        dom::flag("notes", "hidden", notes.is_empty());
-        dom::html("assumptions", &notes);
+        let (known, defaults) = (known(state), defaults(state));
+        dom::flag("notes", "hidden", known.is_empty() && defaults.is_empty());
+        dom::html("known", &known);
+        dom::html("defaults", &defaults);
     });
 }
 
@@ -28,25 +29,17 @@ fn note(out: &mut String, opening: &str, text: &str) {
     dom::weave(out, &[opening, &sentence(text), "</li>"]);
 }
 
-fn notes(state: AppState) -> String {
+const PLAIN: &str = "<li>";
+
+/// What was assumed, and what is odd.
+fn known(state: AppState) -> String {
     const WARNING: &str = "<li class='warning'>";
-    const PLAIN: &str = "<li>";
     let mut out = String::new();
     state.notices.with(|notices| notices.iter().for_each(|text| note(&mut out, WARNING, text)));
     state.answer.with(|answer| {
         if let Answer::Estimate(estimate) = answer {
             estimate.warnings.iter().for_each(|text| note(&mut out, WARNING, text));
             estimate.assumptions.iter().for_each(|text| note(&mut out, PLAIN, text));
-            let mut opening = "<li>Left at their defaults:<ul><li>";
-            for choice in &estimate.choices {
-                if let Some(rule) = &choice.default {
-                    dom::weave(&mut out, &[opening, &name(choice.key), ": ", &choice.value, " (", rule, ")</li>"]);
-                    opening = PLAIN;
-                }
-            }
-            if opening == PLAIN {
-                out.push_str("</ul></li>");
-            }
         } else {
             // Without an estimate, what is known of the model.
             state.shown.with(|shown| {
@@ -60,6 +53,24 @@ fn notes(state: AppState) -> String {
     let strange = state.shown.with(|shown| shown.as_ref().map_or_else(String::new, |shown| shown.model.anatomy.keys_not_understood.join(", ")));
     if !strange.is_empty() {
         note(&mut out, PLAIN, &format!("Keys of config.json that may matter and are not understood: {strange}"));
+    }
+    out
+}
+
+/// The settings that nobody chose, with the rules that did.
+fn defaults(state: AppState) -> String {
+    let mut out = String::new();
+    state.answer.with(|answer| {
+        let Answer::Estimate(estimate) = answer else { return };
+        for choice in &estimate.choices {
+            if let Some(rule) = &choice.default {
+                let opening = if out.is_empty() { "<p>Left at their defaults:</p><ul><li>" } else { PLAIN };
+                dom::weave(&mut out, &[opening, &name(choice.key), ": ", &choice.value, " (", rule, ")</li>"]);
+            }
+        }
+    });
+    if !out.is_empty() {
+        out.push_str("</ul>");
     }
     out
 }

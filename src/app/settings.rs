@@ -341,7 +341,7 @@ impl Setting {
             Kind::Switch => dom::set_checked(&id, chosen.is_some()),
             _ => {
                 dom::set_value(&id, &self.shown(chosen.unwrap_or_default()));
-                let used = state.used.with(|used| used.iter().find(|(key, _)| *key == self.used).map(|(_, value)| value.clone()));
+                let used = state.used(self.used);
                 let example = if let Kind::Text(example) = self.kind { example } else { "" };
                 if let Kind::Choice(choices) = self.kind {
                     let of_name =

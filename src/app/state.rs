@@ -63,9 +63,6 @@ pub enum Answer {
     Impossible(String),
 }
 
-/// Settings by their keys.
-pub type Used = Vec<(&'static str, String)>;
-
 /// Widths of the drawings in CSS pixels; 0 before they are known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Widths {
@@ -91,6 +88,8 @@ pub type AppState = &'static State;
 pub struct State {
     /// What the user chose.
     pub scenario: ArcRwSignal<Scenario>,
+    /// The same but for the length, which a slider moves: most of what is chosen does not change with it.
+    pub setting: ArcMemo<Scenario>,
     /// The unit in which sizes are shown.
     pub unit: ArcRwSignal<Unit>,
     /// The last model that could be read.
@@ -121,8 +120,8 @@ pub struct State {
     pub cursor: ArcRwSignal<Option<u64>>,
     /// What the engine says.
     pub answer: ArcMemo<Answer>,
-    /// Every setting as the last estimate used it.
-    pub used: ArcMemo<Used>,
+    /// The last estimate that there was.
+    pub last: ArcMemo<Option<Arc<Estimate>>>,
     /// The query of the link.
     pub link: ArcMemo<String>,
 }
@@ -131,6 +130,14 @@ impl State {
     /// An empty page.
     pub fn new() -> AppState {
         let scenario = ArcRwSignal::new(Scenario::default());
+        let setting = {
+            let scenario = scenario.clone();
+            ArcMemo::new(move |_| {
+                let mut scenario = scenario.get();
+                *scenario.length_mut() = None;
+                scenario
+            })
+        };
         let shown = ArcRwSignal::new(None::<Shown>);
         let named = ArcRwSignal::new(None);
         let endpoint = ArcRwSignal::new(String::new());
@@ -144,13 +151,13 @@ impl State {
             };
             ArcMemo::new_with_compare(said, |_, _| true)
         };
-        let used = {
+        let last = {
             let answer = answer.clone();
             ArcMemo::new_with_compare(
-                move |before: Option<&Used>| {
+                move |before: Option<&Option<Arc<Estimate>>>| {
                     answer.with(|answer| match answer {
-                        Answer::Estimate(estimate) => estimate.choices.iter().map(|choice| (choice.key, choice.value.clone())).collect(),
-                        _ => before.cloned().unwrap_or_default(),
+                        Answer::Estimate(estimate) => Some(estimate.clone()),
+                        _ => before.cloned().flatten(),
                     })
                 },
                 |_, _| true,
@@ -165,6 +172,7 @@ impl State {
         };
         Box::leak(Box::new(Self {
             scenario,
+            setting,
             unit: ArcRwSignal::new(Unit::default()),
             shown,
             named,
@@ -180,7 +188,7 @@ impl State {
             reader,
             cursor: ArcRwSignal::new(None),
             answer,
-            used,
+            last,
             link,
         }))
     }
@@ -234,9 +242,14 @@ impl State {
         chosen.unwrap_or_else(|| self.used_count(key))
     }
 
-    /// A setting as the last estimate used it; 0 before there is one.
-    pub fn used_count(&self, key: &'static str) -> u64 {
-        self.used.with(|used| used.iter().find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok()).unwrap_or(0))
+    /// A setting as the last estimate used it; `None` before there is one.
+    pub fn used(&self, key: &str) -> Option<String> {
+        self.last.with(|last| last.as_ref()?.choices.iter().find(|choice| choice.key == key).map(|choice| choice.value.clone()))
+    }
+
+    /// A count as the last estimate used it; 0 before there is one.
+    pub fn used_count(&self, key: &str) -> u64 {
+        self.used(key).and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -260,13 +273,6 @@ const UNFETCHED: &str = "The part of this page that has the rules for this could
 
 /// Keeps the sweep over contexts up to date, each time after a pause: the page is drawn and a slider moves without it.
 pub fn follow(state: AppState) {
-    // The sweep chooses its own contexts.
-    let scenario = state.scenario.clone();
-    let asked = ArcMemo::new(move |_| {
-        let mut scenario = scenario.get();
-        *scenario.length_mut() = None;
-        scenario
-    });
     dom::follow(move || {
         if state.answer.with(|answer| matches!(answer, Answer::Waiting)) {
             reader::prepare();
@@ -274,7 +280,8 @@ pub fn follow(state: AppState) {
     });
     let later = Later::default();
     dom::follow(move || {
-        let (scenario, shown) = (asked.get(), state.shown.get());
+        // It chooses its own contexts.
+        let (scenario, shown) = (state.setting.get(), state.shown.get());
         if shown.as_ref().is_some_and(|shown| !is_common(&shown.model, &scenario)) {
             state.reader.track();
         }

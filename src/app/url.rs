@@ -32,7 +32,11 @@ pub fn follow(state: AppState) {
     });
     let later = Later::default();
     dom::follow(move || {
-        state.link.track();
+        // The link is made when it is written.
+        state.endpoint.track();
+        state.named.track();
+        state.scenario.track();
+        state.unknown.track();
         later.run(250, Box::new(move || write(state, Entry::Same)));
     });
 }

@@ -26,22 +26,21 @@ struct Said {
 /// The verdict.
 pub const MARKUP: &str = "\
     <section class='card verdict' aria-labelledby='verdict'>\
-      <h2 id='verdict' data-fits='unknown'></h2>\
+      <h2 id='verdict' data-fits='unknown'><span id='claim' class='claim'></span><span id='claim-rest'></span></h2>\
       <p id='impossible' class='problem' role='alert'></p>\
       <p id='summary'></p>\
       <div id='bars'></div>\
       <dl id='moments'></dl>\
       <div id='timeline'></div>\
-      <p id='room' class='note'></p>\
+      <p id='room'></p>\
     </section>";
 
 /// Keeps it up to date.
 pub fn bind(state: AppState) {
     dom::follow(move || {
         let Said { fits, claim, rest, summary, problem } = said(state);
-        let mut heading = String::new();
-        dom::weave(&mut heading, &["<span class='claim'>", claim, "</span>", &rest]);
-        dom::html("verdict", &heading);
+        dom::text("claim", claim);
+        dom::text("claim-rest", &rest);
         dom::attribute("verdict", "data-fits", fits);
         dom::text("summary", &summary);
         dom::text("impossible", &problem);

@@ -86,10 +86,8 @@ impl<'a> Bar<'a> {
             let from = bar.x(held);
             held = held.plus(bytes)?;
             let to = bar.x(held);
-            let seam = if bar.segments.is_empty() || to - from < LEAST_WITH_SEAM { 0 } else { SEAM };
-            if to > from {
-                bar.segments.push(Segment { term, bytes, from: from + seam, to });
-            }
+            let seam = if from == bar.left || to - from < LEAST_WITH_SEAM { 0 } else { SEAM };
+            bar.segments.push(Segment { term, bytes, from: from + seam, to });
         }
         Ok(bar)
     }
@@ -108,16 +106,14 @@ impl<'a> Bar<'a> {
         rectangle(Paint::FREE, need, limit)?;
         rectangle(Paint::REST, need.max(limit), usable)?;
         for segment in &self.segments {
-            let seam = usable.clamp(segment.from, segment.to);
-            rectangle(Paint::segment(segment.term), segment.from, seam)?;
-            rectangle(Paint::over(segment.term), seam, segment.to)?;
+            rectangle(Paint::segment(segment.term), segment.from, segment.to)?;
         }
+        rectangle(Paint::OVER, usable, need)?;
 
         let (low, high) = (self.x(self.peak.low), self.x(self.peak.high));
-        if high - low >= 2 * PIXEL {
-            let (hook, foot) = (self.bottom + 2 * PIXEL, self.bottom + 5 * PIXEL);
-            svg::line(area, Paint::BAND, PIXEL, [(low, hook), (low, foot), (high, foot), (high, hook)])?;
-        }
+        let (hook, foot) = (self.bottom + 2 * PIXEL, self.bottom + 5 * PIXEL);
+        let bracket = [(low, hook), (low, foot), (high, foot), (high, hook)];
+        svg::line(area, Paint::BAND, PIXEL, if high - low >= 2 * PIXEL { &bracket[..] } else { &[] })?;
 
         let mut labels = Labels::on(area);
         self.limits(area, &mut labels, usable, budget)?;
@@ -158,13 +154,15 @@ impl<'a> Bar<'a> {
         let lower = i32::midpoint(self.top, self.bottom) + letters.size / 2;
         for segment in &self.segments {
             let number = self.unit.number(segment.bytes);
+            let mut is_named = false;
             for text in [&format!("{} {number}", segment.term.label()), &number] {
                 let starts = [Some(segment.from), limits[0], limits[1]].into_iter().flatten().map(|x| x + PADDING);
                 let fits = |start: &i32| *start >= segment.from + PADDING && start + letters.width(text) + PADDING <= segment.to;
                 let spots: Vec<Spot> = starts.filter(fits).map(|start| (HPos::Left, start, lower)).collect();
-                if labels.put(letters, text, &spots)?.is_some() {
-                    break;
-                }
+                is_named = is_named || labels.put(letters, text, &spots)?.is_some();
+            }
+            if !is_named {
+                labels.blank(letters)?;
             }
         }
         Ok(())
@@ -179,7 +177,9 @@ impl<'a> Bar<'a> {
             *last = format!("{last} {}", self.unit.name());
         }
         for (bytes, figure) in marks.iter().rev() {
-            labels.put(letters, figure, &[(HPos::Center, self.x(*bytes), lower)])?;
+            if labels.put(letters, figure, &[(HPos::Center, self.x(*bytes), lower)])?.is_none() {
+                labels.blank(letters)?;
+            }
         }
         Ok(())
     }
@@ -188,10 +188,13 @@ impl<'a> Bar<'a> {
 /// `72.9 vLLM budget` with its end at a line, its start there, or the number alone.
 fn beside(labels: &mut Labels<'_, '_>, letters: Letters, number: &str, name: &str, x: i32, lower: i32) -> Result<Option<Place>, ChartError> {
     let spots = [(HPos::Right, x + PIXEL, lower), (HPos::Left, x - PIXEL, lower)];
-    match labels.put(letters, &format!("{number} {name}"), &spots)? {
-        Some(place) => Ok(Some(place)),
-        None => labels.put(letters, number, &spots),
+    for text in [&format!("{number} {name}"), number] {
+        if let Some(place) = labels.put(letters, text, &spots)? {
+            return Ok(Some(place));
+        }
     }
+    labels.blank(letters)?;
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -202,8 +205,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn segments(elements: &[Element]) -> Vec<(&str, f64, f64)> {
-        let rectangles = elements.iter().filter(|element| element.name == "rect" && !["fill-free", "fill-rest"].contains(&element.class()));
-        rectangles.map(|element| (element.class(), element.number("x"), element.number("width"))).collect()
+        let rectangles = elements.iter().filter(|element| element.name == "polygon" && !["fill-free", "fill-rest"].contains(&element.class()));
+        rectangles.filter_map(|element| element.extent().map(|(from, to)| (element.class(), from, to - from))).collect()
     }
 
     #[test]
@@ -241,15 +244,19 @@ mod tests {
         let large = device(tenths(240), None, &[(Term::Weights, tenths(200)), (Term::KvCache, tenths(100)), (Term::Activations, tenths(50))]);
         let elements = read(&breakdown(&large, Unit::Gib, 500).unwrap());
         let classes: Vec<_> = segments(&elements).into_iter().map(|(class, ..)| class).collect();
-        assert_eq!(classes, ["fill-weights", "fill-kv_cache", "fill-kv_cache over", "fill-activations over"]);
-        assert!(!elements.iter().any(|element| element.class() == "fill-free"));
+        assert_eq!(classes, ["fill-weights", "fill-kv_cache", "fill-activations", "over"]);
+        let (over, held) = (segments(&elements)[3], segments(&elements)[2]);
+        // From 24 of 35 GiB on, to the end of what is held.
+        assert!((over.1 - (1.0 + 498.0 * 24.0 / 35.0)).abs() < 0.2 && (over.1 + over.2 - held.1 - held.2).abs() < 0.01, "{over:?} {held:?}");
+        let free = elements.iter().find(|element| element.class() == "fill-free").unwrap();
+        assert_eq!(free.extent(), None);
         assert_eq!(texts(&elements)[0], "24.0 usable");
     }
 
     #[test]
     fn the_band_is_a_bracket() {
         let mut wide = example();
-        assert!(!breakdown(&wide, Unit::Gib, 600).unwrap().svg.contains("stroke-band"));
+        assert!(breakdown(&wide, Unit::Gib, 600).unwrap().svg.contains(r#"<polyline class="stroke-band" fill="none" points=""/>"#));
         for entry in &mut wide.ledger.entries {
             if entry.term == Term::Activations {
                 entry.amount = Amount { low: tenths(20), expected: tenths(38), high: tenths(90) };
@@ -259,7 +266,7 @@ mod tests {
         let drawing = breakdown(&wide, Unit::Gib, 600).unwrap();
         let elements = read(&drawing);
         let band = elements.iter().find(|element| element.class() == "stroke-band").unwrap();
-        let points = testing::points(band.get("d").unwrap());
+        let points = testing::points(band.get("points").unwrap());
         assert_eq!(points.len(), 4);
         // 68.8 to 75.8 of 79.2 GiB in 598 pixels.
         assert!((points[0].0 - 520.5).abs() < 0.2 && (points[3].0 - 573.3).abs() < 0.2, "{points:?}");
@@ -292,8 +299,15 @@ mod tests {
             let elements = read(&drawing);
             prop_assert!(drawing.svg.len() < 6000);
             let (_, peak) = device.peak().unwrap();
-            let over = elements.iter().any(|element| element.class().ends_with(" over"));
+            let over = elements.iter().any(|element| element.class() == "over" && element.extent().is_some());
             prop_assert!(!over || peak.expected > device.usable);
+            // Of the same terms and limits, whatever their sizes, the elements are the same.
+            let half: Vec<_> = terms.iter().map(|(term, bytes)| (*term, Bytes(bytes.get() / 2))).collect();
+            let half = self::device(device.usable, device.budget.map(|budget| budget.bytes), &half);
+            let (_, half_peak) = half.peak().unwrap();
+            if peak.expected <= half.usable && half_peak.expected <= half.usable {
+                prop_assert!(crate::markup::changes(&drawing.svg, &breakdown(&half, Unit::Gib, width).unwrap().svg).is_some());
+            }
         }
     }
 }

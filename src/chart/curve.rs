@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn outline<'a>(elements: &'a [Element], class: &'a str) -> impl Iterator<Item = Vec<(f64, f64)>> + 'a {
-        elements.iter().filter(move |element| element.class() == class).map(|element| testing::points(element.get("d").unwrap()))
+        elements.iter().filter(move |element| element.class() == class).map(|element| testing::points(element.get("points").unwrap()))
     }
 
     #[test]

@@ -44,11 +44,9 @@ pub fn stages(device: &Device, unit: Unit, width: u32) -> Result<Drawing, ChartE
             for term in device.terms() {
                 let from = x(held);
                 held = held.plus(device.term_at(term, *stage)?.expected)?;
-                let to = x(held);
-                let seam = usable.clamp(from, to);
-                segment(area, Paint::segment(term), (from, seam), (top, foot))?;
-                segment(area, Paint::over(term), (seam, to), (top, foot))?;
+                svg::rectangle(area, Paint::segment(term), (from, top), (x(held), foot))?;
             }
+            svg::rectangle(area, Paint::OVER, (usable, top), (x(held), foot))?;
             let lower = foot - (BAR - Letters::plain(Paint::TICK_TEXT).size) / 2;
             labels.put(Letters::plain(Paint::TICK_TEXT), stage.label(), &[(HPos::Right, left - GAP, lower)])?;
             labels.put(Letters::bold(Paint::LIMIT_TEXT), &unit.number(total.expected), &[(HPos::Left, right + GAP, lower)])?;
@@ -58,10 +56,6 @@ pub fn stages(device: &Device, unit: Unit, width: u32) -> Result<Drawing, ChartE
     let svg = svg::draw("stages", (width, height), paint)?;
     let plot = Plot { left: pixels(left), top: 0.0, right: pixels(right), bottom: pixels(bottom), start: 0, end: max.get(), max_bytes: max.get() };
     Ok(Drawing { svg, width, height, plot })
-}
-
-fn segment(area: &Area<'_>, paint: Paint, (from, to): (i32, i32), (top, bottom): (i32, i32)) -> Result<(), ChartError> {
-    if to > from { svg::rectangle(area, paint, (from, top), (to, bottom)) } else { Ok(()) }
 }
 
 /// The same in words: a list of stages with their sizes and what is largest in each.
@@ -79,7 +73,7 @@ pub fn stages_in_words(device: &Device, unit: Unit) -> Result<Vec<String>, Chart
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{device, example, read, tenths, texts};
+    use super::super::testing::{Element, device, example, read, tenths, texts};
     use super::*;
 
     #[test]
@@ -100,10 +94,10 @@ mod tests {
         let device = device(tenths(100), None, &[(Term::Weights, tenths(80)), (Term::KvCache, tenths(40))]);
         let drawing = stages(&device, Unit::Gib, 800).unwrap();
         let elements = read(&drawing);
-        let length = |class: &str| elements.iter().find(|element| element.class() == class).map(|element| element.number("width"));
+        let length = |class: &str| elements.iter().filter(|element| element.class() == class).find_map(Element::extent).map(|(from, to)| to - from);
         let per_tenth = (drawing.plot.right - drawing.plot.left) / 120.0;
         assert!((length("fill-weights").unwrap() - 80.0 * per_tenth).abs() < 0.2);
-        assert!((length("fill-kv_cache").unwrap() - 20.0 * per_tenth).abs() < 0.2);
-        assert!((length("fill-kv_cache over").unwrap() - 20.0 * per_tenth).abs() < 0.2);
+        assert!((length("fill-kv_cache").unwrap() - 40.0 * per_tenth).abs() < 0.2);
+        assert!((length("over").unwrap() - 20.0 * per_tenth).abs() < 0.2);
     }
 }

@@ -2,13 +2,15 @@
 //! need no new drawing, and no style attribute meets a Content-Security-Policy.
 //!
 //! plotters draws in tenths of a CSS pixel (its coordinates are integers); they are printed in pixels with one decimal. Text is
-//! measured with a fixed advance, so a drawing is the same on every machine. Fonts and colours are the stylesheet's:
+//! measured with a fixed advance, so a drawing is the same on every machine. What has no size or finds no room is written all the
+//! same, empty, and shapes are polygons and polylines, whose points are no style: so one attribute of an element moves it, and the
+//! browser neither makes elements anew nor asks its style sheets. Fonts and colours are the stylesheet's:
 //!
 //! | class | what it is | meant |
 //! | --- | --- | --- |
 //! | `chart` with `chart--breakdown`, `chart--stages`, `chart--curve`, `chart--layers` | the `svg` element | font family, tabular figures |
 //! | `fill-TERM` | a segment of the bar, e.g. `fill-weights`, `fill-kv_cache` | `fill: var(--term)` |
-//! | `over`, beside `fill-TERM` | the part of a segment beyond what the card has | a mark that needs no colour, e.g. an outline |
+//! | `over` | around the part of the bar beyond what the card has | a mark that needs no colour, e.g. an outline |
 //! | `area-TERM` | a layer of the curve | the same colour, lighter |
 //! | `fill-free` | the room up to the limit that binds | a quiet fill |
 //! | `fill-rest` | the room beyond it, up to what the card has | quieter |
@@ -41,9 +43,10 @@ use crate::estimate::Term;
 pub(super) const PIXEL: i32 = 10;
 
 /// What [`Paint`] can be. The two that end in a dash go on with the name of a term.
-const CLASSES: [&str; 15] = [
+const CLASSES: [&str; 16] = [
     "fill-",
     "area-",
+    "over",
     "fill-free",
     "fill-rest",
     "stroke-line",
@@ -65,47 +68,42 @@ pub(super) fn every_class() -> impl Iterator<Item = String> {
     CLASSES.iter().map(|class| if class.ends_with('-') { format!("{class}weights") } else { (*class).to_owned() })
 }
 
-/// What something is drawn with: a class. plotters carries it as a colour: (row of [`CLASSES`], term, mark).
+/// What something is drawn with: a class. plotters carries it as a colour: (row of [`CLASSES`], term, nothing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paint {
     row: u8,
     /// The position of the term in the ledger, from 1; 0 where there is none.
     term: u8,
-    over: bool,
 }
 
 impl Paint {
-    pub(super) const FREE: Self = Self::row(2);
-    pub(super) const REST: Self = Self::row(3);
-    pub(super) const GRID: Self = Self::row(4);
-    pub(super) const LIMIT: Self = Self::row(5);
-    pub(super) const USABLE: Self = Self::row(6);
-    pub(super) const NEED: Self = Self::row(7);
-    pub(super) const LONGEST: Self = Self::row(8);
-    pub(super) const BAND: Self = Self::row(9);
-    pub(super) const TICK_TEXT: Self = Self::row(10);
-    pub(super) const LIMIT_TEXT: Self = Self::row(11);
-    pub(super) const USABLE_TEXT: Self = Self::row(12);
-    pub(super) const LONGEST_TEXT: Self = Self::row(13);
-    pub(super) const TEXT_ON: Self = Self::row(14);
+    pub(super) const OVER: Self = Self::row(2);
+    pub(super) const FREE: Self = Self::row(3);
+    pub(super) const REST: Self = Self::row(4);
+    pub(super) const GRID: Self = Self::row(5);
+    pub(super) const LIMIT: Self = Self::row(6);
+    pub(super) const USABLE: Self = Self::row(7);
+    pub(super) const NEED: Self = Self::row(8);
+    pub(super) const LONGEST: Self = Self::row(9);
+    pub(super) const BAND: Self = Self::row(10);
+    pub(super) const TICK_TEXT: Self = Self::row(11);
+    pub(super) const LIMIT_TEXT: Self = Self::row(12);
+    pub(super) const USABLE_TEXT: Self = Self::row(13);
+    pub(super) const LONGEST_TEXT: Self = Self::row(14);
+    pub(super) const TEXT_ON: Self = Self::row(15);
 
     const fn row(row: u8) -> Self {
-        Self { row, term: 0, over: false }
+        Self { row, term: 0 }
     }
 
     fn of(row: u8, term: Term) -> Self {
         let position = Term::all().take_while(|other| *other != term).count();
-        Self { row, term: u8::try_from(position + 1).unwrap_or(0), over: false }
+        Self { row, term: u8::try_from(position + 1).unwrap_or(0) }
     }
 
     /// A segment of the bar.
     pub(super) fn segment(term: Term) -> Self {
         Self::of(0, term)
-    }
-
-    /// The part of a segment that the card does not have.
-    pub(super) fn over(term: Term) -> Self {
-        Self { over: true, ..Self::of(0, term) }
     }
 
     /// A layer of the curve.
@@ -116,7 +114,7 @@ impl Paint {
 
 impl Color for Paint {
     fn to_backend_color(&self) -> BackendColor {
-        BackendColor { rgb: (self.row, self.term, u8::from(self.over)), alpha: 1.0 }
+        BackendColor { rgb: (self.row, self.term, 0), alpha: 1.0 }
     }
 }
 
@@ -181,11 +179,9 @@ pub(super) fn tile(out: &mut String, kind: &str, (x, y): BackendCoord, (width, h
     out.push_str("</title></rect>");
 }
 
-/// A filled rectangle; nothing where it has no width or no height.
+/// A filled rectangle; where it has no width or no height, one without points.
 pub(super) fn rectangle(area: &Area<'_>, paint: Paint, from: BackendCoord, to: BackendCoord) -> Result<(), ChartError> {
-    if from.0 >= to.0 || from.1 >= to.1 {
-        return Ok(());
-    }
+    let to = if from.0 < to.0 && from.1 < to.1 { to } else { from };
     Ok(area.draw(&Rectangle::new([from, to], paint.filled()))?)
 }
 
@@ -217,6 +213,9 @@ impl Place {
 /// One place that a label may take: its anchor there, and the lower edge of its line.
 pub(super) type Spot = (HPos, i32, i32);
 
+/// What stands in an empty label.
+pub(super) const BLANK: &str = " ";
+
 /// Where text may not go any more: labels neither meet nor leave the drawing.
 pub(super) struct Labels<'a, 'out> {
     area: &'a Area<'out>,
@@ -234,6 +233,18 @@ impl<'a, 'out> Labels<'a, 'out> {
     /// Keeps labels off a place.
     pub(super) fn avoid(&mut self, place: Place) {
         self.taken.push(place);
+    }
+
+    /// An empty label, in the place of one that has no room.
+    pub(super) fn blank(&self, letters: Letters) -> Result<(), ChartError> {
+        let spot = (HPos::Left, 0, letters.size);
+        self.write(letters, BLANK, spot)
+    }
+
+    fn write(&self, letters: Letters, text: &str, (anchor, x, lower): Spot) -> Result<(), ChartError> {
+        let weight = if letters.bold { FontStyle::Bold } else { FontStyle::Normal };
+        let style = TextStyle::from((FontFamily::SansSerif, letters.size, weight)).color(&letters.paint).pos(Pos::new(anchor, VPos::Bottom));
+        Ok(self.area.draw_text(text, &style, (x, lower))?)
     }
 
     /// Writes `text` at the first spot that is free, moved sideways into the drawing; nothing where none is.
@@ -258,9 +269,7 @@ impl<'a, 'out> Labels<'a, 'out> {
                 HPos::Center => place.left + width / 2,
                 HPos::Right => place.right,
             };
-            let weight = if letters.bold { FontStyle::Bold } else { FontStyle::Normal };
-            let style = TextStyle::from((FontFamily::SansSerif, letters.size, weight)).color(&letters.paint).pos(Pos::new(anchor, VPos::Bottom));
-            self.area.draw_text(text, &style, (x, lower))?;
+            self.write(letters, text, (anchor, x, lower))?;
             self.taken.push(place);
             return Ok(Some(place));
         }
@@ -280,30 +289,31 @@ type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 impl Svg<'_> {
     /// `<name class="..."`
     fn start(&mut self, name: &str, color: BackendColor) {
-        let (row, term, over) = color.rgb;
+        let (row, term, _) = color.rgb;
         let class = CLASSES.get(usize::from(row)).copied().unwrap_or_default();
         let term = usize::from(term).checked_sub(1).and_then(|position| Term::all().nth(position));
-        let over = if over == 0 { "" } else { " over" };
-        let _ = write!(self.out, r#"<{name} class="{class}{}{over}""#, term.map_or("", Term::name));
+        let _ = write!(self.out, r#"<{name} class="{class}{}""#, term.map_or("", Term::name));
     }
 
-    /// ` d="M..."`: relative steps, points on a straight run left out.
-    fn outline(&mut self, start: BackendCoord, points: impl Iterator<Item = BackendCoord>, close: bool) {
-        self.out.push_str(r#" d="M"#);
-        number(self.out, start.0);
-        separated(self.out, start.1);
-        let (mut pen, mut end) = (start, start);
+    /// ` points="..."/>`: points on a straight run left out.
+    fn points(&mut self, points: impl IntoIterator<Item = BackendCoord>) {
+        self.out.push_str(r#" points=""#);
+        let mut kept: Vec<BackendCoord> = Vec::new();
         for point in points {
-            if !continues(pen, end, point) {
-                step(self.out, pen == start, pen, end);
-                pen = end;
+            match kept.as_mut_slice() {
+                [.., pen, end] if continues(*pen, *end, point) => *end = point,
+                _ => kept.push(point),
             }
-            end = point;
         }
-        if end != pen {
-            step(self.out, pen == start, pen, end);
+        for (index, (x, y)) in kept.into_iter().enumerate() {
+            if index > 0 {
+                self.out.push(' ');
+            }
+            number(self.out, x);
+            self.out.push(' ');
+            number(self.out, y);
         }
-        self.out.push_str(if close { "z\"/>" } else { "\"/>" });
+        self.out.push_str("\"/>");
     }
 }
 
@@ -312,17 +322,6 @@ fn attribute(out: &mut String, name: &str, value: i32) {
     let _ = write!(out, r#" {name}=""#);
     number(out, value);
     out.push('"');
-}
-
-/// A line relative to where the pen is, the first of them with its command.
-fn step(out: &mut String, first: bool, pen: BackendCoord, to: BackendCoord) {
-    if first {
-        out.push('l');
-        number(out, to.0 - pen.0);
-    } else {
-        separated(out, to.0 - pen.0);
-    }
-    separated(out, to.1 - pen.1);
 }
 
 /// True when `next` prolongs the straight run from `pen` to `end`.
@@ -343,14 +342,6 @@ fn number(out: &mut String, tenths: i32) {
         (0, tenth) => write!(out, ".{tenth}"),
         (whole, tenth) => write!(out, "{whole}.{tenth}"),
     };
-}
-
-/// A number after another one.
-fn separated(out: &mut String, tenths: i32) {
-    if tenths >= 0 {
-        out.push(' ');
-    }
-    number(out, tenths);
 }
 
 /// Text as XML has it.
@@ -402,21 +393,20 @@ impl DrawingBackend for Svg<'_> {
         if style.color().alpha == 0.0 {
             return Ok(());
         }
-        self.start("rect", style.color());
-        for (name, value) in [("x", from.0), ("y", from.1), ("width", to.0 - from.0), ("height", to.1 - from.1)] {
-            attribute(self.out, name, value);
+        self.start("polygon", style.color());
+        if !fill {
+            self.out.push_str(r#" fill="none""#);
         }
-        self.out.push_str(if fill { "/>" } else { r#" fill="none"/>"# });
+        let corners = [from, (to.0, from.1), to, (from.0, to.1)];
+        self.points(corners.into_iter().take(if from == to { 0 } else { 4 }));
         Ok(())
     }
 
     fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
-        let mut points = path.into_iter();
         if style.color().alpha == 0.0 {
             return Ok(());
         }
-        let Some(start) = points.next() else { return Ok(()) };
-        self.start("path", style.color());
+        self.start("polyline", style.color());
         self.out.push_str(r#" fill="none""#);
         let width = i32::try_from(style.stroke_width()).unwrap_or(PIXEL);
         if width != PIXEL {
@@ -425,18 +415,16 @@ impl DrawingBackend for Svg<'_> {
         if style.color().rgb.0 == Paint::LONGEST.row {
             self.out.push_str(r#" stroke-dasharray="2 3""#);
         }
-        self.outline(start, points, false);
+        self.points(path);
         Ok(())
     }
 
     fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, vert: I, style: &S) -> Drawn {
-        let mut points = vert.into_iter();
         if style.color().alpha == 0.0 {
             return Ok(());
         }
-        let Some(start) = points.next() else { return Ok(()) };
-        self.start("path", style.color());
-        self.outline(start, points, true);
+        self.start("polygon", style.color());
+        self.points(vert);
         Ok(())
     }
 
@@ -458,7 +446,7 @@ impl DrawingBackend for Svg<'_> {
             self.out.push_str(r#" font-weight="600""#);
         }
         self.out.push_str(match style.anchor().h_pos {
-            HPos::Left => ">",
+            HPos::Left => r#" text-anchor="start">"#,
             HPos::Center => r#" text-anchor="middle">"#,
             HPos::Right => r#" text-anchor="end">"#,
         });
@@ -497,17 +485,21 @@ mod tests {
     fn elements_carry_classes_instead_of_colours() {
         let svg = printed(|area| {
             rectangle(area, Paint::segment(Term::KvCache), (0, 5), (100, 25))?;
-            rectangle(area, Paint::over(Term::Weights), (100, 5), (105, 25))?;
+            rectangle(area, Paint::OVER, (100, 5), (105, 25))?;
             rectangle(area, Paint::FREE, (20, 5), (20, 25))?;
+            rectangle(area, Paint::REST, (20, 5), (10, 25))?;
             line(area, Paint::LIMIT, 10, [(15, 0), (15, 100)])?;
             line(area, Paint::NEED, 20, Vec::<BackendCoord>::new())?;
             polygon(area, Paint::area(Term::Fragmentation), vec![(0, 100), (50, 100), (100, 100), (100, 60), (0, 75)])
         });
         let expected = [
-            r#"<rect class="fill-kv_cache" x="0" y=".5" width="10" height="2"/>"#,
-            r#"<rect class="fill-weights over" x="10" y=".5" width=".5" height="2"/>"#,
-            r#"<path class="stroke-limit" fill="none" d="M1.5 0l0 10"/>"#,
-            r#"<path class="area-fragmentation" d="M0 10l10 0 0-4-10 1.5z"/>"#,
+            r#"<polygon class="fill-kv_cache" points="0 .5 10 .5 10 2.5 0 2.5"/>"#,
+            r#"<polygon class="over" points="10 .5 10.5 .5 10.5 2.5 10 2.5"/>"#,
+            r#"<polygon class="fill-free" points=""/>"#,
+            r#"<polygon class="fill-rest" points=""/>"#,
+            r#"<polyline class="stroke-limit" fill="none" points="1.5 0 1.5 10"/>"#,
+            r#"<polyline class="stroke-need" fill="none" stroke-width="2" points=""/>"#,
+            r#"<polygon class="area-fragmentation" points="0 10 10 10 10 6 0 7.5"/>"#,
         ];
         assert_eq!(svg, expected.concat());
     }
@@ -534,11 +526,12 @@ mod tests {
             assert!(labels.put(letters, "d", &[(HPos::Left, 100, 120), (HPos::Right, 5000, 300)])?.is_some());
             assert!(labels.put(letters, "too wide for the drawing", &[(HPos::Left, 0, 450)])?.is_none());
             assert!(labels.put(letters, "low", &[(HPos::Left, 0, 501)])?.is_none());
-            Ok(())
+            labels.blank(letters)
         });
         let expected = [
-            r#"<text class="text-tick" x="0" y="9.8" font-size="11">&lt;a &amp; &apos;b&apos;&gt;</text>"#,
+            r#"<text class="text-tick" x="0" y="9.8" font-size="11" text-anchor="start">&lt;a &amp; &apos;b&apos;&gt;</text>"#,
             r#"<text class="text-tick" x="100" y="27.8" font-size="11" text-anchor="end">d</text>"#,
+            r#"<text class="text-tick" x="0" y="8.8" font-size="11" text-anchor="start"> </text>"#,
         ];
         assert_eq!(svg, expected.concat());
     }
