@@ -59,7 +59,7 @@ pub fn element(id: &str) -> Option<Element> {
 thread_local! {
     /// What was written last, by place.
     static WRITTEN: RefCell<BTreeMap<String, Written>> = const { RefCell::new(BTreeMap::new()) };
-    /// How often elements were written anew, which takes others off the page.
+    /// How often elements with ids were written anew, which takes others off the page.
     static RENEWALS: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -109,7 +109,10 @@ pub fn html(id: &str, markup: &str) {
         let found = before.filter(|before| !before.is_empty()).and_then(|before| changes(before, markup));
         if !found.is_some_and(|found| patch(element, &found)) {
             element.set_inner_html(markup);
-            RENEWALS.set(RENEWALS.get() + 1);
+            // Places are known by ids.
+            if before.is_none_or(|before| before.contains(" id=")) {
+                RENEWALS.set(RENEWALS.get() + 1);
+            }
         }
     });
 }
