@@ -53,6 +53,7 @@ const BEGINNINGS: &[&str] = &["value", "checked", "selected", "open"];
 /// assert_eq!((found[0].element, &found[0].place, &*found[0].value), (Some(0), &Place::Attribute("class"), "z"));
 /// assert_eq!((found[1].element, &found[1].place, &*found[1].value), (Some(1), &Place::Text(0), "3"));
 /// assert_eq!(changes("<p>1</p>", "<p>1<b></b></p>"), None);
+/// assert_eq!(changes("<p id='a'>1</p>", "<p id='b'>1</p>"), None);
 /// ```
 pub fn changes<'a>(old: &str, new: &'a str) -> Option<Vec<Change<'a>>> {
     let (mut old, mut new) = (Reader(old), Reader(new));
@@ -96,7 +97,8 @@ fn compare<'a>(tag: &str, mut old: &str, mut new: &'a str, element: u32, found: 
             (("", _), ("", _)) => return Some(()),
             ((name, before), (other, now)) if name == other => {
                 if before != now {
-                    if BEGINNINGS.contains(&name) && tag != "data" {
+                    // Another id is another element, for those who know it by that.
+                    if name == "id" || BEGINNINGS.contains(&name) && tag != "data" {
                         return None;
                     }
                     found.push(Change { element: Some(element), place: Place::Attribute(other), value: unescape(now)? });

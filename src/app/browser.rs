@@ -149,9 +149,9 @@ impl Later {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
 fn wait(waiting: Rc<Waiting>, pause: f64, rest: f64) {
     let over = move || {
-        // The clock may be put back meanwhile.
-        let rest = (waiting.due.get() - Date::now()).min(pause);
-        if rest > 0.0 && waiting.work.borrow().is_some() {
+        let rest = waiting.due.get() - Date::now();
+        // More than the whole: the clock was put back meanwhile.
+        if rest > 0.0 && rest <= pause && waiting.work.borrow().is_some() {
             return wait(waiting, pause, rest);
         }
         waiting.is_running.set(false);

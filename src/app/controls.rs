@@ -155,6 +155,11 @@ fn shown(count: u64) -> String {
     if count == 0 { String::new() } else { grouped(count) }
 }
 
+/// What a slider's position means; nothing where there is no count.
+fn said(count: u64, unit: &str) -> String {
+    if count == 0 { String::new() } else { [&grouped(count), unit].concat() }
+}
+
 static GPU: Choice = Choice {
     id: "gpu",
     label: "GPU",
@@ -389,7 +394,7 @@ static CONTEXT_SLIDER: Slider = Slider {
     take: |state, position| state.choose(|scenario| *scenario.length_mut() = Some(scale::context_at(position))),
     stand: |state| {
         let context = state.length();
-        (scale::position_of_context(context), format!("{} tokens", grouped(context)))
+        (scale::position_of_context(context), said(context, " tokens"))
     },
     track: |state| {
         let max = state.shown.with(|shown| shown.as_ref().and_then(|shown| shown.model.anatomy.max_context));
@@ -422,7 +427,7 @@ static BATCH_SLIDER: Slider = Slider {
     take: |state, position| state.choose(|scenario| *scenario.count_mut() = Some(scale::batch_at(position))),
     stand: |state| {
         let batch = state.count();
-        (scale::position_of_batch(batch), format!("{} at once", grouped(batch)))
+        (scale::position_of_batch(batch), said(batch, " at once"))
     },
     track: |_| Track { last: scale::LAST_BATCH, mark: None, scale: ["1", "8", "64", "512"].map(str::to_owned).to_vec() },
 };

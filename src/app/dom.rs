@@ -66,7 +66,8 @@ thread_local! {
 /// The last writing of a place.
 struct Written {
     element: Element,
-    value: String,
+    /// `None` where something else may stand there by now.
+    value: Option<String>,
     /// [`RENEWALS`] when the element was last known to be on the page.
     seen: u32,
 }
@@ -79,15 +80,15 @@ fn put(id: &str, place: &str, value: &str, write: &dyn Fn(&Element, Option<&str>
     let known = WRITTEN.with_borrow_mut(|written| {
         let known = written.get_mut(&key).filter(|known| known.seen == renewals || known.element.is_connected())?;
         known.seen = renewals;
-        let differs = known.value != value;
-        Some(differs.then(|| (known.element.clone(), std::mem::replace(&mut known.value, value.to_owned()))))
+        let differs = known.value.as_deref() != Some(value);
+        Some(differs.then(|| (known.element.clone(), known.value.replace(value.to_owned()))))
     });
     match known {
         Some(None) => {}
-        Some(Some((element, before))) => write(&element, Some(&before)),
+        Some(Some((element, before))) => write(&element, before.as_deref()),
         None => {
             let Some(element) = element(id) else { return };
-            let now = Written { element: element.clone(), value: value.to_owned(), seen: renewals };
+            let now = Written { element: element.clone(), value: Some(value.to_owned()), seen: renewals };
             WRITTEN.with_borrow_mut(|written| _ = written.insert(key, now));
             write(&element, None);
         }
@@ -151,7 +152,7 @@ pub fn style(id: &str, name: &str, value: &str) {
 const VALUE: &str = "value of the field";
 
 fn forget(key: &str) {
-    WRITTEN.with_borrow_mut(|written| written.remove(key));
+    WRITTEN.with_borrow_mut(|written| written.get_mut(key).map(|known| known.value = None));
 }
 
 /// Makes the next [`set_value`] write, whatever was written before.

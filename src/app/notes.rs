@@ -11,7 +11,7 @@ use super::state::{Answer, AppState};
 pub const MARKUP: &str = "\
     <section id='notes' class='card' aria-labelledby='assumptions-title'>\
       <h2 id='assumptions-title'>What this rests on</h2>\
-      <div id='assumptions'><ul id='known'></ul><div id='defaults'></div></div>\
+      <div id='assumptions'><ul id='known'></ul><ul id='defaults'></ul></div>\
     </section>";
 
 /// Keeps it up to date.
@@ -19,6 +19,8 @@ pub fn bind(state: AppState) {
     dom::follow(move || {
         let (known, defaults) = (known(state), defaults(state));
         dom::flag("notes", "hidden", known.is_empty() && defaults.is_empty());
+        dom::flag("known", "hidden", known.is_empty());
+        dom::flag("defaults", "hidden", defaults.is_empty());
         dom::html("known", &known);
         dom::html("defaults", &defaults);
     });
@@ -64,13 +66,13 @@ fn defaults(state: AppState) -> String {
         let Answer::Estimate(estimate) = answer else { return };
         for choice in &estimate.choices {
             if let Some(rule) = &choice.default {
-                let opening = if out.is_empty() { "<p>Left at their defaults:</p><ul><li>" } else { PLAIN };
+                let opening = if out.is_empty() { "<li>Left at their defaults:<ul><li>" } else { PLAIN };
                 dom::weave(&mut out, &[opening, &name(choice.key), ": ", &choice.value, " (", rule, ")</li>"]);
             }
         }
     });
     if !out.is_empty() {
-        out.push_str("</ul>");
+        out.push_str("</ul></li>");
     }
     out
 }

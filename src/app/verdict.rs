@@ -50,7 +50,11 @@ pub fn bind(state: AppState) {
         dom::html("timeline", &timeline(state, unit, width));
         dom::html("moments", &state.of_estimate(|estimate| moments(estimate, unit, state.is_training())).unwrap_or_default());
     });
-    dom::follow(move || dom::text("room", &room(state)));
+    dom::follow(move || {
+        let room = room(state);
+        dom::flag("room", "hidden", room.is_empty());
+        dom::text("room", &room);
+    });
 }
 
 fn said(state: AppState) -> Said {

@@ -56,6 +56,41 @@ test("the page is alive before it has spoken to anyone", lab.journey({ csp: true
   assert.deepEqual(page.profile.requests.filter((request) => request.host && request.host !== new URL(lab.home).host), []);
 }));
 
+test("whatever was changed before, the page says what a fresh one at its address says", lab.journey(async (page) => {
+  const pick = (id, value) => page.tab.locator(`#${id}`).selectOption(value);
+  const change = {
+    trained: () => pick("task", "train"),
+    served: () => pick("task", "serve"),
+    "another runtime": () => pick("runtime", "sglang"),
+    "longer than the model is made for": () => page.drag("context-slider", 0.95),
+    "more at once": () => page.drag("batch-slider", 0.5),
+    "a card that is too small": () => page.gpu(/RTX 4090/),
+    "more cards": () => page.type("gpus", 4),
+    "another model": async () => {
+      await page.choose(QWEN);
+      await page.known(/7\.62\s*B/, /header/i);
+    },
+    "trained again": () => pick("task", "train"),
+    "with adapters": () => pick("method", "lora"),
+    "served again": () => pick("task", "serve"),
+    "no answer": () => pick("runtime", "mlx"),
+    "an answer again": () => pick("runtime", "vllm"),
+  };
+  await withMistral(page);
+  await page.drawn();
+  for (const [name, make] of Object.entries(change)) {
+    await make();
+    // What is in focus is the user's, and the address follows after a pause.
+    await page.tab.evaluate(() => document.activeElement?.blur());
+    await page.tab.waitForTimeout(600);
+    const fresh = await page.another(page.tab.url());
+    await until(async () => JSON.stringify(await page.everything()) === JSON.stringify(await fresh.everything()), Boolean, `${name}: both should say the same`).catch(async () =>
+      assert.deepEqual(await page.everything(), await fresh.everything(), name),
+    );
+    await fresh.tab.close();
+  }
+}));
+
 test("type a model: its headers are read, the weights are exact", lab.journey(async (page) => {
   await page.open();
   await page.choose(MISTRAL);

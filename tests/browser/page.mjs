@@ -446,6 +446,18 @@ export class Page {
     return { code: code.replace(/\s+/g, " ").trim(), sources };
   }
 
+  /** Everything that is said and offered, as it is read and as it is set. */
+  async everything() {
+    return this.tab.evaluate(() => {
+      const answer = document.getElementById("answer");
+      const drawn = [...answer.querySelectorAll("svg [points], svg text")].map((shape) => shape.getAttribute("points") ?? `${shape.getAttribute("x")} ${shape.textContent}`);
+      const fields = [...document.querySelectorAll("#inputs :is(input, select)")].filter((field) => field.checkVisibility());
+      const set = fields.map((field) => [field.id, field.value, field.max, field.disabled, field.getAttribute("aria-valuetext")].join(" "));
+      const kept = [...answer.querySelectorAll("data")].map((data) => `${data.id || data.dataset.moment} ${data.value}`);
+      return { said: answer.innerText.replace(/\s+/g, " "), drawn, set, kept };
+    });
+  }
+
   get curve() {
     return this.tab.getByRole("slider", { name: "Context on the curve" });
   }
