@@ -120,7 +120,7 @@ pub struct State {
     pub cursor: ArcRwSignal<Option<u64>>,
     /// What the engine says.
     pub answer: ArcMemo<Answer>,
-    /// The last estimate that there was.
+    /// The estimate; while another is on its way, the one before.
     pub last: ArcMemo<Option<Arc<Estimate>>>,
     /// The query of the link.
     pub link: ArcMemo<String>,
@@ -157,7 +157,8 @@ impl State {
                 move |before: Option<&Option<Arc<Estimate>>>| {
                     answer.with(|answer| match answer {
                         Answer::Estimate(estimate) => Some(estimate.clone()),
-                        _ => before.cloned().flatten(),
+                        Answer::Waiting => before.cloned().flatten(),
+                        Answer::Nothing | Answer::Impossible(_) => None,
                     })
                 },
                 |_, _| true,

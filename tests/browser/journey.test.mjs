@@ -73,7 +73,15 @@ test("whatever was changed before, the page says what a fresh one at its address
     "trained again": () => pick("task", "train"),
     "with adapters": () => pick("method", "lora"),
     "served again": () => pick("task", "serve"),
+    "left to the engine": async () => {
+      await page.type("context", "");
+      await page.type("batch", "");
+    },
     "no answer": () => pick("runtime", "mlx"),
+    "no answer for another model": async () => {
+      await page.choose(INSTRUCT);
+      await page.known(/7\.24\s*B/, /header/i);
+    },
     "an answer again": () => pick("runtime", "vllm"),
   };
   await withMistral(page);
