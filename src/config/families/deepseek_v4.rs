@@ -120,6 +120,7 @@ impl Block {
             nope_dim: keys,
             value_dim: keys,
             indexer,
+            span: Span::Full,
         };
         let mixer = match kind {
             Kind::Window => Mixer::Attention(Attention {
