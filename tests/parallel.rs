@@ -57,6 +57,24 @@ fn a_tied_table_is_on_both_ends() {
     assert_eq!(sum, parameters(&whole.devices[0]) + 256_000 * 3584);
 }
 
+/// transformers 5.23 `integrations/accelerate.py` (`infer_auto_device_map`), run on meta tensors: `{'model.embed_tokens': 0, 'lm_head': 0,
+/// ..., 'model.norm': 1}` of a tied head, `'lm_head': 1` of one of its own.
+#[test]
+fn one_process_holds_a_tied_table_once() {
+    let split = |config: &str| {
+        let scenario =
+            Scenario { runtime: Runtime::Transformers, gpu: Some("H100 SXM5 80GB".into()), gpus: Some(2), context: Some(8192), ..Scenario::default() };
+        estimate(&model(config), &scenario).unwrap()
+    };
+    let logits = |answer: &Estimate| answer.devices.iter().map(|device| held(device, Term::Logits, Stage::Decode)).collect::<Vec<u64>>();
+    let tied = split(fixture::QWEN3_4B);
+    let [first, last] = [0, 1].map(|gpu| parameters(&tied.devices[gpu]));
+    assert_eq!(first - 151_936 * 2560, last - 2560);
+    // In 16 bits where the head is, and again on the first GPU with the copy in 32 that tokens are drawn from.
+    assert_eq!(logits(&tied), [151_936 * 6, 0]);
+    assert_eq!(logits(&split(fixture::QWEN2_7B)), [152_064 * 6, 152_064 * 2]);
+}
+
 #[test]
 fn experts_are_whole_on_their_ranks_or_split() {
     // Mixtral-8x7B: 45,097,156,608 of its 46,702,792,704 parameters are experts.
