@@ -7,7 +7,7 @@ use common::model;
 use vramfit::checkpoint::gguf;
 use vramfit::estimate::{Estimate, Stage, Term};
 use vramfit::memory::{estimate, is_common};
-use vramfit::model::{LatentAttention, Mixer, Span};
+use vramfit::model::{LatentAttention, Mixer, Role, Span};
 use vramfit::scenario::{KvCache, Runtime, Scenario};
 
 /// dots.note.preview's sizes (`Dots3NoteTextConfig`): 13 of 46 layers see everything by an indexer's choice, 33 slide.
@@ -142,4 +142,22 @@ fn gguf_files_say_the_sizes_of_layers_that_slide() {
     let full = LatentAttention { heads: 8, kv_lora_rank: 128, rope_dim: 32, nope_dim: 64, value_dim: 64, indexer: 128, span: Span::Full };
     let slides = LatentAttention { heads: 4, kv_lora_rank: 192, rope_dim: 32, nope_dim: 48, value_dim: 32, indexer: 0, span: Span::Sliding(512) };
     assert_eq!(mixers(&contents.anatomy), [full, slides]);
+}
+
+/// DeepSeek V4's heads give to latents in groups: 8,192 outputs of 4,096 inputs, whatever the hidden size is.
+#[test]
+fn deepseek_v4s_first_output_matrix_lies_as_it_is_stored() {
+    for hidden in [4096, 7168, 8192] {
+        let config = format!(
+            r#"{{"model_type": "deepseek_v4", "hidden_size": {hidden}, "head_dim": 512, "num_attention_heads": 64, "num_key_value_heads": 1, "qk_rope_head_dim": 64,
+            "q_lora_rank": 1024, "o_lora_rank": 1024, "o_groups": 8, "num_hidden_layers": 2, "compress_ratios": [0, 4], "sliding_window": 128, "n_routed_experts": 8,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 2048, "vocab_size": 129280, "max_position_embeddings": 65536, "rope_theta": 10000}}"#
+        );
+        let anatomy = vramfit::config::read(&config).unwrap();
+        let first = anatomy.inventory().filter(|item| item.tensor.role == Role::OutputDown).map(|item| item.matrix().unwrap());
+        assert_eq!(first.map(|matrix| (matrix.rows, matrix.columns)).collect::<Vec<_>>(), [(8192, 4096); 2], "{hidden}");
+        // A base of its own for the layer that compresses.
+        let rotary = anatomy.rotary.unwrap();
+        assert!(rotary.in_float32 && rotary.width == 2 * 64);
+    }
 }

@@ -83,12 +83,8 @@ fn side<'a>(item: Item<'a>, scheme: &Scheme, cuts_merged: bool) -> Option<Side<'
     let by_inputs = |unit| ("inputs", matrix.columns, unit);
     let by_outputs = |unit| ("outputs", matrix.rows, unit);
     let ((what, values, unit), units) = match (scheme.method, scheme.group, item.tensor.role) {
-        // DeepSeek V4's output is split by its groups, the outputs of the first of two matrices, which does not write the hidden state.
-        (Method::Fp8, Group::Block(outputs, _), Role::AttentionOutput) if item.tensor.name.contains("wo_a") => {
-            (("outputs", *item.tensor.shape.first()?, outputs), "blocks")
-        }
         (Method::Fp8, Group::Block(_, inputs), Role::AttentionOutput | Role::Down | Role::ExpertDown) => (by_inputs(inputs), "blocks"),
-        (Method::Fp8, Group::Block(outputs, _), Role::ExpertGate | Role::ExpertUp) => (by_outputs(outputs), "blocks"),
+        (Method::Fp8, Group::Block(outputs, _), Role::OutputDown | Role::ExpertGate | Role::ExpertUp) => (by_outputs(outputs), "blocks"),
         (Method::Fp8, Group::Block(outputs, _), Role::Gate | Role::Up) if cuts_merged => (by_outputs(outputs), "blocks"),
         (Method::Awq | Method::Gptq, Group::Inputs(inputs), Role::AttentionOutput | Role::Down) => (by_inputs(inputs), "groups"),
         _ => return None,
