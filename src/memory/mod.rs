@@ -56,6 +56,11 @@ fn served(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError>
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
     let mut answer = of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored, across::read), model, scenario)?;
     runtime::host_tier::add_to(&mut answer, model, scenario)?;
+    let used = answer.devices.last().map_or(0, |device| device.ranks.end);
+    if let Some(gpus) = scenario.gpus.filter(|gpus| *gpus > used) {
+        let label = runtime::label(scenario.runtime);
+        answer.warnings.push(format!("{label} puts no part of this model on {} of the {gpus} GPUs: the others have room for all of it", gpus - used));
+    }
     Ok(answer)
 }
 

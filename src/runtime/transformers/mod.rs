@@ -4,11 +4,13 @@
 //! Rules read from transformers 5.23: `generation/utils.py` (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`), and
 //! for its caches in [`cache`].
 
+mod balance;
 mod cache;
 mod encoder;
 mod plans;
 
 use super::common::{communication, context, feed_forward_width, states};
+use super::parallel::even_stages;
 use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way, sdpa};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Capacity, Entry, RUNNING, Stage, Term};
@@ -47,6 +49,10 @@ impl Engine for Transformers {
 
     fn places_layers(&self) -> bool {
         true
+    }
+
+    fn stages(&self, setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
+        balance::stages(setup, stages).unwrap_or_else(|| even_stages(layers, stages))
     }
 
     fn counts_across(&self, _part: ComponentKind) -> bool {
