@@ -37,12 +37,23 @@ fn engines_keep_the_window_of_latents() {
     // SGLang: a pool of its own for layers that slide.
     let sglang = on(Runtime::Sglang);
     assert_eq!(cached(&sglang, Stage::Decode), tokens * 13 * (FULL + KEYS) + 4 * WINDOW * 33 * SLIDING);
-    // transformers: layers over the GPUs; a window less the token that is written.
-    assert_eq!(cached(&on(Runtime::Transformers), Stage::Decode), tokens * 13 * FULL + 4 * (WINDOW - 1) * 33 * SLIDING);
+    // transformers: layers over the GPUs; a window less the token that is written, and what it keeps of indexers in float32.
+    assert_eq!(cached(&on(Runtime::Transformers), Stage::Decode), tokens * 13 * (FULL + 4 * 128) + 4 * (WINDOW - 1) * 33 * SLIDING);
     // llama.cpp: a window and a micro-batch.
     assert_eq!(cached(&on(Runtime::LlamaCpp), Stage::Decode), tokens * 13 * FULL + 4 * (WINDOW + 512) * 33 * SLIDING);
     // TGI and TensorRT-LLM have no rule for it: everything stays.
     assert_eq!(cached(&on(Runtime::TensorRtLlm), Stage::Decode), tokens * (13 * FULL + 33 * SLIDING));
+}
+
+/// DeepSeek V3.2's indexers keep theirs in the dtype of computation: 57,344 B of 64 tokens in a `DynamicCache` of transformers 5.23.
+#[test]
+fn transformers_keeps_the_keys_of_indexers() {
+    let config = r#"{"model_type": "deepseek_v32", "architectures": ["DeepseekV32ForCausalLM"], "dtype": "bfloat16", "hidden_size": 128, "intermediate_size": 128,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 100, "n_routed_experts": 8, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32, "kv_lora_rank": 64, "q_lora_rank": 48, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 24, "index_n_heads": 4,
+        "index_head_dim": 32, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}"#;
+    let scenario = Scenario { runtime: Runtime::Transformers, gpu: Some("L4".into()), context: Some(64), ..Scenario::default() };
+    assert_eq!(cached(&estimate(&model(config), &scenario).unwrap(), Stage::Decode), 57_344);
 }
 
 /// vLLM: one group of 13 layers and two of 17 (34 places for 33 layers, 17 for 13: the fewest that are empty), whose rows are all as wide
