@@ -57,6 +57,59 @@ fn a_tied_table_is_on_both_ends() {
     assert_eq!(sum, parameters(&whole.devices[0]) + 256_000 * 3584);
 }
 
+/// transformers 5.23 `integrations/accelerate.py` (`infer_auto_device_map`), run on meta tensors: `{'model.embed_tokens': 0, 'lm_head': 0,
+/// ..., 'model.norm': 1}` of a tied head, `'lm_head': 1` of one of its own.
+#[test]
+fn one_process_holds_a_tied_table_once() {
+    let split = |config: &str| {
+        let scenario =
+            Scenario { runtime: Runtime::Transformers, gpu: Some("H100 SXM5 80GB".into()), gpus: Some(2), context: Some(8192), ..Scenario::default() };
+        estimate(&model(config), &scenario).unwrap()
+    };
+    let logits = |answer: &Estimate| answer.devices.iter().map(|device| held(device, Term::Logits, Stage::Decode)).collect::<Vec<u64>>();
+    let tied = split(fixture::QWEN3_4B);
+    let [first, last] = [0, 1].map(|gpu| parameters(&tied.devices[gpu]));
+    let layer = (last - 2560) / 17;
+    assert_eq!((first, last), (151_936 * 2560 + 19 * layer, 17 * layer + 2560));
+    // In 16 bits where the head is, and again on the first GPU with the copy in 32 that tokens are drawn from.
+    assert_eq!(logits(&tied), [151_936 * 6, 0]);
+    assert_eq!(logits(&split(fixture::QWEN2_7B)), [152_064 * 6, 152_064 * 2]);
+}
+
+/// Layers of each GPU as `infer_auto_device_map` of transformers 5.23 places them (meta tensors in bfloat16, GPUs of 80 GiB).
+#[test]
+fn one_process_balances_layers_with_room_to_spare() {
+    let gpt2 = fixture::GPT2.replace('{', "{\"torch_dtype\": \"bfloat16\", ");
+    let untied = fixture::QWEN3_4B.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
+    let gemma = r#"{"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"], "hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62,
+        "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128, "vocab_size": 262208, "torch_dtype": "bfloat16"}"#;
+    for (config, expected) in [
+        (fixture::QWEN3_4B, &[19, 17][..]),
+        (fixture::QWEN3_4B, &[13, 18, 5]),
+        // A GPU without any part is left out.
+        (fixture::QWEN3_4B, &[9, 14, 13]),
+        (&untied, &[18, 18]),
+        (&untied, &[11, 19, 6]),
+        // The last has the head alone.
+        (&untied, &[8, 15, 13, 0]),
+        (&gpt2, &[9, 3]),
+        (gemma, &[16, 20, 20, 6]),
+    ] {
+        let gpus = if expected == [9, 14, 13] { 4 } else { expected.len() as u64 };
+        let scenario =
+            Scenario { runtime: Runtime::Transformers, gpu: Some("H100 SXM5 80GB".into()), gpus: Some(gpus), context: Some(1024), ..Scenario::default() };
+        let model = model(config);
+        let answer = estimate(&model, &scenario).unwrap();
+        let layer: u64 = model.decoder().layers[0].tensors.iter().map(|tensor| tensor.elements().unwrap().get()).sum();
+        let layers: Vec<u64> = answer.devices.iter().map(|device| held(device, Term::KvCache, Stage::Decode)).collect();
+        let all: u64 = layers.iter().sum();
+        let counts: Vec<u64> = layers.iter().map(|bytes| (bytes * model.decoder().layer_count() + all / 2) / all).collect();
+        assert_eq!(counts, expected, "{config}");
+        assert!(parameters(&answer.devices[0]) >= expected[0] * layer);
+        assert_eq!(answer.warnings.iter().any(|said| said.contains("no part of this model on 1 of the 4 GPUs")), gpus > expected.len() as u64);
+    }
+}
+
 #[test]
 fn experts_are_whole_on_their_ranks_or_split() {
     // Mixtral-8x7B: 45,097,156,608 of its 46,702,792,704 parameters are experts.

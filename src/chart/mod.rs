@@ -268,6 +268,11 @@ mod testing {
             self.get(key).unwrap_or_else(|| panic!("{key} of {self:?}")).parse().unwrap()
         }
 
+        /// What stays when its places and its text change.
+        pub fn kind(&self) -> (String, Vec<String>, bool) {
+            (self.name.clone(), self.attributes.iter().map(|(name, _)| name.clone()).collect(), self.text.is_empty())
+        }
+
         pub fn class(&self) -> &str {
             self.get("class").unwrap_or_default()
         }

@@ -302,11 +302,13 @@ pub struct Draft {
     pub work: Work,
     /// What was assumed, each a sentence.
     pub assumptions: Vec<String>,
+    /// Values of one position in tables of rotary encodings that the family has in float32; `None` where they follow from the config.
+    pub rotary: Option<u64>,
 }
 
 impl From<Decoder> for Draft {
     fn from(decoder: Decoder) -> Self {
-        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), work: Work::Tokens, assumptions: Vec::new() }
+        Self { decoder, kind: ComponentKind::TextDecoder, others: Vec::new(), work: Work::Tokens, assumptions: Vec::new(), rotary: None }
     }
 }
 

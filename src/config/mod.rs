@@ -165,10 +165,11 @@ fn read_fields(fields: &Fields, text: &str, beside: Option<&serde_json::Value>) 
         (None, Some(text)) => text.optional_count("max_position_embeddings")?,
         (context, _) => context,
     };
+    let of_family = draft.rotary;
     let components = draft.into_components(fields, &mut assumptions)?;
     let of_text = text.as_ref().unwrap_or(fields);
     let max_context = max_context.or(left_out(of_text.optional_text("model_type")?.as_deref().unwrap_or(&model_type)));
-    let rotary = rotary::read(&model_type, of_text, max_context, &components[0])?;
+    let rotary = rotary::read((&model_type, of_family), of_text, max_context, &components[0])?;
     let (keys_used, keys_not_understood) = fields.accounts();
     assumptions.extend(
         keys_not_understood

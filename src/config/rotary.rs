@@ -11,18 +11,18 @@ const SIGNS: &[&str] = &["rope_theta", "rope_parameters", "rope_scaling", "rotar
 /// Where the part of a head that turns is said.
 const FACTORS: &[&str] = &["partial_rotary_factor", "rotary_pct", "rope_pct"];
 
-/// The encoding of the decoder for so many positions, read from the config of the language model.
-pub(super) fn read(model_type: &str, fields: &Fields, positions: Option<u64>, decoder: &Component) -> Result<Option<Rotary>, ConfigError> {
+/// The encoding of the decoder for so many positions, read from the config of the language model; `of_family` is what the family says.
+pub(super) fn read(
+    (model_type, of_family): (&str, Option<u64>),
+    fields: &Fields,
+    positions: Option<u64>,
+    decoder: &Component,
+) -> Result<Option<Rotary>, ConfigError> {
     let learned = decoder.tensors.iter().any(|tensor| tensor.role == Role::Position);
     // The first Llama configs do not name the base.
     let is_rotary = SIGNS.iter().any(|key| fields.raw(key).is_some()) || model_type == "llama";
     let Some(positions) = positions.filter(|_| is_rotary && !learned) else { return Ok(None) };
-    if model_type == "deepseek_v4" {
-        // Layers that compress have a base of their own, and every base a table in float32 (vLLM `models/deepseek_v4/common/rope.py`,
-        // `DeepseekV4ScalingRotaryEmbedding`; SGLang a complex64 for each two values).
-        let has = |compresses: bool| decoder.layers.iter().any(|run| matches!(run.layer.mixer, Mixer::Latent(_)) == compresses);
-        let bases = u64::from(has(true)) + u64::from(has(false));
-        let width = fields.optional_count("qk_rope_head_dim")?.unwrap_or(64).saturating_mul(bases);
+    if let Some(width) = of_family {
         return Ok(Some(Rotary { width, positions, has_sections: false, in_float32: true }));
     }
     // One table for each kind of head and base: sliding layers often have their own.

@@ -110,16 +110,17 @@ pub fn named(name: &str) -> Result<&'static Gpu, GpuError> {
     }
 }
 
-/// Cards that are sold with other sizes than the table's under one name, and these in GB.
+/// Cards that are sold with other sizes than the table's under one name, these in GB, and where that was read (as comments: the page
+/// does without).
 const OTHER_SIZES: &[(&str, &str)] = &[
-    ("GeForce GTX 1060 6GB", "3"),
-    ("GeForce RTX 3050 8GB", "6"),
-    ("GeForce RTX 3060 12GB", "8"),
-    ("RTX A2000 12GB", "6"),
-    ("RTX PRO 5000 Blackwell 48GB", "72"),
-    ("Tesla P100 PCIe 16GB", "12"),
-    ("Jetson AGX Orin 64GB", "32"),
-    ("Arc A770 16GB", "8"),
+    ("GeForce GTX 1060 6GB", "3"),         // custompcreview.com/news/nvidia-launches-geforce-gtx-1060-3gb-priced-200
+    ("GeForce RTX 3050 8GB", "6"),         // thinkcomputers.org/nvidia-geforce-rtx-3050-6gb-officially-launched
+    ("GeForce RTX 3060 12GB", "8"),        // thinkcomputers.org/nvidia-finally-introduces-geforce-rtx-3060-8gb-and-rtx-3060-ti-gddr6x
+    ("RTX A2000 12GB", "6"),               // tomshardware.fr/nvidia-lance-une-rtx-a2000-low-profile
+    ("RTX PRO 5000 Blackwell 48GB", "72"), // svethardware.cz/nvidia-uvedla-72gb-verzi-karty-rtx-pro-5000/62241
+    ("Tesla P100 PCIe 16GB", "12"),        // NVIDIA, Tesla P100 PCIe product brief PB-08248-001_v01 (manualmachine.com)
+    ("Jetson AGX Orin 64GB", "32"),        // NVIDIA, Jetson AGX Orin technical brief, as mzph.cn/web/30785.shtml has it
+    ("Arc A770 16GB", "8"),                // meterpreter.org/intel-confirms-that-arc-a770-a750-will-be-launched-soon (PC Games Hardware)
 ];
 
 /// What is worth saying where a name leaves the size open and the card is sold with several: `RTX 3060` has 8 GB too.

@@ -8,7 +8,7 @@ mod weights;
 
 use crate::estimate::{ALWAYS, Amount, Basis, Capacity, Device, Entry, Estimate, Ledger, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{Component, ComponentKind, Keeps, Model, Origin};
+use crate::model::{Component, ComponentKind, Keeps, Mixer, Model, Origin};
 use crate::order::sort_short;
 use crate::quantity::{Bytes, Overflow};
 use crate::runtime::{self, Engine, Packing, Rules, Setup, across};
@@ -56,6 +56,11 @@ fn served(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError>
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
     let mut answer = of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored, across::read), model, scenario)?;
     runtime::host_tier::add_to(&mut answer, model, scenario)?;
+    let used = answer.devices.last().map_or(0, |device| device.ranks.end);
+    if let Some(gpus) = scenario.gpus.filter(|gpus| *gpus > used) {
+        let label = runtime::label(scenario.runtime);
+        answer.warnings.push(format!("{label} puts no part of this model on {} of the {gpus} GPUs: the others have room for all of it", gpus - used));
+    }
     Ok(answer)
 }
 
@@ -79,9 +84,10 @@ fn common(model: &Model, scenario: &Scenario) -> Option<&'static dyn Engine> {
         let is_encoder = |part: &Component| matches!(part.kind, ComponentKind::TextEncoder | ComponentKind::AudioTower);
         model.anatomy.counted().skip(1).any(is_encoder) || across::is_read(model)
     };
+    let has_latents = || model.decoder().layers.iter().any(|run| matches!(run.layer.mixer, Mixer::Latent(_)));
     let is_asked = || {
         let is_plain = || stored::is_plain(model, stored::meant(model, scenario.weights).0);
-        scenario.task == Task::Serve && runtime::suits(scenario, model) && !is_rare && !is_quantised && !has_encoder() && is_plain()
+        scenario.task == Task::Serve && runtime::suits(scenario, model) && !is_rare && !is_quantised && !has_latents() && !has_encoder() && is_plain()
     };
     runtime::common_engine(model, scenario.runtime).filter(|_| scenario.has_table_gpus() && is_asked())
 }

@@ -41,13 +41,14 @@ fn of_architecture<'a>(setup: &Setup<'a>, stored: Stored<'a>, place: Place) -> P
 }
 
 /// Whether a tensor of the decoder outside its layers is on this stage: what reads tokens on the first, the rest on the last. A
-/// table that serves as both is on both.
+/// table that serves as both is on both, but where one process holds all stages.
 fn times_outside(setup: &Setup, tensor: &Tensor) -> u64 {
     let decoder = setup.model.decoder();
     let reads = matches!(tensor.role, Role::Embedding | Role::Position);
     let is_tied =
         || tensor.role == Role::Embedding && tensor.shape.get(1) == Some(&decoder.hidden_size) && decoder.tensors.iter().all(|other| other.role != Role::Head);
-    u64::from(if reads { setup.place.is_first || (setup.place.is_last && is_tied()) } else { setup.place.is_last })
+    let is_again = || setup.place.is_last && !setup.engine.places_layers() && is_tied();
+    u64::from(if reads { setup.place.is_first || is_again() } else { setup.place.is_last })
 }
 
 /// The files say how often a tensor occurs; the architecture says in which layers.

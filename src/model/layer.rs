@@ -74,6 +74,8 @@ pub struct LatentAttention {
     pub value_dim: u64,
     /// Elements that a sparse-attention indexer keeps per token; 0 without one.
     pub indexer: u64,
+    /// How far back a token sees.
+    pub span: Span,
 }
 
 /// A recurrence: its state does not grow with the context.
@@ -247,7 +249,7 @@ impl Mixer {
     pub const fn span(&self) -> Option<Span> {
         match self {
             Self::Attention(attention) | Self::Parallel(attention, _) => Some(attention.span),
-            Self::Latent(_) => Some(Span::Full),
+            Self::Latent(latent) => Some(latent.span),
             Self::Recurrent(_) | Self::None => None,
         }
     }

@@ -58,6 +58,8 @@ pub enum Role {
     LatentDown,
     /// Projection of that latent to the heads' keys and values.
     LatentUp,
+    /// Projection of what heads give to latents, group by group, before the output projection (DeepSeek V4).
+    OutputDown,
     /// Attention's output projection.
     AttentionOutput,
     /// Gate of a feed-forward.
@@ -233,6 +235,7 @@ const ROLES: &[(Role, &str, &[&str])] = &[
     (Role::Key, "key", &["k_proj", "Wk", "key", "k_lin", "k", "key_proj", "key_global", "linear_k"]),
     (Role::Value, "value", &["v_proj", "Wv", "value", "v_lin", "v", "value_proj", "value_global", "linear_v"]),
     (Role::Qkv, "qkv", &["qkv_proj", "c_attn", "query_key_value", "Wqkv", "wqkv", "W_pack", "qkv"]),
+    (Role::OutputDown, "output_down", &["wo_a"]),
     (Role::AttentionOutput, "attention_output", &["o_proj", "out_proj", "wo", "projection_layer", "out_lin", "o"]),
     (Role::Gate, "gate", &["gate_proj", "c_fc_0", "proj_up_gate", "wi_0"]),
     (
@@ -332,9 +335,8 @@ const ENDINGS: &[(&str, Role)] = &[
     ("self_attn.out_proj", Role::AttentionOutput),
     ("self.in_proj", Role::Qkv),
     ("mlp.Wo", Role::Down),
-    // DeepSeek V4: queries from their latent, the output in groups and then in one.
+    // DeepSeek V4: queries from their latent, the output from its.
     ("attn.wq_b", Role::Query),
-    ("attn.wo_a", Role::AttentionOutput),
     ("attn.wo_b", Role::AttentionOutput),
     ("classifier.out_proj", Role::Score),
     ("classification_head.out_proj", Role::Score),

@@ -14,8 +14,8 @@ use crate::weight_format::{Category, Facts, Mix};
 /// Matrices that stay in 16 bits.
 const KEPT: &[&str] = &["altup", "laurel", "per_layer_model_proj"];
 
-/// Projections from a latent, or to one.
-const LOW_RANK: &[&str] = &["q_b_proj", "attn.wq_b", "attn.wo_a", "attn.wo_b"];
+/// Projections from a latent.
+const LOW_RANK: &[&str] = &["q_b_proj", "attn.wq_b", "attn.wo_b"];
 
 /// Model types whose models of so many layers llama.cpp calls 70B, some only with grouped heads (Llama's 65B has plain ones).
 const SEVENTY: &[(&str, u64, bool)] = &[
@@ -182,7 +182,7 @@ fn category(tensor: &Tensor) -> Option<Category> {
         Role::Other if tensor.shape.first() == Some(&1) => return None,
         Role::Embedding => Category::Embedding,
         Role::Head => Category::Output,
-        // `attn_q_b`, behind a latent, is another name, and so are DeepSeek V4's `attn_output_a` and `attn_output_b`.
+        // `attn_q_b`, behind a latent, is another name, and so is DeepSeek V4's `attn_output_b`.
         Role::Query | Role::AttentionOutput if LOW_RANK.iter().any(|name| tensor.name.contains(name)) => Category::Other,
         Role::Query => Category::Query,
         Role::Key => Category::Key,

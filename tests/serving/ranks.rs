@@ -1,8 +1,8 @@
 //! What ranks cut, and how they are counted.
 
 use crate::common::fixture;
-use crate::{on, published};
-use vramfit::scenario::{Runtime, Scenario};
+use crate::{of_version, on, published};
+use vramfit::scenario::{Runtime, Scenario, Version};
 
 /// Public logs: 1,536 / 8 = 192 outputs of an expert in vLLM 0.19, and 768 / 4 as many; whole experts (`--enable-expert-parallel`) load.
 #[test]
@@ -61,6 +61,12 @@ fn inputs_that_ranks_cut_are_said() {
     assert_eq!(said(tall, 2, Runtime::Vllm), None);
     let sentence = said(tall, 2, Runtime::Sglang).unwrap();
     assert!(sentence.contains("9,728 outputs") && sentence.ends_with("choose --tp 1"), "{sentence}");
+    // Its 0.13.0 asks them (`fp8_utils.py:validate_fp8_block_shape`), its 0.14.0 does not.
+    for (version, cuts) in [(Version(0, 13, 0), true), (Version(0, 14, 0), false)] {
+        let scenario = Scenario { gpu: Some("H200 SXM".into()), tensor_parallel: Some(2), ..of_version(Runtime::Vllm, Some(version)) };
+        let answer = on(&config(tall), scenario);
+        assert_eq!(answer.warnings.iter().any(|said| said.contains("9,728 outputs")), cuts, "{version}");
+    }
     // What is chosen instead loads by all sides: 19 blocks of 512 inputs, 38 of 256 outputs.
     let wide = r#"{"quant_method": "fp8", "weight_block_size": [256, 512]}"#;
     let sentence = said(wide, 4, Runtime::Sglang).unwrap();

@@ -103,16 +103,13 @@ impl Layers<'_> {
     fn attention(&self, number: u64, view: View, doubt: &mut Option<String>) -> Result<Mixer, GgufError> {
         let (heads, kv_heads) = self.heads(number)?;
         let span = self.span(number)?;
-        let stated = |key: &str, of_window: &str| -> Result<Option<u64>, GgufError> {
-            let own = if span == Span::Full { None } else { self.keys.count(of_window, MAX_COUNT)? };
-            Ok(own.or(self.keys.count(key, MAX_COUNT)?))
-        };
+        let stated = |key: &str, of_window: &str| self.stated(span, key, of_window);
         let (key_length, value_length) = (
             stated("attention.key_length", "attention.key_length_swa")?.unwrap_or(self.hidden / heads),
             stated("attention.value_length", "attention.value_length_swa")?.unwrap_or(self.hidden / heads),
         );
-        if let (Some(rank), Some(made)) = (self.keys.count("attention.kv_lora_rank", MAX_WIDTH)?, view.outputs("attn_kv_a_mqa.weight")) {
-            return self.latent(view, (heads, rank, made), (key_length, value_length));
+        if let (Some(rank), Some(made)) = (stated("attention.kv_lora_rank", "attention.kv_lora_rank_swa")?, view.outputs("attn_kv_a_mqa.weight")) {
+            return self.latent(view, span, (heads, rank, made), (key_length, value_length));
         }
         let mut of_head = |name: &str, stated: u64| match view.outputs(name) {
             Some(rows) if rows.is_multiple_of(kv_heads) => rows / kv_heads,
@@ -137,15 +134,21 @@ impl Layers<'_> {
         Ok(Mixer::Attention(Attention { heads, kv_heads, key_dim, value_dim, span, keeps }))
     }
 
+    /// A size that layers with a window may have of their own.
+    fn stated(&self, span: Span, key: &str, of_window: &str) -> Result<Option<u64>, GgufError> {
+        let own = if span == Span::Full { None } else { self.keys.count(of_window, MAX_COUNT)? };
+        Ok(own.or(self.keys.count(key, MAX_COUNT)?))
+    }
+
     /// Multi-head latent attention. Newer files state the sizes of heads as they are cached (`key_length` = rank + rotary part)
     /// and, under other keys, as they are computed.
-    fn latent(&self, view: View, (heads, kv_lora_rank, made): (u64, u64, u64), lengths: (u64, u64)) -> Result<Mixer, GgufError> {
+    fn latent(&self, view: View, span: Span, (heads, kv_lora_rank, made): (u64, u64, u64), lengths: (u64, u64)) -> Result<Mixer, GgufError> {
         let rope_dim = made.checked_sub(kv_lora_rank).ok_or_else(|| self.keys.wrong("attention.kv_lora_rank", "it is more than `attn_kv_a_mqa` makes"))?;
-        let key = self.keys.count("attention.key_length_mla", MAX_COUNT)?.unwrap_or(lengths.0);
-        let value_dim = self.keys.count("attention.value_length_mla", MAX_COUNT)?.unwrap_or(lengths.1);
+        let key = self.stated(span, "attention.key_length_mla", "attention.key_length_mla_swa")?.unwrap_or(lengths.0);
+        let value_dim = self.stated(span, "attention.value_length_mla", "attention.value_length_mla_swa")?.unwrap_or(lengths.1);
         let has_indexer = view.0.iter().any(|tensor| tensor.name.starts_with("indexer."));
         let indexer = if has_indexer { self.keys.count("attention.indexer.key_length", MAX_COUNT)?.unwrap_or(0) } else { 0 };
-        Ok(Mixer::Latent(LatentAttention { heads, kv_lora_rank, rope_dim, nope_dim: key.saturating_sub(rope_dim), value_dim, indexer }))
+        Ok(Mixer::Latent(LatentAttention { heads, kv_lora_rank, rope_dim, nope_dim: key.saturating_sub(rope_dim), value_dim, indexer, span }))
     }
 
     /// Layers from here on read the cache of an earlier one.

@@ -54,7 +54,7 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         return Err(f.impossible("o_groups", "it must divide `num_attention_heads` times `head_dim`"));
     }
     // The first layers choose experts by token instead of by state: a table, no parameters. Rotary parts lie in the keys.
-    for key in ["num_hash_layers", "mlp_layer_types", "qk_rope_head_dim", "compress_rope_theta", "attention_bias"] {
+    for key in ["num_hash_layers", "mlp_layer_types", "compress_rope_theta", "attention_bias"] {
         f.touch(key);
     }
     let predictors = predictors(f)?;
@@ -71,7 +71,12 @@ pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
         head_module: "head",
         ..Decoder::llama_like(shape, layers, false)
     };
-    let mut draft = Draft::from(decoder);
+    // Layers that compress have a base of their own, and every base a table in float32 (vLLM `models/deepseek_v4/common/rope.py`,
+    // `DeepseekV4ScalingRotaryEmbedding`; SGLang a complex64 for each two values).
+    let has = |compresses: bool| kinds.iter().any(|&kind| (kind != Kind::Window) == compresses);
+    let bases = u64::from(has(true)) + u64::from(has(false));
+    let rotary = Some(f.optional_count("qk_rope_head_dim")?.unwrap_or(64).saturating_mul(bases));
+    let mut draft = Draft { rotary, ..Draft::from(decoder) };
     if kinds.iter().any(|&kind| kind != Kind::Window) {
         draft.assumptions.push(format!(
             "layers that compress blocks of tokens are counted by what grows with the context; the window of {} tokens beside it is left out in them",
@@ -120,6 +125,7 @@ impl Block {
             nope_dim: keys,
             value_dim: keys,
             indexer,
+            span: Span::Full,
         };
         let mixer = match kind {
             Kind::Window => Mixer::Attention(Attention {

@@ -71,26 +71,8 @@ fn kinds(f: &Fields, layers: u64) -> Result<Vec<Kind>, ConfigError> {
     types.iter().map(kind).collect()
 }
 
-/// The attention of sliding layer `number`: its own object, else what stands under `swa_*`.
-fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Result<Latent, ConfigError> {
-    if let Some(own) = own {
-        let place = own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()])?;
-        if let Some(place) = &place {
-            place.touch("num_key_value_heads");
-            place.touch("head_dim");
-        }
-        let of =
-            |key: &str, otherwise: u64| Ok::<_, ConfigError>(place.as_ref().map(|place| place.optional_count(key)).transpose()?.flatten().unwrap_or(otherwise));
-        return Ok(Latent {
-            heads: of("num_attention_heads", full.heads)?,
-            query_rank: Some(of("q_lora_rank", full.query_rank.unwrap_or(0))?),
-            rank: of("kv_lora_rank", full.rank)?,
-            rope: of("qk_rope_head_dim", full.rope)?,
-            nope: of("qk_nope_head_dim", full.nope)?,
-            value: of("v_head_dim", full.value)?,
-            bias: full.bias,
-        });
-    }
+/// The attention of sliding layers under `swa_*`, where single layers have no objects of their own.
+fn sliding(f: &Fields, full: &Latent) -> Result<Latent, ConfigError> {
     let mut sizes = [0; 6];
     for (size, (key, of_class)) in sizes.iter_mut().zip(SLIDING) {
         *size = f.count_or(&format!("swa_{key}"), of_class)?;
@@ -103,11 +85,36 @@ fn sliding(f: &Fields, own: Option<&Fields>, number: usize, full: &Latent) -> Re
     Ok(Latent { heads, query_rank: Some(query_rank), rank, rope, nope, value, bias: full.bias })
 }
 
+/// What layer `number` says of its own in `per_layer_config`; `None` where it says nothing.
+fn place(own: Option<&Fields>, number: usize) -> Result<Option<Fields>, ConfigError> {
+    own.map_or(Ok(None), |own| own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()]))
+}
+
+/// The attention and the indexer of a layer that says its own sizes (`Dots3NoteTextAttention` reads them of every layer).
+fn own_sizes(place: &Fields, (usual, indexer): (Latent, Indexer)) -> Result<(Latent, Indexer), ConfigError> {
+    for key in ["num_key_value_heads", "head_dim"] {
+        place.touch(key);
+    }
+    let of = |key: &str, usual: u64| Ok::<_, ConfigError>(place.optional_count(key)?.unwrap_or(usual));
+    let latent = Latent {
+        heads: of("num_attention_heads", usual.heads)?,
+        query_rank: Some(of("q_lora_rank", usual.query_rank.unwrap_or(0))?),
+        rank: of("kv_lora_rank", usual.rank)?,
+        rope: of("qk_rope_head_dim", usual.rope)?,
+        nope: of("qk_nope_head_dim", usual.nope)?,
+        value: of("v_head_dim", usual.value)?,
+        bias: place.flag("attention_bias", usual.bias)?,
+    };
+    Ok((latent, Indexer { heads: of("index_n_heads", indexer.heads)?, head_dim: of("index_head_dim", indexer.head_dim)? }))
+}
+
 pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let f = &f.with_defaults(TEXT);
     let shape = latent_shape(f)?;
     let latent = Latent::read(f, shape.heads, LATENT)?;
-    let Some(query_rank) = latent.query_rank else { return Err(f.impossible("q_lora_rank", "this model type compresses its queries")) };
+    if latent.query_rank.is_none() {
+        return Err(f.impossible("q_lora_rank", "this model type compresses its queries"));
+    }
     let indexer = Indexer::read(f, 64)?;
     let kinds = kinds(f, shape.layers)?;
     let window = f.optional_count("sliding_window")?.or(f.optional_count("sliding_window_size")?).unwrap_or(512);
@@ -130,23 +137,23 @@ pub(super) fn read_text(f: &Fields) -> Result<Draft, ConfigError> {
     let names_types = f.has("mlp_layer_types");
     let sparse: Vec<bool> = (0..).zip(sparse_layers(f, &shape, 1)?).map(|(number, is_sparse)| is_sparse && (names_types || number >= first)).collect();
     let layers = dense_or_sparse(f, &shape, &sparse, &mixture, LLAMA_NORMS, |number, t| {
-        let latent = if kinds[number] == Kind::Sliding { sliding(f, own.as_ref(), number, &latent)? } else { latent };
+        let slides = kinds[number] == Kind::Sliding;
+        let usual = if slides && own.is_none() { sliding(f, &latent)? } else { latent };
+        let (latent, indexer) = match place(own.as_ref(), number)? {
+            Some(place) => own_sizes(&place, (usual, indexer))?,
+            None => (usual, indexer),
+        };
         latent.add(t, "self_attn", shape.hidden);
         t.norm("self_attn.k_rope_only_layernorm", latent.rope, false).linear("self_attn.g_proj", shape.hidden, latent.heads, false);
         let keys = if kinds[number] == Kind::Indexed {
-            indexer.add(t, shape.hidden, query_rank);
+            indexer.add(t, shape.hidden, latent.query_rank.unwrap_or(0));
             indexer.head_dim
         } else {
             0
         };
-        Ok(latent.mixer(keys))
+        Ok(latent.within(if slides { Span::Sliding(window) } else { Span::Full }, keys))
     })?;
-    let slide = kinds.iter().filter(|&&kind| kind == Kind::Sliding).count();
-    let mut draft: Draft = Decoder::llama_like(shape, layers, false).into();
-    if slide > 0 {
-        draft.assumptions.push(format!("{slide} of its layers see {window} tokens only: they are counted as if they kept the latents of all"));
-    }
-    Ok(draft)
+    Ok(Decoder::llama_like(shape, layers, false).into())
 }
 
 pub(super) fn read(f: &Fields) -> Result<Draft, ConfigError> {
@@ -195,8 +202,7 @@ fn pyramid(v: &Fields, layers: u64) -> Result<Vec<u64>, ConfigError> {
         if kind != "sparse" {
             return Ok(0);
         }
-        let place = own.as_ref().map(|own| own.nested(&[&format!("{number:02}"), &format!("{number:03}"), &number.to_string()])).transpose()?.flatten();
-        Ok(place.map(|place| place.optional_count("num_local_experts")).transpose()?.flatten().unwrap_or(all))
+        Ok(place(own.as_ref(), number)?.map(|place| place.optional_count("num_local_experts")).transpose()?.flatten().unwrap_or(all))
     };
     types.iter().enumerate().map(experts).collect()
 }

@@ -4,7 +4,7 @@
 use super::decoder::{Decoder, Draft, LLAMA_NORMS, Shape, Tensors};
 use super::recurrent::{GATE_UP_DOWN, KimiDelta, Kind, W1_W3_W2, experts, gated, kinds_of_layers};
 use super::{ConfigError, Fields};
-use crate::model::{FeedForward, LatentAttention, Layer, Mixer};
+use crate::model::{FeedForward, LatentAttention, Layer, Mixer, Span};
 
 /// `KimiLinearConfig` of transformers 5.23.
 const KIMI: &[(&str, u64)] =
@@ -29,6 +29,7 @@ impl Latent {
             nope_dim: f.count("qk_nope_head_dim")?,
             value_dim: f.count("v_head_dim")?,
             indexer: 0,
+            span: Span::Full,
         };
         for derived in ["head_dim", "qk_head_dim"] {
             f.touch(derived);

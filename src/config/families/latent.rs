@@ -2,7 +2,7 @@
 
 use super::decoder::{Shape, Tensors};
 use super::{ConfigError, Fields};
-use crate::model::{LatentAttention, Mixer};
+use crate::model::{LatentAttention, Mixer, Span};
 
 /// The sizes that a class gives where the config is silent.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,13 @@ impl Latent {
 
     /// The mixer, with the elements that an indexer keeps per token (0 without one).
     pub const fn mixer(&self, indexer: u64) -> Mixer {
-        Mixer::Latent(LatentAttention { heads: self.heads, kv_lora_rank: self.rank, rope_dim: self.rope, nope_dim: self.nope, value_dim: self.value, indexer })
+        self.within(Span::Full, indexer)
+    }
+
+    /// The same of tokens that see no further back than this.
+    pub const fn within(&self, span: Span, indexer: u64) -> Mixer {
+        let &Self { heads, rank, rope, nope, value, .. } = self;
+        Mixer::Latent(LatentAttention { heads, kv_lora_rank: rank, rope_dim: rope, nope_dim: nope, value_dim: value, indexer, span })
     }
 }
 

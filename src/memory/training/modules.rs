@@ -265,7 +265,7 @@ impl<'a> Parts<'a> {
             Role::LatentDown if module.leaf.starts_with('q') => place(&mut self.attentions, module, |part| &mut part.query_down),
             Role::LatentDown => place(&mut self.attentions, module, |part| &mut part.latent_down),
             Role::LatentUp => place(&mut self.attentions, module, |part| &mut part.latent_up),
-            Role::AttentionOutput => place(&mut self.attentions, module, |part| &mut part.output),
+            Role::OutputDown | Role::AttentionOutput => place(&mut self.attentions, module, |part| &mut part.output),
             Role::Gate if module.path.contains("attn") => place(&mut self.attentions, module, |part| &mut part.gate),
             Role::Gate => place(&mut self.feed_forwards, module, |part| &mut part.gate),
             Role::Up => place(&mut self.feed_forwards, module, |part| &mut part.up),

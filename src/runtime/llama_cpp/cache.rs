@@ -72,7 +72,8 @@ fn kinds_of(run: &Run, mixer: &Mixer) -> Vec<Kind> {
         }
         // Values are a view of the latents.
         Mixer::Latent(latent) => {
-            vec![Kind { what: "latents", is_windowed: false, heads: 1, width: latent.kv_lora_rank.saturating_add(latent.rope_dim), encoding: keys }]
+            let width = latent.kv_lora_rank.saturating_add(latent.rope_dim);
+            vec![Kind { what: "latents", is_windowed: run.is_windowed(latent.span), heads: 1, width, encoding: keys }]
         }
         Mixer::Attention(_) | Mixer::Parallel(..) | Mixer::Recurrent(_) | Mixer::None => Vec::new(),
     }

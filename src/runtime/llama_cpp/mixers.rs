@@ -163,7 +163,7 @@ impl Graph<'_> {
     }
 
     fn latent(&mut self, run: &LayerRun, latent: &LatentAttention, is_last: bool) -> Result<Ticket, Overflow> {
-        let &LatentAttention { heads: count, kv_lora_rank, rope_dim, nope_dim, value_dim, .. } = latent;
+        let &LatentAttention { heads: count, kv_lora_rank, rope_dim, nope_dim, value_dim, span, .. } = latent;
         let heads = heads(count);
         let rank = Factor::config(kv_lora_rank, "kv_lora_rank", "kv_lora_rank");
         let rope = Factor::config(rope_dim, "rotary part", "qk_rope_head_dim");
@@ -198,11 +198,12 @@ impl Graph<'_> {
         self.give(rotary);
         self.give(key);
         self.write_host_cache(&[keys])?;
-        let cells = self.run.cells(false);
+        let is_windowed = self.run.is_windowed(span);
+        let cells = self.run.cells(is_windowed);
         // Values are a view of the latents, which is copied as if it were another tensor.
         let part = ("latents", 1, kv_lora_rank + rope_dim, self.run.kv.0);
         let copies = self.cache_copies(&[part, part], cells)?;
-        self.need(Input::Mask(false))?;
+        self.need(Input::Mask(is_windowed))?;
         let attended = self.of_heads("attended latents", heads, rank);
         let out = self.of_heads("what attention gives", heads, value);
         let mixed = if self.run.has_flash {
@@ -227,7 +228,7 @@ impl Graph<'_> {
             mixed
         };
         self.give_all(copies);
-        self.drop_read(crate::model::Span::Full);
+        self.drop_read(span);
         let up = self.multiply(Role::LatentUp, out)?;
         self.give(mixed);
         let joined = self.take(out)?;

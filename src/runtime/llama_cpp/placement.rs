@@ -205,6 +205,7 @@ const NAMES: &[(Role, &str)] = &[
     (Role::Value, "attn_v"),
     (Role::Qkv, "attn_qkv"),
     (Role::LatentUp, "attn_kv_b"),
+    (Role::OutputDown, "attn_output_a"),
     (Role::AttentionOutput, "attn_output"),
     (Role::Gate, "ffn_gate"),
     (Role::Up, "ffn_up"),

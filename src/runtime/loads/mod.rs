@@ -103,7 +103,8 @@ pub(crate) fn settle<'a>(model: &Model, scenario: &'a Scenario) -> Result<Settle
     if scenario.runtime == Runtime::Mlx {
         settled.warnings.extend(mlx::without_family(model));
     }
-    settled.warnings.extend(split::torn(model, scenario));
+    let torn = split::torn(model, &settled.scenario);
+    settled.warnings.extend(torn);
     if scenario.runtime == Runtime::Sglang {
         settled.warnings.extend(within_tensor(scenario));
     }

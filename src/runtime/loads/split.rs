@@ -1,15 +1,18 @@
 //! Where tensor parallelism cuts through what shares a scale: vLLM and SGLang stop at it while loading.
 //!
 //! vLLM `layers/quantization/fp8.py` (blocks, linear layers and experts alike), `awq.py` and `gptq_marlin.py` (groups of inputs, linear
-//! layers), which SGLang has taken over; public logs of vLLM up to 0.19 and of SGLang show the message. Since MiMo-V2-Flash (pull
-//! request 30836) vLLM waives it where gate and up are one (`layers/linear.py`: `_maybe_allow_fp8_block_shape_mismatch`).
+//! layers), which SGLang has taken over; public logs of vLLM up to 0.19 and of SGLang show the message. Since 0.14.0 (pull request 30836;
+//! 0.13.0 has it not) vLLM waives it where gate and up are one (`layers/linear.py`: `_maybe_allow_fp8_block_shape_mismatch`).
 
 use crate::format::grouped;
 use crate::model::{Item, Model, Role};
 use crate::runtime::parallel::Spread;
 use crate::runtime::setup::Choices;
-use crate::scenario::{Runtime, Scenario, Weights};
+use crate::scenario::{Runtime, Scenario, Version, Weights};
 use crate::weight_format::{Group, Method, Scheme};
+
+/// The first vLLM that takes gate and up in one matrix whatever their blocks.
+const MERGED: Version = Version(0, 14, 0);
 
 /// A matrix of which each rank has a part.
 struct Side<'a> {
@@ -31,9 +34,10 @@ pub(super) fn torn(model: &Model, scenario: &Scenario) -> Option<String> {
     if spread.expert_ranks() == 1 {
         return None;
     }
+    let cuts_merged = scenario.runtime == Runtime::Sglang || scenario.serving.runtime_version.is_some_and(|version| version < MERGED);
     let sides = model.anatomy.inventory().filter(Item::is_main).filter_map(|item| {
         let assigned = quantization.of(item.place).first()?;
-        side(item, quantization.schemes.get(assigned.scheme)?, scenario.runtime)
+        side(item, quantization.schemes.get(assigned.scheme)?, cuts_merged)
     });
     let sides: Vec<Side> = sides.collect();
     let (tensor, replicas) = (spread.tensor.value, spread.expert_ranks() / spread.tensor.value);
@@ -73,19 +77,15 @@ pub(super) fn torn(model: &Model, scenario: &Scenario) -> Option<String> {
     ))
 }
 
-/// The side of a matrix that is split; `None` where nothing is cut.
-fn side<'a>(item: Item<'a>, scheme: &Scheme, runtime: Runtime) -> Option<Side<'a>> {
+/// The side of a matrix that is split; `None` where nothing is cut, or it is of gate and up (unless `cuts_merged`).
+fn side<'a>(item: Item<'a>, scheme: &Scheme, cuts_merged: bool) -> Option<Side<'a>> {
     let matrix = item.matrix().ok()?;
     let by_inputs = |unit| ("inputs", matrix.columns, unit);
     let by_outputs = |unit| ("outputs", matrix.rows, unit);
     let ((what, values, unit), units) = match (scheme.method, scheme.group, item.tensor.role) {
-        // DeepSeek V4's output is split by its groups, the outputs of the first of two matrices, which does not write the hidden state.
-        (Method::Fp8, Group::Block(outputs, _), Role::AttentionOutput) if item.tensor.name.contains("wo_a") => {
-            (("outputs", *item.tensor.shape.first()?, outputs), "blocks")
-        }
         (Method::Fp8, Group::Block(_, inputs), Role::AttentionOutput | Role::Down | Role::ExpertDown) => (by_inputs(inputs), "blocks"),
-        (Method::Fp8, Group::Block(outputs, _), Role::ExpertGate | Role::ExpertUp) => (by_outputs(outputs), "blocks"),
-        (Method::Fp8, Group::Block(outputs, _), Role::Gate | Role::Up) if runtime == Runtime::Sglang => (by_outputs(outputs), "blocks"),
+        (Method::Fp8, Group::Block(outputs, _), Role::OutputDown | Role::ExpertGate | Role::ExpertUp) => (by_outputs(outputs), "blocks"),
+        (Method::Fp8, Group::Block(outputs, _), Role::Gate | Role::Up) if cuts_merged => (by_outputs(outputs), "blocks"),
         (Method::Awq | Method::Gptq, Group::Inputs(inputs), Role::AttentionOutput | Role::Down) => (by_inputs(inputs), "groups"),
         _ => return None,
     };

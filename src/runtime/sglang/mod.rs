@@ -13,7 +13,7 @@ use super::{Defaults, Engine, EstimateError, Facts, Fraction, Known, Setup, Shar
 use crate::encoding::Encoding;
 use crate::estimate::{ALWAYS, Basis, Budget, Capacity, Entry, Ledger, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{CacheGroup, ComponentKind, Mixer, Recurrence, Span};
+use crate::model::{CacheGroup, ComponentKind, Mixer, Recurrence, Role, Span};
 use crate::quantity::{Bytes, MIB, Overflow};
 use crate::scenario::{Version, Weights};
 use crate::weight_format::Method;
@@ -236,7 +236,7 @@ fn widened(setup: &Setup) -> Result<Option<Entry>, Overflow> {
     let Some(quantization) = of_files.filter(|_| !vllm::is_large_blackwell(&setup.card)) else { return Ok(None) };
     let is_packed = |scheme: usize| quantization.schemes.get(scheme).is_some_and(|scheme| scheme.method == Method::Fp8);
     let here = &setup.place.layers;
-    let parts = setup.model.anatomy.inventory().filter(|item| item.place.component == 0 && item.tensor.name == "attn.wo_a.weight").filter_map(|item| {
+    let parts = setup.model.anatomy.inventory().filter(|item| item.place.component == 0 && item.tensor.role == Role::OutputDown).filter_map(|item| {
         let of_item = quantization.of(item.place).iter().filter(|assigned| is_packed(assigned.scheme));
         let layers: u64 = of_item.map(|assigned| assigned.layers.end.min(here.end).saturating_sub(assigned.layers.start.max(here.start))).sum();
         (layers > 0).then(|| Expr::Product(vec![common::matrix(setup, layers, item.tensor), Expr::named(1, "B more")]))

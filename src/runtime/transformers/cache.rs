@@ -5,9 +5,10 @@
 //! `q_group_size` 64, `residual_length` 128) and `Fp8QuantizedLayer`.
 
 use super::{prompt, step_of_prefill};
+use crate::encoding::Encoding;
 use crate::estimate::{Basis, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
-use crate::model::{CacheGroup, Mixer, Span};
+use crate::model::{CacheGroup, LayerRun, Mixer, Span};
 use crate::quantity::{Decimal, Overflow};
 use crate::runtime::Setup;
 use crate::scenario::{CacheImplementation, KvCache};
@@ -58,6 +59,20 @@ fn values(setup: &Setup, group: &CacheGroup, tokens: Expr) -> Expr {
     Expr::Product(product)
 }
 
+/// Families whose indexers rotate their keys in float32, and keep them so (run with small configs).
+const WIDE_KEYS: &[&str] = &["dots3_note", "dots3_note_text"];
+
+/// Bytes that indexers keep of a token in the layers of this rank (`DynamicIndexedLayer`); `None` without, and where the layers of an
+/// offloaded cache come and go.
+fn of_indexers(setup: &Setup) -> Option<Expr> {
+    let each = |(count, run): (u64, &LayerRun)| count.saturating_mul(run.layer.mixer.indexer_elements_per_token());
+    let keys: u64 = setup.runs().map(each).fold(0, u64::saturating_add);
+    let is_wide = WIDE_KEYS.contains(&setup.model.anatomy.model_type.as_str());
+    let keys = Some(keys).filter(|&keys| keys > 0 && kind(setup) != CacheImplementation::Offloaded)?;
+    let keys = Expr::leaf(keys, "indexer keys of a token", Source::Config("index_head_dim".into()));
+    Some(Expr::encoded(keys, if is_wide { Encoding::F32 } else { setup.kv_encoding }))
+}
+
 /// Cached tokens of a layer: while prefilling all of the prompt's, afterwards at most the window less the token being written. A
 /// quantised cache knows no windows; a static one has their length from the start.
 fn held(setup: &Setup, span: Span, tokens: Expr, is_prefill: bool) -> Expr {
@@ -86,6 +101,9 @@ pub(super) fn entries(setup: &Setup) -> Result<Vec<Entry>, Overflow> {
     let entry = |stages, tokens: Expr, is_prefill: bool| {
         let kept = groups.iter().map(|group| values(setup, group, held(setup, group.span, tokens.clone(), is_prefill)));
         let mut formula = stored(setup, Expr::sum(kept.collect()));
+        if let Some(keys) = of_indexers(setup) {
+            formula = Expr::Sum(vec![formula, Expr::Product(vec![keys, tokens.clone(), setup.batch.leaf("requests")])]);
+        }
         if kind(setup) == CacheImplementation::Quantized && setup.scenario.kv_cache == KvCache::Auto && !is_prefill {
             let last = Expr::Min(vec![tokens, Expr::leaf(RESIDUAL, "last tokens", Source::Runtime("residual_length of QuantizedCache"))]);
             let last = Expr::sum(groups.iter().map(|group| values(setup, group, last.clone())).collect());
@@ -120,7 +138,8 @@ pub(super) fn per_token(setup: &Setup) -> Result<u64, Overflow> {
         let layer = Expr::Product(setup.cache_elements(&group.mixer)).evaluate()?;
         sum.checked_add(layer.checked_mul(group.layers).ok_or(Overflow)?).ok_or(Overflow)
     })?;
-    Ok(stored(setup, Expr::constant(one)).evaluate()?.max(1))
+    let keys = of_indexers(setup).map_or(Ok(0), |keys| keys.evaluate())?;
+    Ok(stored(setup, Expr::constant(one)).evaluate()?.checked_add(keys).ok_or(Overflow)?.max(1))
 }
 
 /// The layers of an offloaded cache, over all GPUs; `None` for the others.

@@ -4,17 +4,19 @@
 //! Rules read from transformers 5.23: `generation/utils.py` (`logits_to_keep`), `modeling_utils.py` (`dtype="auto"`, `tp_plan`), and
 //! for its caches in [`cache`].
 
+mod balance;
 mod cache;
 mod encoder;
 mod plans;
 
 use super::common::{communication, context, feed_forward_width, states};
+use super::parallel::even_stages;
 use super::{Engine, EstimateError, Facts, Packing, Setup, ShardRules, Way, sdpa};
 use crate::encoding::Encoding;
 use crate::estimate::{Basis, Capacity, Entry, RUNNING, Stage, Term};
 use crate::formula::{Expr, Source};
 use crate::gpu::Vendor;
-use crate::model::{ComponentKind, Model, Origin};
+use crate::model::{ComponentKind, Model, Origin, Role};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::{AttentionImplementation, CacheImplementation, KvCache, Version, Weights};
 use crate::weight_format::Method;
@@ -47,6 +49,10 @@ impl Engine for Transformers {
 
     fn places_layers(&self) -> bool {
         true
+    }
+
+    fn stages(&self, setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
+        balance::stages(setup, stages).unwrap_or_else(|| even_stages(layers, stages))
     }
 
     fn counts_across(&self, _part: ComponentKind) -> bool {
@@ -128,11 +134,6 @@ impl Engine for Transformers {
             }
         };
         let step = Expr::Sum(vec![layer(Expr::constant(1), setup.context.leaf("tokens")), cache::copies(setup)]);
-        let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
-        let logits = Expr::Sum(vec![
-            Expr::encoded(Expr::Product(vec![requests(), vocabulary.clone()]), setup.dtype),
-            Expr::encoded(Expr::Product(vec![requests(), vocabulary]), Encoding::F32),
-        ]);
         let mut prefill = layer(step_of_prefill(setup), prompt(setup));
         if let Some(encoder) = encoder::pass(setup) {
             prefill = Expr::Max(vec![encoder, prefill]);
@@ -140,14 +141,8 @@ impl Engine for Transformers {
         let mut entries = vec![
             Entry::modelled(Term::Activations, prefill, (0, 115), source_of_prefill(setup), &[Stage::Prefill])?,
             Entry::modelled(Term::Activations, step, (50, 150), "one layer of one step, with what its cache copies or unpacks meanwhile", &[Stage::Decode])?,
-            Entry::modelled(
-                Term::Logits,
-                logits,
-                (60, 150),
-                "generate() asks for the last position only; a float32 copy is made for sampling",
-                &[Stage::Sampling, Stage::Decode],
-            )?,
         ];
+        entries.extend(logits(setup)?);
         entries.extend(workspace(setup)?);
         entries.extend(unpacked_matrix(setup)?);
         entries.extend(states(setup)?);
@@ -165,6 +160,26 @@ impl Engine for Transformers {
         let tokens = room.get().saturating_sub(across.saturating_mul(setup.batch.value)) / per_token;
         Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: tokens, concurrency_hundredths: hundredths })
     }
+}
+
+/// Logits of the last position. On several GPUs they are made where the head is: on the last, or on the first with a table that the
+/// embedding shares (`integrations/accelerate.py:infer_auto_device_map` puts tied modules together); what the model gives goes back to
+/// the first (accelerate `hooks.py`: `io_same_device`), where it is sampled from.
+fn logits(setup: &Setup) -> Result<Option<Entry>, Overflow> {
+    let decoder = setup.model.decoder();
+    let has_head = || setup.place.is_last && decoder.tensors.iter().any(|tensor| tensor.role == Role::Head);
+    let sizes = match setup.place.is_first {
+        true => vec![setup.dtype, Encoding::F32],
+        false if has_head() => vec![setup.dtype],
+        false => return Ok(None),
+    };
+    let of = |encoding| {
+        let vocabulary = Expr::leaf(decoder.vocab_size, "vocab_size", Source::Config("vocab_size".into()));
+        Expr::encoded(Expr::Product(vec![setup.batch.leaf("requests"), vocabulary]), encoding)
+    };
+    let source = "generate() asks for the last position only; a float32 copy is made for sampling, on the first GPU";
+    let formula = Expr::sum(sizes.into_iter().map(of).collect());
+    Entry::modelled(Term::Logits, formula, (60, 150), source, &[Stage::Sampling, Stage::Decode]).map(Some)
 }
 
 /// Tokens of the prompt: what the answer leaves of the context, at least one.

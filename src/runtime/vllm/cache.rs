@@ -4,12 +4,12 @@
 //! `platforms/interface.py` (blocks of hybrids). Not counted: the pool's one null block.
 
 use super::super::Setup;
+use super::latents::Latents;
 use super::version::Rules;
 use crate::estimate::Capacity;
 use crate::formula::{Expr, Source};
 use crate::model::{Mixer, Recurrence, Span};
 use crate::quantity::{Bytes, Overflow};
-use crate::scenario::{KvCache, Version};
 
 /// What layers of a kind hold of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +23,22 @@ enum Holds {
 }
 
 /// Layers that hold alike.
-struct Kind {
+pub(super) struct Kind {
     holds: Holds,
     /// In the whole model, and on this rank.
-    layers: u64,
-    here: u64,
+    pub layers: u64,
+    pub here: u64,
     /// Bytes of one layer on one rank: of one token, or of one state.
-    cell: Expr,
+    pub cell: Expr,
     cell_bytes: u64,
     /// Tokens of one block of this kind.
     block: u64,
     /// How many groups of layers.
-    groups: u64,
+    pub groups: u64,
 }
 
 impl Kind {
-    fn has_window(&self) -> bool {
+    pub fn has_window(&self) -> bool {
         matches!(self.holds, Holds::Tokens(Span::Sliding(_) | Span::Chunked(_)))
     }
 }
@@ -54,12 +54,18 @@ pub(super) struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     /// The pool of a rank; `None` for models that keep nothing in one.
-    pub fn new(setup: &'a Setup<'a>, rules: Rules) -> Result<Option<Self>, Overflow> {
-        let mut kinds = kinds(setup, rules)?;
+    pub fn new(setup: &'a Setup<'a>, rules: Rules, latents: Latents) -> Result<Option<Self>, Overflow> {
+        let mut kinds = kinds(setup, rules, latents)?;
         if kinds.is_empty() {
             return Ok(None);
         }
         let block = block_tokens(&kinds, rules.block(setup.model));
+        if let Some(bytes) = (latents.packed)(setup, &mut kinds) {
+            for kind in &mut kinds {
+                kind.block = block;
+            }
+            return Ok(Some(Self { setup, rules, kinds, block_bytes: Expr::Product(vec![bytes, per_block(block)]) }));
+        }
         let is_one_group = !rules.is_v1 || kinds.iter().all(|kind| kind.holds == kinds[0].holds);
         let largest = kinds.iter().filter(|kind| kind.holds != Holds::State).max_by_key(|kind| kind.cell_bytes).or(kinds.first());
         let Some(largest) = largest else { return Ok(None) };
@@ -72,8 +78,7 @@ impl<'a> Pool<'a> {
             kind.block = if !is_one_group && fits(kind) { block * (page_bytes / kind.cell_bytes) } else { block };
             kind.groups = if is_one_group { 1 } else { kind.layers.div_ceil(group_layers) };
         }
-        let tokens =
-            Expr::leaf(page_tokens, "tokens per block", Source::Runtime("vLLM block_size: 16 tokens, 64 with FlashMLA, more where a page must hold a state"));
+        let tokens = per_block(page_tokens);
         let block_bytes = if is_one_group {
             let layers = kinds.iter().filter(|kind| kind.here > 0).map(|kind| Expr::Product(vec![Expr::named(kind.here, "layers"), kind.cell.clone()]));
             let layers = Expr::sum(layers.collect());
@@ -203,13 +208,17 @@ impl<'a> Pool<'a> {
     }
 }
 
+fn per_block(tokens: u64) -> Expr {
+    Expr::leaf(tokens, "tokens per block", Source::Runtime("vLLM block_size: 16 tokens, 64 with FlashMLA, more where a page must hold a state"))
+}
+
 /// `n × what`, without a factor of one.
 fn times(n: u64, name: &'static str, what: Expr) -> Expr {
     if n == 1 { what } else { Expr::Product(vec![Expr::named(n, name), what]) }
 }
 
 /// The kinds of layers in the pool.
-fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
+fn kinds(setup: &Setup, rules: Rules, latents: Latents) -> Result<Vec<Kind>, Overflow> {
     let mut kinds: Vec<Kind> = Vec::new();
     let all = setup.model.decoder().runs_in(0..u64::MAX).map(|(count, run)| (count, 0, run));
     let here = setup.runs().map(|(count, run)| (0, count, run));
@@ -224,13 +233,15 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
             }
             Ok(())
         };
+        let (own, keys) = match (latents.indexed)(setup, mixer) {
+            Some([own, keys]) => (own, Some(keys)),
+            None => (cell(setup, mixer), None),
+        };
         if let Some(span) = mixer.span().filter(|_| mixer.cache_elements_per_token() > 0) {
-            add(Holds::Tokens(span), cell(setup, mixer), layers, here)?;
+            add(Holds::Tokens(span), own, layers, here)?;
         }
-        if mixer.indexer_elements_per_token() > 0 {
-            // One scale of four bytes beside 8-bit keys.
-            let elements = Expr::leaf(mixer.indexer_elements_per_token(), "B of indexer keys", Source::Config("index_head_dim".into()));
-            add(Holds::Tokens(Span::Full), Expr::Sum(vec![elements, Expr::constant(4)]), layers, here)?;
+        if let Some(keys) = keys {
+            add(Holds::Tokens(Span::Full), keys, layers, here)?;
         }
         if let Some(across) = setup.across.as_ref().and_then(|across| (across.mixer)(run)) {
             // In V0 a block has every layer once, with keys and values of what is read or of its own.
@@ -251,21 +262,8 @@ fn kinds(setup: &Setup, rules: Rules) -> Result<Vec<Kind>, Overflow> {
 }
 
 /// Bytes of one token in one layer on one rank.
-fn cell(setup: &Setup, mixer: &Mixer) -> Expr {
-    if mixer.indexer_elements_per_token() > 0 && is_packed(setup) {
-        let layout = "vLLM fp8_ds_mla: 512 values of 8 bits, 4 float32 scales, 64 16-bit values of the rotary part";
-        return Expr::leaf(656, "B", Source::Runtime(layout));
-    }
+pub(super) fn cell(setup: &Setup, mixer: &Mixer) -> Expr {
     Expr::encoded(Expr::Product(setup.cache_elements(mixer)), setup.kv_encoding)
-}
-
-/// Whether latents with an indexer are packed in 8 bits: 0.11.0 does so unless another format is asked for.
-fn is_packed(setup: &Setup) -> bool {
-    match setup.scenario.kv_cache {
-        KvCache::Fp8 => true,
-        KvCache::Auto => setup.version < Version(0, 11, 1),
-        _ => false,
-    }
 }
 
 /// Bytes of one request's state in one layer on one rank (`mamba_utils.py`): the convolution's last inputs and the recurrent state,

@@ -20,7 +20,9 @@ enum Layout {
 
 fn layout(role: Role) -> Option<Layout> {
     match role {
-        Role::Query | Role::Key | Role::Value | Role::Qkv | Role::Gate | Role::Up | Role::GateUp | Role::LatentUp | Role::MixerInput => Some(Layout::Column),
+        Role::Query | Role::Key | Role::Value | Role::Qkv | Role::Gate | Role::Up | Role::GateUp | Role::LatentUp | Role::OutputDown | Role::MixerInput => {
+            Some(Layout::Column)
+        }
         Role::AttentionOutput | Role::Down | Role::MixerOutput => Some(Layout::Row),
         _ => None,
     }

@@ -3,7 +3,7 @@
 //! Rules by version in [`version`]; read from the sources of 0.6.3 to 0.33.0.
 
 mod cache;
-mod loaded;
+mod latents;
 mod lora;
 mod mxfp4;
 mod profile;
@@ -18,22 +18,25 @@ use crate::model::{ComponentKind, Model};
 use crate::quantity::{Bytes, Overflow};
 use crate::scenario::Version;
 use cache::Pool;
+use latents::Latents;
 pub(super) use profile::communication;
 use version::Rules;
 pub(super) use version::{is_large, is_large_blackwell};
 
 pub(super) struct Vllm {
-    /// What adapters and packed experts take beside everything else: code that the page's first module does without.
+    /// What latents, adapters and packed experts take beside everything else: code that the page's first module does without.
     beside: fn(&Setup, Rules) -> Result<Vec<Entry>, Overflow>,
     /// Whether a model stays on V0 where a version has both engines (`SupportsV0Only`).
     stays: fn(&Model, Version) -> bool,
+    /// What the pool does otherwise for latents.
+    latents: Latents,
 }
 
 /// All of its rules.
-pub(super) static WHOLE: Vllm = Vllm { beside, stays };
+pub(super) static WHOLE: Vllm = Vllm { beside, stays, latents: latents::WHOLE };
 
-/// The rules for weights that are not packed, without slots for adapters, of models that read nothing across.
-pub(super) static COMMON: Vllm = Vllm { beside: |_, _| Ok(Vec::new()), stays: |_, _| false };
+/// The rules for weights that are not packed, without slots for adapters, of models that keep no latents and read nothing across.
+pub(super) static COMMON: Vllm = Vllm { beside: |_, _| Ok(Vec::new()), stays: |_, _| false, latents: latents::NONE };
 
 /// Encoder-decoders do as long as it is there; those that read sound have left it.
 fn stays(model: &Model, version: Version) -> bool {
@@ -41,7 +44,7 @@ fn stays(model: &Model, version: Version) -> bool {
 }
 
 fn beside(setup: &Setup, rules: Rules) -> Result<Vec<Entry>, Overflow> {
-    Ok(mxfp4::entry(setup, rules)?.into_iter().chain(lora::slots(setup)?).collect())
+    Ok(latents::copies(setup, rules)?.into_iter().chain(mxfp4::entry(setup, rules)?).chain(lora::slots(setup)?).collect())
 }
 
 /// The first version that has encoder-decoders in V1: those that read sound.
@@ -119,7 +122,7 @@ impl Engine for Vllm {
     }
 
     fn kv_cache(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
-        let Some(pool) = Pool::new(setup, rules(setup))? else { return Ok(Vec::new()) };
+        let Some(pool) = Pool::new(setup, rules(setup), self.latents)? else { return Ok(Vec::new()) };
         let source = "vLLM v1/kv_cache_interface.py: whole blocks; layers of all kinds share one pool of them";
         let entry = |term, formula, stages| Entry::exact(term, formula, Basis::Derived, source, stages);
         let mut entries = Vec::new();
@@ -137,7 +140,7 @@ impl Engine for Vllm {
 
     fn overheads(&self, setup: &Setup) -> Result<Vec<Entry>, Overflow> {
         let rules = rules(setup);
-        let mut entries = loaded::entries(setup, rules)?;
+        let mut entries: Vec<Entry> = common::rotary_table(setup, 4, setup.dtype)?.into_iter().collect();
         entries.extend(profile::entries(setup, rules)?);
         entries.extend((self.beside)(setup, rules)?);
         if !rules.pools_states()
@@ -164,7 +167,7 @@ impl Engine for Vllm {
     }
 
     fn capacity(&self, setup: &Setup, room: Bytes) -> Result<Capacity, Overflow> {
-        match Pool::new(setup, rules(setup))? {
+        match Pool::new(setup, rules(setup), self.latents)? {
             Some(pool) => pool.capacity(room),
             None => Ok(Capacity { kv_cache_bytes: room, kv_cache_tokens: 0, concurrency_hundredths: 0 }),
         }

@@ -196,7 +196,7 @@ impl<'a> Walk<'a, '_> {
         let key = self.tape.like(both, queries.clone());
         let heads = self.run.width(latent.heads, "heads", config("num_attention_heads"), true);
         // An indexer's choice is a mask; nothing flows back into it, so that it keeps nothing.
-        let is_masked = latent.indexer > 0 || ALWAYS_MASKED.contains(&self.run.model.anatomy.model_type.as_str());
+        let is_masked = latent.indexer > 0 || self.run.masks(latent.span) || ALWAYS_MASKED.contains(&self.run.model.anatomy.model_type.as_str());
         let mask = if is_masked { Mask::Seen } else { Mask::None };
         let head = latent.nope_dim + latent.rope_dim;
         // Values are a part of what holds keys too.
