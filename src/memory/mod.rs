@@ -54,14 +54,25 @@ fn served(model: &Model, scenario: &Scenario) -> Result<Estimate, EstimateError>
         return Ok(answer);
     }
     let missing = || EstimateError::Unsupported(format!("{} has no rules for this model", runtime::label(scenario.runtime)));
-    let mut answer = of_ranks((runtime::engine(model, scenario.runtime).ok_or_else(missing)?, stored::stored, across::read), model, scenario)?;
+    let engine = runtime::engine(model, scenario.runtime).ok_or_else(missing)?;
+    let mut answer = of_ranks((engine, stored::stored, across::read), model, scenario)?;
     runtime::host_tier::add_to(&mut answer, model, scenario)?;
-    let used = answer.devices.last().map_or(0, |device| device.ranks.end);
-    if let Some(gpus) = scenario.gpus.filter(|gpus| *gpus > used) {
-        let label = runtime::label(scenario.runtime);
-        answer.warnings.push(format!("{label} puts no part of this model on {} of the {gpus} GPUs: the others have room for all of it", gpus - used));
-    }
+    say_placement(engine, model, &mut answer);
     Ok(answer)
+}
+
+/// GPUs that get nothing, and what is not known of who gets what.
+fn say_placement(engine: &dyn Engine, model: &Model, answer: &mut Estimate) {
+    let chosen = |key: &str| answer.choices.iter().find(|choice| choice.key == key).and_then(|choice| choice.value.parse::<u64>().ok()).unwrap_or(0);
+    let (gpus, stages) = (chosen("gpus"), chosen("pipeline_parallel"));
+    let used = answer.devices.last().map_or(0, |device| device.ranks.end);
+    if gpus > used {
+        let idle = gpus - used;
+        answer.warnings.push(format!("{} puts no weights on {idle} of the {gpus} GPUs: the shares of the others hold all of them", engine.label()));
+    }
+    if let Some(said) = engine.unfollowed(model).filter(|_| stages > 1) {
+        answer.warnings.push(said.to_owned());
+    }
 }
 
 /// The same with one request; `None` where there is no more anyway.

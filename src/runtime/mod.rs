@@ -212,6 +212,11 @@ pub trait Engine: Sync {
         false
     }
 
+    /// What to know of how it spreads a model over GPUs where its own way is not followed.
+    fn unfollowed(&self, _model: &Model) -> Option<&'static str> {
+        None
+    }
+
     /// How many layers each pipeline stage has.
     fn stages(&self, _setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         parallel::even_stages(layers, stages)

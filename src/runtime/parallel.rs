@@ -84,15 +84,16 @@ impl Spread {
         let expert = choices.count("expert_parallel", asked.expert, 1, "experts are split like other matrices", MAX_GPUS)?;
         let context = choices.count("context_parallel", asked.context, 1, "every rank caches every token", MAX_COUNT)?;
         let spread = Self { tensor, pipeline, data, expert, context, is_attention_replicated };
-        spread.check(model, experts)?;
+        // A device map leaves GPUs empty.
+        let layers = model.decoder().layer_count().max(1);
+        if spread.pipeline.value > layers && (!engine.places_layers() || engine.unfollowed(model).is_some()) {
+            return Err(unsupported(format!("{layers} layers cannot be cut into {} stages", spread.pipeline.value)));
+        }
+        spread.check(experts)?;
         Ok(spread)
     }
 
-    fn check(&self, model: &Model, experts: Option<u64>) -> Result<(), EstimateError> {
-        let layers = model.decoder().layer_count();
-        if self.pipeline.value > layers.max(1) {
-            return Err(unsupported(format!("{layers} layers cannot be cut into {} stages", self.pipeline.value)));
-        }
+    fn check(&self, experts: Option<u64>) -> Result<(), EstimateError> {
         let (ranks, expert, context) = (self.expert_ranks(), self.expert.value, self.context.value);
         match experts {
             None if expert > 1 => return Err(unsupported("expert parallelism is for mixtures of experts, which this model is not".to_owned())),

@@ -51,6 +51,11 @@ impl Engine for Transformers {
         true
     }
 
+    fn unfollowed(&self, model: &Model) -> Option<&'static str> {
+        const SAID: &str = "layers are counted as spread evenly over the GPUs, and parts beside the decoder on each of them: where device_map=\"auto\" puts what of a model of several parts is not known here";
+        (!balance::follows(model)).then_some(SAID)
+    }
+
     fn stages(&self, setup: &Setup, layers: u64, stages: u64) -> Vec<u64> {
         balance::stages(setup, stages).unwrap_or_else(|| even_stages(layers, stages))
     }
